@@ -1,0 +1,5 @@
+"""``python -m popdyn`` is the command ``popdyn``."""
+
+from popdyn.cli import main
+
+main()

@@ -1,0 +1,120 @@
+"""The command line: one module for each command, loaded when it is called."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from popdyn.errors import PopdynError
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "list": "list_",
+    "simulate": "simulate",
+    "import": "import_",
+    "export": "export",
+    "validate": "validate",
+    "inspect": "inspect",
+    "train": "train",
+    "score": "score",
+    "predict": "predict",
+    "plot": "plot",
+    "bench": "bench",
+}
+
+
+class Commands(click.Group):
+    """The commands in the order in which a person needs them, imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"popdyn.cli.{COMMANDS[name]}").command  # type: ignore[no-any-return]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from popdyn.registry import lookup
+
+            try:
+                lookup(COMMANDS, args[0], "command")
+            except PopdynError as error:
+                raise click.UsageError(str(error), ctx) from None
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # One line each, without importing the rooms behind them: help answers at once.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+SUMMARIES = {
+    "list": "What there is to choose from.",
+    "simulate": "Snapshots of a chosen energy, written to a store.",
+    "import": "A file of real snapshots, written to a store.",
+    "export": "A store or a run as .npz, .h5ad or the JKOnet* layout.",
+    "validate": "Check a store against the format; list every breach.",
+    "inspect": "Sizes, provenance, moments, and what can be learned from a store.",
+    "train": "Learn the energy back from a store.",
+    "score": "How much of the energy came back, beside the reference rows.",
+    "predict": "Snapshots of the learned dynamics at any times.",
+    "plot": "Figures of a run.",
+    "bench": "A whole suite: simulate, train, score, report.",
+}
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="popdyn-jko", prog_name="popdyn")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line).")
+def group(debug: bool) -> None:
+    """Population dynamics from snapshots: simulate a known energy, learn it back, score honestly.
+
+    \b
+    Example:
+      popdyn simulate --potential styblinski_tang --out st.zarr
+      popdyn train st.zarr --out runs/st
+      popdyn score runs/st
+    """
+
+
+def main() -> None:
+    """Run the command line: status 0 on success, 2 for wrong usage, 1 for everything else."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        status = group.main(args=arguments, prog_name="popdyn", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _fail("interrupted; what was already written is kept", debug)
+    except BrokenPipeError:
+        # The reader of a pipe left (`popdyn list | head`): Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except PopdynError as error:
+        _fail(str(error), debug)
+    except MemoryError as error:
+        _fail(f"out of memory: {error}", debug)
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", debug)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", debug)
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, debug: bool) -> None:
+    if debug and sys.exc_info()[0] not in (None, KeyboardInterrupt, click.exceptions.Abort):
+        raise  # noqa: PLE0704 - called only while an exception is being handled
+    line = " ".join(message.splitlines())
+    click.echo(f"popdyn: error: {line}", err=True)
+    sys.exit(1)

@@ -1,0 +1,108 @@
+"""Options and output that the commands share."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+from rich.console import Console
+
+__all__ = [
+    "NumberList",
+    "console",
+    "emit",
+    "json_option",
+    "out_option",
+    "overwrite_option",
+    "param_option",
+    "seed_option",
+    "standard_output",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+console = Console(stderr=True)
+"""For a person: progress, notes, tables of a command whose answer is a file."""
+
+standard_output = Console()
+"""For the answer itself, where it is a table."""
+
+
+def emit(payload: dict[str, Any]) -> None:
+    """Print one JSON object on standard output; numbers that are not finite become null."""
+    click.echo(json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def json_option(function: F) -> F:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+    )(function)
+
+
+def overwrite_option(function: F) -> F:
+    return click.option("--overwrite", is_flag=True, help="Replace an existing --out.")(function)
+
+
+def seed_option(function: F) -> F:
+    return click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed."
+    )(function)
+
+
+def out_option(what: str) -> Callable[[F], F]:
+    return click.option("--out", required=True, type=click.Path(), help=f"{what} to write.")
+
+
+class NumberList(click.ParamType):
+    """A list of numbers with commas, such as ``0,0.1,0.2``."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "k,…" if kind is int else "a,b,…"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        if not isinstance(value, str):
+            return tuple(value) if isinstance(value, Iterable) else (value,)
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            what = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"'{value}': expected {what} with commas between them", param, ctx)
+
+
+def param_option(flag: str, what: str) -> Callable[[F], F]:
+    """Return an option ``flag k=v``, repeatable, whose values are read as JSON where they can be."""
+
+    def convert(ctx: Any, param: Any, pairs: tuple[str, ...]) -> dict[str, Any]:
+        out = {}
+        for pair in pairs:
+            key, sign, text = pair.partition("=")
+            if not sign or not key:
+                raise click.BadParameter(f"'{pair}': expected name=value")
+            try:
+                out[key] = json.loads(text)
+            except json.JSONDecodeError:
+                out[key] = text
+        return out
+
+    return click.option(
+        flag, multiple=True, metavar="K=V", callback=convert, help=f"Parameter of the {what}."
+    )
