@@ -1,0 +1,193 @@
+"""The snapshot tree in memory: how it is made, and the four questions everyone asks it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from popdyn.errors import PopdynError
+
+__all__ = [
+    "FORMAT",
+    "GROUPS",
+    "counts",
+    "dimension",
+    "make_tree",
+    "positions",
+    "root_attributes",
+    "times",
+]
+
+FORMAT = 1
+GROUPS = ("train", "test")
+Group = Literal["train", "test"]
+_DEPENDENCIES = ("numpy", "torch", "xarray", "zarr")
+
+
+def make_tree(
+    train: Sequence[ArrayLike],
+    test: Sequence[ArrayLike],
+    times: ArrayLike,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataTree:
+    """Lay populations out as a snapshot tree of format 1.
+
+    Args:
+        train: One array ``(n_k, d)`` for each time.
+        test: Independent draws of the same laws, one ``(m_k, d)`` for each time; ``m_k`` may be 0.
+        times: Physical times ``(K + 1)``, strictly increasing, dimensionless.
+        attrs: Root attributes beside or instead of the defaults.
+
+    Returns:
+        A tree with groups ``train`` and ``test``, each with ``x`` (time, particle, component)
+        float32, NaN past ``count``, ``count`` (time) int64 and ``time`` float64.
+
+    Raises:
+        PopdynError: On times that do not increase, fewer than two snapshots, shapes that do
+            not agree, or positions that are not finite.
+
+    Example:
+        >>> tree = make_tree([np.zeros((3, 2)), np.ones((2, 2))], [np.zeros((0, 2))] * 2, [0, 0.1])
+        >>> counts(tree).tolist(), dimension(tree)
+        ([3, 2], 2)
+    """
+    t = check_times(times)
+    populations = {"train": _populations(train, t, "train"), "test": _populations(test, t, "test")}
+    dims = {x.shape[1] for group in populations.values() for x in group}
+    if len(dims) > 1:
+        raise PopdynError(f"positions have dimensions {sorted(dims)}: expected one and the same")
+    nodes = {name: _dataset(group, t) for name, group in populations.items()}
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs=root_attributes({**(attrs or {}), "complete": True})), **nodes}
+    )
+
+
+def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the root attributes of format 1, the given ones in place of the defaults."""
+    defaults: dict[str, Any] = {
+        "popdyn_format": FORMAT,
+        "title": "population snapshots",
+        "history": f"{datetime.now(UTC).isoformat(timespec='seconds')} made by popdyn",
+        "source": sources(),
+        "observation": "unpaired",
+        "energy": None,
+        "initial": None,
+        "scheme": None,
+        "step": None,
+        "seed": None,
+        "complete": False,
+    }
+    return {**defaults, **(attrs or {})}
+
+
+def sources() -> dict[str, str]:
+    """Return the versions of popdyn and of what decides the bits it makes."""
+    return {"popdyn": _version("popdyn-jko"), **{name: _version(name) for name in _DEPENDENCIES}}
+
+
+def times(data: xr.DataTree) -> np.ndarray:
+    """Return the physical times, ``(K + 1)`` float64."""
+    return np.asarray(_node(data, "train")["time"].values, dtype=np.float64)
+
+
+def counts(data: xr.DataTree, group: str = "train") -> np.ndarray:
+    """Return the particles in each snapshot, ``(K + 1)`` int64."""
+    return np.asarray(_node(data, group)["count"].values, dtype=np.int64)
+
+
+def dimension(data: xr.DataTree) -> int:
+    """Return the dimension d of a position."""
+    return int(_node(data, "train")["x"].sizes["component"])
+
+
+def positions(
+    data: xr.DataTree, k: int, group: str = "train", start: int = 0, stop: int | None = None
+) -> np.ndarray:
+    """Return rows ``start`` to ``stop`` of snapshot ``k``, ``(n, d)`` float32.
+
+    Args:
+        data: A tree in memory, or a store opened lazily: then only these rows are read.
+        k: Index of the snapshot, from 0; negative ones count from the end.
+        group: ``"train"`` or ``"test"``.
+        start: First row.
+        stop: Past the last row; the particles in the snapshot if None or larger.
+
+    Raises:
+        PopdynError: If there is no such group or snapshot, or the store is damaged there.
+    """
+    n = counts(data, group)
+    if not -len(n) <= k < len(n):
+        raise PopdynError(f"snapshot {k} was asked for: expected 0 to {len(n) - 1}")
+    rows = slice(start, n[k] if stop is None else min(stop, n[k]))
+    return np.asarray(_node(data, group)["x"][k, rows].values, dtype=np.float32)
+
+
+def check_times(times: ArrayLike) -> np.ndarray:
+    """Return the times as float64 ``(K + 1)``.
+
+    Raises:
+        PopdynError: Unless there are two or more finite and strictly increasing ones.
+    """
+    t = np.asarray(times, dtype=np.float64)
+    if t.ndim != 1 or t.size < 2:
+        raise PopdynError(f"times have shape {t.shape}: expected two or more snapshots")
+    if not np.isfinite(t).all():
+        raise PopdynError(f"time {int(np.argmin(np.isfinite(t)))} is not a finite number")
+    if (np.diff(t) <= 0).any():
+        k = int(np.argmax(np.diff(t) <= 0))
+        raise PopdynError(
+            f"time {k + 1} is {t[k + 1]:g} after {t[k]:g}: expected strictly increasing times"
+        )
+    return t
+
+
+def _populations(group: Sequence[ArrayLike], t: np.ndarray, name: str) -> list[np.ndarray]:
+    if len(group) != t.size:
+        raise PopdynError(f"{name} has {len(group)} snapshots: expected {t.size}, as many as times")
+    arrays = [np.asarray(x, dtype=np.float32) for x in group]
+    for k, x in enumerate(arrays):
+        if x.ndim != 2 or x.shape[1] == 0:
+            raise PopdynError(f"{name} snapshot {k} has shape {x.shape}: expected (particles, d)")
+        if not np.isfinite(x).all():
+            row, component = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            raise PopdynError(
+                f"{name} snapshot {k} is {x[row, component]} at row {row}, component {component}: "
+                "expected finite positions"
+            )
+        if name == "train" and len(x) == 0:
+            raise PopdynError(f"train snapshot {k} is empty: expected at least one particle")
+    return arrays
+
+
+def _dataset(group: Sequence[np.ndarray], t: np.ndarray) -> xr.Dataset:
+    n = np.array([len(x) for x in group], dtype=np.int64)
+    x = np.full((t.size, int(n.max()), group[0].shape[1]), np.nan, dtype=np.float32)
+    for k, population in enumerate(group):
+        x[k, : n[k]] = population
+    return xr.Dataset(
+        {"x": (("time", "particle", "component"), x), "count": ("time", n)},
+        coords={"time": ("time", t, {"units": "1"})},
+    )
+
+
+def _node(data: xr.DataTree, group: str) -> xr.DataTree:
+    if group not in GROUPS:
+        raise PopdynError(f"group '{group}' was asked for: expected train or test")
+    if not isinstance(data, xr.DataTree):
+        raise PopdynError(
+            f"the data is {type(data).__name__}: expected a snapshot tree, as open_snapshots gives"
+        )
+    if group not in data.children:
+        raise PopdynError(f"the tree has no group '{group}': expected train and test")
+    return data[group]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
