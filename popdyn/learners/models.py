@@ -1,0 +1,216 @@
+"""Learned potentials: torch modules that are terms of a free energy, rebuilt from JSON and tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from popdyn.energies.terms import Term, Time
+
+__all__ = ["MODELS", "MLPPotential", "Scaling", "SecondOrder", "module_of", "rebuild", "set_mean_zero"]
+
+
+class Scaling(nn.Module):
+    """Standardised inputs and a tail that confines outside the box of the training data.
+
+    Inside the box the tail is 0; outside it is ½ κ |z − z_box|² in standardised units, with κ so
+    large that a particle is pulled back within the time that the data covers.
+
+    Args:
+        mean, scale: Mean and standard deviation of the training particles, ``(d,)``.
+        low, high: Their smallest and largest value, ``(d,)``.
+        horizon: The time that the data covers; sets the unit of V, |x|²/time.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+    unit: Tensor
+
+    def __init__(
+        self, mean: Tensor, scale: Tensor, low: Tensor, high: Tensor, horizon: float
+    ) -> None:
+        super().__init__()
+        margin = 0.05 * (high - low)
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("scale", scale.float())
+        self.register_buffer("low", ((low - margin - mean) / scale).float())
+        self.register_buffer("high", ((high + margin - mean) / scale).float())
+        self.register_buffer("unit", (scale.square().mean() / horizon).float())
+
+    def standardise(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+    def _outside(self, z: Tensor) -> Tensor:
+        return z - z.clamp(self.low, self.high)  # type: ignore[arg-type]
+
+    def tail(self, z: Tensor) -> Tensor:
+        return 2.0 * self.unit * self._outside(z).square().sum(-1)
+
+    def tail_gradient(self, z: Tensor) -> Tensor:
+        """Return the tail's gradient with respect to z."""
+        return 4.0 * self.unit * self._outside(z)
+
+
+class LearnedTerm(nn.Module, Term):
+    """A term with weights; ``config`` and ``state_dict`` rebuild it."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the JSON arguments of ``from_config``."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LearnedTerm:
+        """Build the term with empty weights, to be filled by ``load_state_dict``."""
+        raise NotImplementedError
+
+    def label(self) -> str:
+        return f"learned {type(self).__name__}"
+
+
+class MLPPotential(LearnedTerm):
+    """A SiLU network on standardised inputs, and on time where asked, plus the confining tail.
+
+    The gradient is written out layer by layer: a simulating learner calls it many times for each
+    training step, and autograd would double its cost.
+
+    Args:
+        scaling: Standardisation and tail.
+        hidden: Widths of the hidden layers.
+        time_range: First and last time of the data if V depends on time, else None.
+        generator: Draws the initial weights.
+    """
+
+    offset: Tensor
+
+    def __init__(
+        self,
+        scaling: Scaling,
+        hidden: Sequence[int] = (64, 64),
+        time_range: tuple[float, float] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.scaling, self.hidden, self.time_range = scaling, tuple(hidden), time_range
+        self.time_dependent = time_range is not None
+        d = scaling.mean.shape[0]
+        widths = [d + (time_range is not None), *hidden, 1]
+        self.weights = nn.ParameterList(
+            torch.randn(b, a, generator=generator) / math.sqrt(a)
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.biases = nn.ParameterList(torch.zeros(b) for b in widths[1:-1])
+        with torch.no_grad():
+            self.weights[-1].mul_(0.1)
+            for bias in self.biases:
+                bias.uniform_(-1.0, 1.0, generator=generator)
+        self.register_buffer("offset", torch.zeros(()))
+
+    def _inputs(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        z = self.scaling.standardise(x)
+        if self.time_range is None:
+            return z, z
+        first, last = self.time_range
+        now = torch.as_tensor(first if t is None else t, dtype=z.dtype, device=z.device)
+        s = 2.0 * (now - first) / (last - first) - 1.0
+        return z, torch.cat([z, s.expand(z.shape[:-1])[..., None]], -1)
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        z, h = self._inputs(x, t)
+        for weight, bias in zip(self.weights, self.biases, strict=False):
+            h = nn.functional.silu(nn.functional.linear(h, weight, bias))
+        out = nn.functional.linear(h, self.weights[-1])[..., 0]
+        return self.scaling.unit * out + self.scaling.tail(z) - self.offset
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        z, h = self._inputs(x, t)
+        slopes = []
+        for weight, bias in zip(self.weights, self.biases, strict=False):
+            h = nn.functional.linear(h, weight, bias)
+            s = torch.sigmoid(h)
+            a = h * s
+            slopes.append(s + a * (1 - s))
+            h = a
+        g = self.weights[-1].expand(*h.shape[:-1], -1) * slopes[-1]
+        for weight, slope in zip(reversed(self.weights[1:-1]), reversed(slopes[:-1]), strict=False):
+            g = (g @ weight) * slope
+        g = (g @ self.weights[0])[..., : z.shape[-1]]
+        return (self.scaling.unit * g + self.scaling.tail_gradient(z)) / self.scaling.scale
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "dim": self.scaling.mean.shape[0],
+            "hidden": list(self.hidden),
+            "time_range": self.time_range and list(self.time_range),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MLPPotential:
+        span = config["time_range"]
+        return cls(empty_scaling(config["dim"]), config["hidden"], span and tuple(span))
+
+
+class SecondOrder(LearnedTerm):
+    """V − (τ/4)|∇V|²: the continuous-time potential behind a V fitted by implicit Euler steps.
+
+    An implicit Euler step of V with step τ follows the flow of V − (τ/4)|∇V|² to second order.
+
+    Args:
+        base: The potential that the JKO-based fit gave.
+        tau: The interval between snapshots, the same for all.
+
+    References:
+        Hairer, Lubich and Wanner, Geometric Numerical Integration, IX.1 (modified equations).
+    """
+
+    def __init__(self, base: LearnedTerm, tau: float) -> None:
+        super().__init__()
+        self.base, self.tau = base, tau
+        self.time_dependent = base.time_dependent
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        return self.base.value(x, t) - 0.25 * self.tau * self.base.gradient(x, t).square().sum(-1)
+
+    def config(self) -> dict[str, Any]:
+        return {"tau": self.tau, "base": module_of(self.base)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SecondOrder:
+        return cls(rebuild(config["base"]), config["tau"])
+
+    @property
+    def offset(self) -> Tensor:
+        return self.base.offset  # type: ignore[return-value]
+
+
+def empty_scaling(dim: int) -> Scaling:
+    """Return a scaling of the right shape, to be filled by ``load_state_dict``."""
+    one = torch.ones(dim)
+    return Scaling(0 * one, one, -one, one, 1.0)
+
+
+MODELS: dict[str, Callable[[dict[str, Any]], LearnedTerm]] = {
+    cls.__name__: cls.from_config for cls in (MLPPotential, SecondOrder)
+}
+
+
+def module_of(term: LearnedTerm) -> dict[str, Any]:
+    """Return the JSON that names a learned term and its configuration."""
+    return {"model": type(term).__name__, "config": term.config()}
+
+
+def rebuild(spec: dict[str, Any]) -> LearnedTerm:
+    """Build the term that ``module_of`` described, with empty weights."""
+    return MODELS[spec["model"]](spec["config"])
+
+
+@torch.no_grad()
+def set_mean_zero(term: LearnedTerm, snapshots: Sequence[Tensor], times: Sequence[float]) -> None:
+    """Shift a potential so that its mean over all training snapshots is 0."""
+    means = [term.value(x, t).mean() for x, t in zip(snapshots, times, strict=True)]
+    term.offset.add_(torch.stack(means).mean())  # type: ignore[operator, union-attr]

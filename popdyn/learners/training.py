@@ -1,0 +1,230 @@
+"""The loop that every gradient-trained learner shares: evaluate, keep the best, checkpoint, resume."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from popdyn.errors import PopdynError
+
+__all__ = ["History", "Problem", "Workplace", "cosine_rate", "optimizer_state", "restore_optimizer", "train"]
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Problem(Protocol):
+    """What a learner gives to the loop."""
+
+    def step(self, step: int) -> float:
+        """Do one training step and return its loss."""
+
+    def criterion(self) -> float:
+        """Return the held-out criterion of the present state; smaller is better."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a resumed run needs, optimiser and generators included."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go back to what ``state`` returned."""
+
+    def solution(self) -> dict[str, Tensor]:
+        """Return the weights of the energy alone, of which the best are kept."""
+
+
+@dataclass
+class Workplace:
+    """Where a fit writes and how it talks.
+
+    Attributes:
+        folder: Run folder for checkpoints, or None to keep everything in memory.
+        resume: Whether to go on from the folder's checkpoint.
+        progress: Whether to show a progress bar on standard error.
+        checkpoint_seconds: Time between checkpoints.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    progress: bool = False
+    checkpoint_seconds: float = 10.0
+
+
+@dataclass
+class History:
+    """What the loop found out: the records, and the best state."""
+
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_criterion: float = math.inf
+    best_step: int = 0
+    steps: int = 0
+
+
+def cosine_rate(step: int, steps: int, warmup: int = 50) -> float:
+    """Return the factor of the learning rate: linear warm-up, then half a cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def train(problem: Problem, steps: int, every: int, place: Workplace) -> History:
+    """Train for ``steps`` steps, evaluating each ``every`` steps and at the end.
+
+    A checkpoint is written from time to time, and when the process is told to stop; a run resumed
+    from it gives the bits of an undisturbed one.
+
+    Raises:
+        PopdynError: If the loss stops being finite; says at which step.
+        KeyboardInterrupt: After the checkpoint, when the user or the system interrupts.
+    """
+    history = History()
+    if place.resume and place.folder is not None:
+        _restore(problem, history, place.folder)
+    saved = time.monotonic()
+    with _bar(place.progress, steps) as bar, _terminable() as stop:
+        for step in range(history.steps, steps):
+            if stop.is_set():
+                break
+            loss = problem.step(step)
+            if not math.isfinite(loss):
+                raise PopdynError(
+                    f"the training loss is {loss} at step {step}: a smaller --learning-rate, or "
+                    "--inner simulate"
+                )
+            history.steps = step + 1
+            if history.steps % every == 0 or history.steps == steps:
+                _evaluate(problem, history, loss)
+            bar(history, loss)
+            if place.folder and time.monotonic() - saved > place.checkpoint_seconds:
+                _save(problem, history, place.folder)
+                saved = time.monotonic()
+        if stop.is_set():
+            if place.folder:
+                _save(problem, history, place.folder)
+            raise KeyboardInterrupt
+    return history
+
+
+def _evaluate(problem: Problem, history: History, loss: float) -> None:
+    criterion = problem.criterion()
+    history.metrics.append({"step": history.steps, "loss": loss, "criterion": criterion})
+    if criterion < history.best_criterion:
+        history.best_criterion, history.best_step = criterion, history.steps
+        history.best = {k: v.detach().clone() for k, v in problem.solution().items()}
+
+
+def _save(problem: Problem, history: History, folder: Path) -> None:
+    tensors = {f"state.{k}": v.detach().contiguous().clone() for k, v in problem.state().items()}
+    tensors |= {f"best.{k}": v.contiguous().clone() for k, v in history.best.items()}
+    record = {
+        "steps": history.steps,
+        "best_step": history.best_step,
+        # JSON knows no infinity: before the first evaluation there is no best criterion.
+        "best_criterion": history.best_criterion if history.best else None,
+        "metrics": history.metrics,
+    }
+    beside = folder / (CHECKPOINT + ".part")
+    save_file(tensors, beside, metadata={"popdyn": json.dumps(record)})
+    os.replace(beside, folder / CHECKPOINT)
+
+
+def _restore(problem: Problem, history: History, folder: Path) -> None:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return  # interrupted before its first checkpoint: start from the beginning
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["popdyn"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    problem.load_state({k[6:]: v for k, v in tensors.items() if k.startswith("state.")})
+    history.best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
+    history.steps, history.best_step = record["steps"], record["best_step"]
+    history.metrics = record["metrics"]
+    if record["best_criterion"] is not None:
+        history.best_criterion = record["best_criterion"]
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event, so that a step is never cut in the middle."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    old = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        old[number] = signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _bar(show: bool, steps: int) -> Iterator[Any]:
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield lambda history, loss: None
+        return
+    columns = (
+        TextColumn("train"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("loss {task.fields[loss]}  held out {task.fields[held]}"),
+        TextColumn("{task.fields[rate]} steps/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("train", total=steps, loss="–", held="–", rate="–")
+
+        def update(history: History, loss: float) -> None:
+            held = history.metrics[-1]["criterion"] if history.metrics else math.nan
+            speed = progress.tasks[0].speed or 0.0
+            progress.update(
+                task,
+                completed=history.steps,
+                loss=f"{loss:.3g}",
+                held=f"{held:.3g}",
+                rate=f"{speed:.0f}",
+            )
+
+        yield update
+
+
+def optimizer_state(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's tensors under flat names, for safetensors."""
+    return {
+        f"{prefix}.{i}.{key}": value
+        for i, slots in optimizer.state_dict()["state"].items()
+        for key, value in slots.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(
+    prefix: str, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
+) -> None:
+    """Put back what ``optimizer_state`` returned."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        if name.startswith(prefix + "."):
+            _, i, key = name.rsplit(".", 2)
+            slots.setdefault(int(i), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})

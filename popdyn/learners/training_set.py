@@ -1,0 +1,126 @@
+"""What a learner may see of a data set: training particles and their times, never the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from popdyn.errors import PopdynError
+from popdyn.learners.models import Scaling
+from popdyn.snapshots import counts, positions, times
+
+__all__ = ["TrainingSet"]
+
+VALIDATION_CAP = 4000
+
+
+@dataclass
+class TrainingSet:
+    """The observed snapshots, each split into particles to fit and particles to validate.
+
+    Attributes:
+        times: Times of the observed snapshots, ``(K + 1,)``, increasing.
+        indices: Their indices in the store.
+        fit: Particles to fit, one ``(n_k, d)`` float32 tensor for each snapshot.
+        validation: Particles to validate, likewise.
+        seed: Seeds the split and the batches.
+    """
+
+    times: np.ndarray
+    indices: list[int]
+    fit: list[Tensor]
+    validation: list[Tensor]
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._orders: dict[int, tuple[int, Tensor]] = {}
+
+    @classmethod
+    def from_data(
+        cls,
+        data: xr.DataTree,
+        hold_out: Sequence[int] = (),
+        *,
+        validation_fraction: float = 0.2,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> TrainingSet:
+        """Read the train group of a data set, less the held-out snapshots.
+
+        Raises:
+            PopdynError: On a held-out index that there is not, or when fewer than two snapshots
+                or fewer than four particles in one of them are left.
+        """
+        t = times(data)
+        for k in hold_out:
+            if not 0 <= k < len(t):
+                raise PopdynError(
+                    f"hold-out index {k}: expected 0 to {len(t) - 1}, the data has {len(t)} snapshots"
+                )
+        kept = [k for k in range(len(t)) if k not in set(hold_out)]
+        if len(kept) < 2:
+            raise PopdynError(
+                f"{len(kept)} snapshot(s) left to learn from ({len(t)} in the data, "
+                f"{len(set(hold_out))} held out): expected at least 2"
+            )
+        n = counts(data, "train")
+        short = [k for k in kept if n[k] < 4]
+        if short:
+            raise PopdynError(
+                f"snapshot {short[0]} has {n[short[0]]} training particles: expected at least 4"
+            )
+        fit, validation = [], []
+        for k in kept:
+            x = torch.from_numpy(np.array(positions(data, k, "train"), dtype=np.float32))
+            order = torch.from_numpy(np.random.default_rng([seed, 0, k]).permutation(len(x)))
+            held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(x))))
+            fit.append(x[order[held:]].to(device))
+            validation.append(x[order[:held]].to(device))
+        return cls(t[kept], kept, fit, validation, seed)
+
+    @property
+    def dim(self) -> int:
+        return self.fit[0].shape[1]
+
+    @property
+    def intervals(self) -> np.ndarray:
+        """τ_k = t_{k+1} − t_k between observed snapshots, ``(K,)``."""
+        return np.diff(self.times)
+
+    @property
+    def device(self) -> torch.device:
+        return self.fit[0].device
+
+    def scaling(self) -> Scaling:
+        """Return the standardisation of the particles to fit, and their box."""
+        everything = torch.cat(self.fit)
+        scale = everything.std(0).clamp_min(1e-6)
+        horizon = float(self.times[-1] - self.times[0])
+        mean, low, high = everything.mean(0), everything.amin(0), everything.amax(0)
+        return Scaling(mean, scale, low, high, horizon).to(self.device)
+
+    def batch_size(self, wanted: int) -> int:
+        """Return the largest batch up to ``wanted`` that every snapshot can fill."""
+        return min(wanted, min(len(x) for x in self.fit))
+
+    def batches(self, step: int, size: int) -> Tensor:
+        """Return one batch of every snapshot for a training step, ``(K + 1, size, d)``.
+
+        Batches are drawn independently for each snapshot: it is passed through in random order
+        without repeats, then shuffled anew. The order follows from seed, snapshot and step alone,
+        so that a resumed run needs no state.
+        """
+        return torch.stack([self._batch(k, step, size) for k in range(len(self.fit))])
+
+    def _batch(self, k: int, step: int, size: int) -> Tensor:
+        epoch, place = divmod(step, max(1, len(self.fit[k]) // size))
+        if self._orders.get(k, (-1,))[0] != epoch:
+            rng = np.random.default_rng([self.seed, 1, k, epoch])
+            order = torch.from_numpy(rng.permutation(len(self.fit[k])))
+            self._orders[k] = (epoch, order.to(self.device))
+        return self.fit[k][self._orders[k][1][place * size : (place + 1) * size]]
