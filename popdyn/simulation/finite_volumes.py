@@ -1,0 +1,232 @@
+"""Scharfetter–Gummel finite volumes on a box, and one step in time that keeps signs and mass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import fft
+from scipy.sparse import csr_array, eye_array
+from scipy.sparse.linalg import SuperLU, splu
+
+from popdyn.energies import FreeEnergy
+from popdyn.errors import PopdynError
+
+__all__ = ["BoxError", "Grid", "Solver", "product"]
+
+GAMMA = 1 - math.sqrt(0.5)  # makes the two-stage SDIRK scheme L-stable and of order 2
+
+
+class BoxError(PopdynError):
+    """The box does not hold the mass; a wider one may."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A box of equal cells; ``left`` and ``right`` are the flat indices on either side of a face."""
+
+    bounds: tuple[tuple[float, float], ...]
+    cells: tuple[int, ...]
+
+    @property
+    def dimension(self) -> int:
+        return len(self.cells)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.cells)
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        return np.array([(b - a) / n for (a, b), n in zip(self.bounds, self.cells, strict=True)])
+
+    @property
+    def volume(self) -> float:
+        return float(self.spacing.prod())
+
+    @cached_property
+    def centres(self) -> list[np.ndarray]:
+        return [
+            a + h * (np.arange(n) + 0.5)
+            for (a, _), h, n in zip(self.bounds, self.spacing, self.cells, strict=True)
+        ]
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        return product(self.centres)
+
+    @cached_property
+    def faces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cells left and right of each inner face, and the spacing across it."""
+        index = np.arange(self.size).reshape(self.cells)
+        left = [index.take(range(n - 1), a).ravel() for a, n in enumerate(self.cells)]
+        right = [index.take(range(1, n), a).ravel() for a, n in enumerate(self.cells)]
+        across = [np.full(len(one), h) for one, h in zip(left, self.spacing, strict=True)]
+        return np.concatenate(left), np.concatenate(right), np.concatenate(across)
+
+    @cached_property
+    def divergence(self) -> csr_array:
+        """The matrix that takes face fluxes to rates of change of the cells."""
+        left, right, h = self.faces
+        face = np.arange(len(h))
+        entries = np.concatenate([-1 / h, 1 / h])
+        where = (np.concatenate([left, right]), np.concatenate([face, face]))
+        return csr_array((entries, where), shape=(self.size, len(h)))
+
+    @cached_property
+    def outermost(self) -> np.ndarray:
+        """Which cells touch a wall, flat."""
+        inner = np.zeros(self.cells, bool)
+        inner[(slice(1, -1),) * self.dimension] = True
+        return ~inner.ravel()
+
+
+class Solver:
+    """One energy on one grid; densities are flat float64 arrays of cell averages."""
+
+    def __init__(self, energy: FreeEnergy, grid: Grid) -> None:
+        self.energy, self.grid = energy, grid
+        self.autonomous = energy.W is None and not energy.time_dependent
+        self._factors: dict[float, SuperLU] = {}
+        self._padded = tuple(fft.next_fast_len(2 * n - 1, real=True) for n in grid.cells)
+        if energy.W is not None:
+            # differences of cell centres, in the wrapped order of a circular convolution
+            offsets = [
+                h * np.where(np.arange(m) < n, np.arange(m), np.arange(m) - m)
+                for h, m, n in zip(grid.spacing, self._padded, grid.cells, strict=True)
+            ]
+            kernel = _finite(energy.interaction(product(offsets)), "interaction", "the differences")
+            self._kernel = fft.rfftn(kernel.reshape(self._padded)) * grid.volume
+        if self.autonomous:
+            self._static = self._fluxes(self._potential(None, 0.0))
+
+    def run(self, start: np.ndarray, times: np.ndarray, substeps: np.ndarray) -> np.ndarray:
+        """Return the densities at the times, ``(time, cell)``."""
+        densities = [start]
+        for t, length, number in zip(times[:-1], np.diff(times), substeps, strict=True):
+            rho, dt = densities[-1], length / number
+            for i in range(number):
+                rho = self._step(rho, t + i * dt, dt)
+            densities.append(rho)
+        return np.stack(densities)
+
+    def numerical_diffusivity(self, rho: np.ndarray, t: float) -> float:
+        """Return the diffusivity that the fluxes add to β, averaged over the mass."""
+        left, right, h = self.grid.faces
+        rises = np.diff(self._potential(rho, t)[np.stack([left, right])], axis=0)[0]
+        beta = self.energy.diffusivity
+        excess = (_jump_rate(rises, beta) + _jump_rate(-rises, beta)) / 2 - beta
+        weights = rho[left] + rho[right]
+        return float(max(0.0, (weights * excess).sum() / weights.sum()))
+
+    def check_walls(self, rho: np.ndarray, t: float, allowed: float) -> float:
+        """Return the fraction of the mass in the outermost cells; refuse more than allowed."""
+        mass = float(rho[self.grid.outermost].sum()) * self.grid.volume
+        if mass > allowed:
+            raise BoxError(
+                f"{mass:.1e} of the mass is in the outermost cells at time {t:g}: expected at most "
+                f"{allowed:g}; widen bounds {box_label(self.grid.bounds)}"
+            )
+        return mass
+
+    def _potential(self, rho: np.ndarray | None, t: float) -> np.ndarray:
+        """Return V + W∗ρ at the cell centres."""
+        out = _finite(self.energy.potential(self.grid.points, float(t)), "potential", "the box")
+        if self.energy.W is not None and rho is not None:
+            spectrum = fft.rfftn(rho.reshape(self.grid.cells), self._padded) * self._kernel
+            field = fft.irfftn(spectrum, self._padded)
+            out = out + field[tuple(slice(n) for n in self.grid.cells)].ravel()
+        return out
+
+    def _fluxes(self, potential: np.ndarray) -> csr_array:
+        """Return the matrix that takes cell averages to the fluxes through the faces."""
+        left, right, h = self.grid.faces
+        rises = potential[right] - potential[left]
+        beta = self.energy.diffusivity
+        entries = np.stack([_jump_rate(rises, beta) / h, -_jump_rate(-rises, beta) / h], 1)
+        where = (np.stack([left, right], 1).ravel(), 2 * np.arange(len(h) + 1))
+        return csr_array((entries.ravel(), *where), shape=(len(h), self.grid.size))
+
+    def _factor(self, fluxes: csr_array, dt: float) -> SuperLU:
+        """Factor 1 − dt·A, with A = div·fluxes.
+
+        The matrix is an M-matrix with column sums 1. Pivots stay on the diagonal, so that every
+        product in the substitutions is ≥ 0 and the solution is positive in rounded arithmetic.
+        """
+        if self.autonomous and dt in self._factors:
+            return self._factors[dt]
+        matrix = (eye_array(self.grid.size) - dt * (self.grid.divergence @ fluxes)).tocsc()
+        factor = splu(
+            matrix,
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        if self.autonomous:
+            self._factors[dt] = factor
+        return factor
+
+    def _step(self, rho: np.ndarray, t: float, dt: float) -> np.ndarray:
+        if self.autonomous:
+            fluxes = self._static
+        else:
+            middle = rho
+            if self.energy.W is not None:
+                now = self._fluxes(self._potential(rho, t))
+                middle = self._factor(now, dt / 2).solve(rho)
+            fluxes = self._fluxes(self._potential(middle, t + dt / 2))
+        solve = self._factor(fluxes, GAMMA * dt).solve
+        first = solve(rho)
+        second = solve(rho + (1 - GAMMA) / GAMMA * (first - rho))
+        if second.min() >= 0:
+            return second
+        return self._limited(rho, fluxes, (1 - GAMMA) * first + GAMMA * second, dt)
+
+    def _limited(
+        self, rho: np.ndarray, fluxes: csr_array, stages: np.ndarray, dt: float
+    ) -> np.ndarray:
+        """Backward Euler plus as much of the second-order fluxes as leaves each cell positive."""
+        left, right, h = self.grid.faces
+        low = self._factor(fluxes, dt).solve(rho)
+        extra = dt * (fluxes @ (stages - low))
+        donor = np.where(extra > 0, left, right)
+        outflow = np.bincount(donor, np.abs(extra) / h, self.grid.size)
+        # a hair less than everything, so that rounding cannot take more than there is
+        room = np.divide(
+            (1 - 1e-9) * low, outflow, out=np.zeros_like(low), where=(outflow > 0) & (low > 1e-290)
+        )
+        return low + self.grid.divergence @ (np.minimum(1.0, room[donor]) * extra)
+
+
+def _jump_rate(rise: np.ndarray, beta: float) -> np.ndarray:
+    """Return β·B(rise/β), B(x) = x/(eˣ − 1), the rate over a face that rises; upwind if β = 0."""
+    if beta == 0:
+        return np.maximum(-rise, 0.0)
+    x = np.abs(rise) / beta
+    # below 1e-5 the series is exact to rounding; beyond 700 the rate uphill underflows to zero
+    small, bounded = x < 1e-5, np.clip(x, 1e-5, 700.0)
+    uphill = np.where(small, 1 - x / 2 + x * x / 12, bounded / np.expm1(bounded))
+    return beta * np.where(rise > 0, uphill, uphill + x)
+
+
+def product(axes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the points of a product grid, ``(n, d)``, the last axis fastest."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
+
+
+def _finite(values: np.ndarray, name: str, where: str) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise PopdynError(
+            f"the {name} is not finite at {bad} of {len(values)} points of {where}: expected "
+            "finite values; choose other bounds"
+        )
+    return values
+
+
+def box_label(bounds: Sequence[tuple[float, float]]) -> str:
+    return " × ".join(f"[{a:g}, {b:g}]" for a, b in bounds)
