@@ -81,7 +81,7 @@ class FreeEnergy:
     def potential_gradient(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential_gradient(self, x: Array, t: Time = None) -> Array:
         """Return ∇V(x, t), ``(n, d) → (n, d)``."""
-        return _apply(x, lambda y: 0 * y if self.V is None else self.V.gradient(y, t))
+        return _apply(x, lambda y: torch.zeros_like(y) if self.V is None else self.V.gradient(y, t))
 
     @overload
     def interaction(self, z: np.ndarray) -> np.ndarray: ...
@@ -97,7 +97,7 @@ class FreeEnergy:
     def interaction_gradient(self, z: Tensor) -> Tensor: ...
     def interaction_gradient(self, z: Array) -> Array:
         """Return ∇W(z), ``(n, d) → (n, d)``."""
-        return _apply(z, lambda y: 0 * y if self.W is None else self.W.gradient(y))
+        return _apply(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
 
     def force(self, x: Array, population: Array | None = None, t: Time = None) -> Array:
         """Return −∇V(x, t) − mean over y of ∇W(x − y), y in the population.

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from popdyn.errors import PopdynError
 
-__all__ = ["CallableTerm", "Entry", "NamedTerm", "RadialTerm", "Term", "Time", "entry_of"]
+__all__ = [
+    "CallableTerm",
+    "Entry",
+    "NamedTerm",
+    "RadialTerm",
+    "Term",
+    "Time",
+    "Vector",
+    "entry_of",
+    "vector",
+]
 
 Time = float | Tensor | None
+Vector = float | Sequence[float]
 
 
 class Term:
     """A scalar function of position, and of time where ``time_dependent`` says so.
 
     Subclasses give ``value``; ``gradient`` falls back on autograd. Positions have shape
-    ``(..., d)``; a time is a number or a tensor that broadcasts against ``x[..., 0]``.
+    ``(..., d)``; a time is a number or a tensor that broadcasts against ``x[..., 0]``, and
+    None means 0. Values are defined up to a constant. A gradient comes without a graph: for
+    second derivatives differentiate ``value``.
     """
 
     time_dependent: bool = False
@@ -31,7 +45,7 @@ class Term:
         raise NotImplementedError
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
-        """Return the gradient in x, ``(..., d) → (..., d)``, dimensionless."""
+        """Return the gradient in x, ``(..., d) → (..., d)``, dimensionless, in new memory."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             total = self.value(x, t).sum()
@@ -57,109 +71,161 @@ class Entry:
         name: Registry key.
         function: ``f(x, **parameters)``, or ``f(x, t, **parameters)`` if time dependent; for a
             radial kernel the profile ``φ(s, **parameters)`` of the squared distance ``s = |z|²``.
-        gradient: Closed-form gradient with the same arguments (for a radial kernel ``dφ/ds``),
-            or None for autograd.
         formula: The formula, in plain text.
         summary: One line on what the entry is.
+        gradient: Closed-form gradient with the same arguments (for a radial kernel the slope
+            ``dφ/ds``, which may overwrite ``s``), or None for autograd. It runs without a graph
+            and does not change ``x``.
         min_dim: Smallest dimension in which the formula makes sense.
         time_dependent: Whether the function takes a time.
         radial: Whether ``function`` is the profile of a radial kernel.
+        positive: Parameters that must be > 0.
+        exponential: For a radial kernel whose slope is ``a·exp(−b·s)``: the function that gives
+            ``(a, b)`` for its parameters, with which forces are faster.
     """
 
     name: str
     function: Callable[..., Tensor]
-    gradient: Callable[..., Tensor] | None
     formula: str
     summary: str
+    gradient: Callable[..., Tensor] | None = None
     min_dim: int = 1
     time_dependent: bool = False
     radial: bool = False
+    positive: tuple[str, ...] = ()
+    exponential: Callable[..., tuple[float, float]] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The entry's parameters with their defaults; every entry has ``scale``."""
         signature = inspect.signature(self.function).parameters.values()
         own = {p.name: p.default for p in signature if p.default is not p.empty}
-        return {"scale": 1.0, **own}
+        return {"scale": 1.0, **{k: list(v) if type(v) is tuple else v for k, v in own.items()}}
+
+    def checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters as floats and lists of floats, fit for JSON.
+
+        Raises:
+            PopdynError: On an unknown parameter, or a value that is not what is expected.
+        """
+        known = self.parameters
+        out = {}
+        for key, value in params.items():
+            if key not in known:
+                raise PopdynError(
+                    f"'{self.name}' has no parameter '{key}': expected one of {', '.join(known)}"
+                )
+            out[key] = self._checked(key, value, known[key])
+        return out
+
+    def _checked(self, key: str, value: Any, default: Any) -> Any:
+        if value is None and default is None:
+            return None
+        single, positive = isinstance(default, float), key in self.positive
+        try:
+            array = np.asarray(value)
+        except ValueError:  # a ragged list
+            array = np.empty(0)
+        good = array.size > 0 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+        if not good or (single and array.ndim) or (positive and array.min() <= 0):
+            raise PopdynError(
+                f"parameter '{key}' of '{self.name}' is {value!r}: expected "
+                f"{'a finite number' if single else 'finite numbers'}{' > 0' if positive else ''}"
+            )
+        return array.astype(float).tolist()
 
 
 @dataclass(frozen=True)
 class NamedTerm(Term):
-    """An entry of a registry with its parameters filled in, times ``scale``."""
+    """An entry of a registry with its parameters filled in, times ``scale``.
+
+    Raises:
+        PopdynError: On an unknown parameter or a wrong value; when called, on a dimension that
+            does not fit.
+    """
 
     entry: Entry
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = self.entry.parameters
-        for key in self.params:
-            if key not in known:
-                raise PopdynError(
-                    f"'{self.entry.name}' has no parameter '{key}': expected one of "
-                    f"{', '.join(known)}"
-                )
+        object.__setattr__(self, "params", self.entry.checked(self.params))
 
     @property
     def time_dependent(self) -> bool:  # type: ignore[override]
+        """Whether the entry depends on time."""
         return self.entry.time_dependent
 
     @property
     def scale(self) -> float:
-        return float(self.params.get("scale", 1.0))
+        """The factor in front of the entry's formula."""
+        return self.params.get("scale", 1.0)
 
-    def _call(self, function: Callable[..., Tensor], x: Tensor, t: Time) -> Tensor:
-        own = {k: v for k, v in self.params.items() if k != "scale"}
-        if self.entry.time_dependent:
-            return self.scale * function(x, 0.0 if t is None else t, **own)
-        return self.scale * function(x, **own)
-
-    def _check_dimension(self, x: Tensor) -> None:
-        if x.shape[-1] < self.entry.min_dim:
-            raise PopdynError(
-                f"'{self.entry.name}' needs dimension {self.entry.min_dim} or more, "
-                f"found {x.shape[-1]}"
-            )
+    @property
+    def own_params(self) -> dict[str, Any]:
+        """The parameters of the entry's function: all but ``scale``."""
+        return {k: v for k, v in self.params.items() if k != "scale"}
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
-        self._check_dimension(x)
         return self._call(self.entry.function, x, t)
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         if self.entry.gradient is None:
             return super().gradient(x, t)
-        self._check_dimension(x)
-        return self._call(self.entry.gradient, x, t)
+        with torch.no_grad():
+            return self._call(self.entry.gradient, x, t)
+
+    def _call(self, function: Callable[..., Tensor], x: Tensor, t: Time) -> Tensor:
+        if x.shape[-1] < self.entry.min_dim:
+            raise PopdynError(
+                f"'{self.entry.name}' needs dimension {self.entry.min_dim} or more, "
+                f"found {x.shape[-1]}"
+            )
+        time = ((0.0 if t is None else t),) if self.entry.time_dependent else ()
+        out = function(x, *time, **self.own_params)
+        return out if self.scale == 1.0 else self.scale * out
 
     def spec(self) -> dict[str, Any] | None:
         return {"name": self.entry.name, "params": dict(self.params)}
 
     def label(self) -> str:
-        given = ", ".join(f"{k}={v}" for k, v in self.params.items())
+        given = ", ".join(
+            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items()
+        )
         return f"{self.entry.name}({given})" if given else self.entry.name
 
 
 class RadialTerm(NamedTerm):
-    """A kernel W(z) = φ(|z|²) − φ(0) given by its profile, so that forces need no pair gradient."""
+    """A kernel W(z) = φ(|z|²) given by its profile, so that forces need no pair gradient."""
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
-        s = x.square().sum(-1)
-        return self._call(self.entry.function, s, t) - self._call(
-            self.entry.function, torch.zeros_like(s[..., :1]).reshape(-1)[:1], t
-        )
-
-    def slope(self, s: Tensor) -> Tensor:
-        """Return dφ/ds at squared distances s, ``(...) → (...)``; ∇W(z) = 2 φ'(|z|²) z."""
-        assert self.entry.gradient is not None  # every radial entry brings its slope
-        return self._call(self.entry.gradient, s, None)
+        return self._call(self.entry.function, x.square().sum(-1, keepdim=True), None)[..., 0]
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
-        return 2.0 * self.slope(x.square().sum(-1, keepdim=True)) * x
+        with torch.no_grad():
+            return self.slope(x.square().sum(-1, keepdim=True)).mul(2.0) * x
+
+    def slope(self, s: Tensor) -> Tensor:
+        """Return dφ/ds at squared distances s, ``(...) → (...)``; it may overwrite ``s``.
+
+        The gradient is ∇W(z) = 2 φ'(|z|²) z.
+        """
+        assert self.entry.gradient is not None  # every radial entry brings its slope
+        with torch.no_grad():
+            return self._call(self.entry.gradient, s, None)
+
+    @property
+    def exponential(self) -> tuple[float, float] | None:
+        """(a, b) if the slope is a·exp(−b·s), else None."""
+        if self.entry.exponential is None:
+            return None
+        a, b = self.entry.exponential(**self.own_params)
+        return self.scale * a, b
 
 
 class CallableTerm(Term):
     """A user's own function of a torch tensor, ``(..., d) → (...)``.
 
-    A function with a second argument ``t`` is taken as time dependent.
+    A function with an argument named ``t`` is taken as time dependent.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
@@ -188,24 +254,34 @@ class CallableTerm(Term):
 
 
 def entry_of(
-    registry: dict[str, Entry],
-    formula: str,
-    *,
-    gradient: Callable[..., Tensor] | None = None,
-    min_dim: int = 1,
-    time_dependent: bool = False,
-    radial: bool = False,
+    registry: dict[str, Entry], formula: str, **declared: Any
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Return a decorator that enters a function into a registry under its own name.
 
-    The first line of the function's docstring becomes the entry's summary.
+    The first line of the function's docstring becomes the entry's summary; ``declared`` are
+    further fields of :class:`Entry`. A parameter whose default is a number takes a number, one
+    whose default is None or a tuple takes numbers, too.
     """
 
     def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        registry[function.__name__] = Entry(
-            function.__name__, function, gradient, formula, summary, min_dim, time_dependent, radial
-        )
+        entry = Entry(function.__name__, function, formula=formula, summary=summary, **declared)
+        registry[entry.name] = entry
         return function
 
     return enter
+
+
+def vector(value: Vector, x: Tensor, name: str) -> Tensor:
+    """Return a parameter as a tensor ``(d)`` like x; a number stands for all components.
+
+    Raises:
+        PopdynError: If it has another length than the dimension of ``x``.
+    """
+    out, d = x.new_tensor(value), x.shape[-1]
+    if out.numel() != 1 and out.shape != (d,):
+        raise PopdynError(
+            f"parameter '{name}' has shape {tuple(out.shape)}: expected {d} numbers, "
+            f"as positions have dimension {d}"
+        )
+    return out.reshape(-1).expand(d)

@@ -1,0 +1,277 @@
+"""The registry of interactions: even radial kernels W(z) = φ(|z|²) by profile and slope dφ/ds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from popdyn.energies.terms import Entry, NamedTerm, Term, Time, entry_of
+from popdyn.errors import PopdynError
+
+__all__ = ["INTERACTIONS", "SymmetrisedTerm", "check_even"]
+
+INTERACTIONS: dict[str, Entry] = {}
+
+
+class SymmetrisedTerm(NamedTerm):
+    """A potential used as a kernel: W(z) = ½(V(z) + V(−z)).
+
+    Raises:
+        PopdynError: If the potential depends on time, besides what ``NamedTerm`` raises.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.entry.time_dependent:
+            raise PopdynError(
+                f"'{self.entry.name}' depends on time: expected an interaction that does not"
+            )
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        return 0.5 * (super().value(x) + super().value(-x))
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        return 0.5 * (super().gradient(x) - super().gradient(-x))
+
+    def spec(self) -> dict[str, Any] | None:
+        return {"name": self.entry.name, "params": dict(self.params), "symmetrised": True}
+
+    def label(self) -> str:
+        return f"symmetrised {super().label()}"
+
+
+def check_even(W: Term, dim: int, *, seed: int = 0) -> None:
+    """Refuse a kernel that is not even.
+
+    Args:
+        W: The kernel.
+        dim: Dimension in which it will be used.
+        seed: Seed of the 64 random points, normal with standard deviations from 0.1 to 10.
+
+    Raises:
+        PopdynError: If W(z) and W(−z) differ at one of the points.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(64, dim, generator=generator, dtype=torch.float64)
+    z *= torch.logspace(-1, 1, 64, dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        there, back = W.value(z), W.value(-z)
+    finite = there.isfinite() & back.isfinite()
+    size = (there - there[0]).abs() + (back - there[0]).abs()
+    odd = finite & ((there - back).abs() > 1e-6 * size + 1e-12)
+    if odd.any():
+        i = int(odd.nonzero()[0, 0])
+        point = ", ".join(f"{v:.3g}" for v in z[i].tolist())
+        raise PopdynError(
+            f"the interaction '{W.label()}' is not even: W(z) = {there[i]:.6g} and "
+            f"W(−z) = {back[i]:.6g} at z = ({point}); expected W(z) = W(−z)"
+        )
+
+
+def _gaussian_repulsion_slope(s: Tensor, strength: float = 1.0, width: float = 1.0) -> Tensor:
+    return s.mul_(-0.5 / width**2).exp_().mul_(-0.5 * strength / width**2)
+
+
+def _gaussian_repulsion_exponential(
+    strength: float = 1.0, width: float = 1.0
+) -> tuple[float, float]:
+    return -0.5 * strength / width**2, 0.5 / width**2
+
+
+@entry_of(
+    INTERACTIONS,
+    "strength exp(−|z|²/(2 width²))",
+    gradient=_gaussian_repulsion_slope,
+    exponential=_gaussian_repulsion_exponential,
+    radial=True,
+    positive=("width",),
+)
+def gaussian_repulsion(s: Tensor, strength: float = 1.0, width: float = 1.0) -> Tensor:
+    """A soft hill around each particle."""
+    return strength * (-0.5 / width**2 * s).exp()
+
+
+def _gaussian_attraction_slope(s: Tensor, strength: float = 1.0, width: float = 1.0) -> Tensor:
+    return _gaussian_repulsion_slope(s, -strength, width)
+
+
+def _gaussian_attraction_exponential(
+    strength: float = 1.0, width: float = 1.0
+) -> tuple[float, float]:
+    return _gaussian_repulsion_exponential(-strength, width)
+
+
+@entry_of(
+    INTERACTIONS,
+    "−strength exp(−|z|²/(2 width²))",
+    gradient=_gaussian_attraction_slope,
+    exponential=_gaussian_attraction_exponential,
+    radial=True,
+    positive=("width",),
+)
+def gaussian_attraction(s: Tensor, strength: float = 1.0, width: float = 1.0) -> Tensor:
+    """A soft dip around each particle."""
+    return gaussian_repulsion(s, -strength, width)
+
+
+def _morse_slope(
+    s: Tensor,
+    repulsion: float = 2.0,
+    attraction: float = 1.0,
+    repulsion_range: float = 0.5,
+    attraction_range: float = 2.0,
+    softening: float = 0.1,
+) -> Tensor:
+    r = s.add_(softening**2).sqrt_()
+    pull = (r * (-1.0 / attraction_range)).exp_().mul_(0.5 * attraction / attraction_range)
+    push = (r * (-1.0 / repulsion_range)).exp_()
+    return pull.sub_(push, alpha=0.5 * repulsion / repulsion_range).div_(r)
+
+
+@entry_of(
+    INTERACTIONS,
+    "repulsion exp(−r/repulsion_range) − attraction exp(−r/attraction_range), "
+    "r = √(|z|² + softening²)",
+    gradient=_morse_slope,
+    radial=True,
+    positive=("repulsion_range", "attraction_range", "softening"),
+)
+def morse(
+    s: Tensor,
+    repulsion: float = 2.0,
+    attraction: float = 1.0,
+    repulsion_range: float = 0.5,
+    attraction_range: float = 2.0,
+    softening: float = 0.1,
+) -> Tensor:
+    """Repulsive near by, attractive further off: flocks and clumps."""
+    r = (s + softening**2).sqrt()
+    return repulsion * (-r / repulsion_range).exp() - attraction * (-r / attraction_range).exp()
+
+
+def _power_law_slope(
+    s: Tensor,
+    strength: float = 1.0,
+    attraction: float = 4.0,
+    repulsion: float = 2.0,
+    softening: float = 0.1,
+) -> Tensor:
+    s = s.add_(softening**2)
+    pull = s.pow(0.5 * attraction - 1.0)
+    return pull.sub_(s.pow_(0.5 * repulsion - 1.0)).mul_(0.5 * strength)
+
+
+@entry_of(
+    INTERACTIONS,
+    "strength (rᵃ/a − rᵇ/b), r = √(|z|² + softening²), a = attraction, b = repulsion; "
+    "r⁰/0 stands for log r",
+    gradient=_power_law_slope,
+    radial=True,
+    positive=("softening",),
+)
+def power_law(
+    s: Tensor,
+    strength: float = 1.0,
+    attraction: float = 4.0,
+    repulsion: float = 2.0,
+    softening: float = 0.1,
+) -> Tensor:
+    """Attraction and repulsion by powers of the distance: rings and balls."""
+    u = s + softening**2
+    pull, push = (
+        u.pow(0.5 * p) / p if p else 0.5 * u.log() for p in (float(attraction), float(repulsion))
+    )
+    return strength * (pull - push)
+
+
+def _quadratic_slope(s: Tensor, strength: float = 1.0) -> Tensor:
+    return s.fill_(0.5 * strength)
+
+
+@entry_of(INTERACTIONS, "½ strength |z|²", gradient=_quadratic_slope, radial=True)
+def quadratic(s: Tensor, strength: float = 1.0) -> Tensor:
+    """A spring between each two particles: attraction to the mean."""
+    return 0.5 * strength * s
+
+
+def _soft_coulomb_slope(s: Tensor, strength: float = 1.0, softening: float = 0.5) -> Tensor:
+    r = s.add_(softening**2).rsqrt_()
+    return r.square().mul_(r).mul_(-0.5 * strength)
+
+
+@entry_of(
+    INTERACTIONS,
+    "strength/√(|z|² + softening²)",
+    gradient=_soft_coulomb_slope,
+    radial=True,
+    positive=("softening",),
+)
+def soft_coulomb(s: Tensor, strength: float = 1.0, softening: float = 0.5) -> Tensor:
+    """Long-range repulsion of charges, without the singularity."""
+    return strength * (s + softening**2).rsqrt()
+
+
+def _lennard_jones_slope(
+    s: Tensor, depth: float = 1.0, distance: float = 1.0, softening: float = 0.9
+) -> Tensor:
+    inverse = s.add_(softening**2).reciprocal_().mul_(distance**2)
+    cube = inverse.square().mul_(inverse)
+    slope = cube.mul(-2.0).add_(1.0).mul_(cube).mul_(inverse)
+    return slope.mul_(12.0 * depth / distance**2)
+
+
+@entry_of(
+    INTERACTIONS,
+    "4 depth (q⁶ − q³), q = distance²/(|z|² + softening²)",
+    gradient=_lennard_jones_slope,
+    radial=True,
+    positive=("distance", "softening"),
+)
+def lennard_jones(
+    s: Tensor, depth: float = 1.0, distance: float = 1.0, softening: float = 0.9
+) -> Tensor:
+    """A hard core with a short attraction around it, softened."""
+    cube = (distance**2 / (s + softening**2)).pow(3)
+    return 4.0 * depth * (cube.square() - cube)
+
+
+def _opinion_slope(
+    s: Tensor, strength: float = 1.0, confidence: float = 1.0, smoothing: float = 0.1
+) -> Tensor:
+    s = s.mul_(-1.0 / (smoothing * confidence**2)).add_(1.0 / smoothing)
+    return s.sigmoid_().mul_(0.5 * strength)
+
+
+@entry_of(
+    INTERACTIONS,
+    "−½ strength h log(1 + exp((confidence² − |z|²)/h)), h = smoothing confidence²",
+    gradient=_opinion_slope,
+    radial=True,
+    positive=("confidence", "smoothing"),
+)
+def opinion(
+    s: Tensor, strength: float = 1.0, confidence: float = 1.0, smoothing: float = 0.1
+) -> Tensor:
+    """Bounded confidence: a spring to all within reach, which fades smoothly at the edge."""
+    h = smoothing * confidence**2
+    return (-0.5 * strength * h) * softplus((confidence**2 - s) / h, threshold=30.0)
+
+
+def _compact_slope(s: Tensor, strength: float = 1.0, radius: float = 1.5) -> Tensor:
+    inside = s.mul_(-1.0 / radius**2).add_(1.0).clamp_(min=0.0)
+    return inside.square_().mul_(-3.0 * strength / radius**2)
+
+
+@entry_of(
+    INTERACTIONS,
+    "strength max(1 − |z|²/radius², 0)³",
+    gradient=_compact_slope,
+    radial=True,
+    positive=("radius",),
+)
+def compact(s: Tensor, strength: float = 1.0, radius: float = 1.5) -> Tensor:
+    """Repulsion that ends at a finite radius, twice differentiable."""
+    return strength * (1.0 - s / radius**2).clamp_min(0.0).pow(3)
