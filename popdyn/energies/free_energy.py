@@ -61,6 +61,7 @@ class FreeEnergy:
         self.V = _potential_term(potential, potential_params or {})
         self.W = _interaction_term(interaction, interaction_params or {})
         self.diffusivity = float(diffusivity)
+        self.diffusivity_standard_error: float | None = None  # of a learned β
 
     @property
     def time_dependent(self) -> bool:

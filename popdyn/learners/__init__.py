@@ -1,0 +1,6 @@
+"""Learners: snapshots in, a FreeEnergy out."""
+
+from popdyn.learners.fit import LEARNERS, fit
+from popdyn.learners.run import Run, load_run, save_run
+
+__all__ = ["LEARNERS", "Run", "fit", "load_run", "save_run"]

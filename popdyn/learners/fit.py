@@ -1,0 +1,203 @@
+"""``fit``: one door to every learner."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+
+from popdyn.errors import PopdynError
+from popdyn.learners.ijkonet import IJKOnetOptions, fit_ijkonet
+from popdyn.learners.run import Run, prepare_folder, write_json, write_run
+from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
+from popdyn.learners.training import CHECKPOINT, Workplace
+from popdyn.learners.training_set import TrainingSet
+from popdyn.registry import lookup
+
+__all__ = ["LEARNERS", "Learner", "fit", "options_of"]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An entry of ``LEARNERS``.
+
+    Attributes:
+        name: Registry key.
+        summary: One line on what it does.
+        options: Frozen dataclass of its options, which validates itself.
+        fit: ``(training set, options, workplace) → Run``; the oracle takes the data itself.
+        sees_truth: Whether it reads the store's true energy.
+    """
+
+    name: str
+    summary: str
+    options: type[Any]
+    fit: Callable[..., Run]
+    sees_truth: bool = False
+
+
+LEARNERS: dict[str, Learner] = {
+    entry.name: entry
+    for entry in (
+        Learner(
+            "ijkonet",
+            "Inverse optimization of the JKO scheme (Persiianov et al. 2026), three inner solvers.",
+            IJKOnetOptions,
+            fit_ijkonet,
+        ),
+        Learner("zero", "No energy at all: what every score is measured against.", SimpleOptions, fit_zero),
+        Learner("oracle", "The true energy of the store: the upper row.", SimpleOptions, fit_oracle, True),
+    )
+}
+
+
+def options_of(learner: str, given: Mapping[str, Any]) -> Any:
+    """Return a learner's options dataclass with what was given filled in.
+
+    Raises:
+        PopdynError: On an unknown learner or option, or a value that the options refuse.
+    """
+    entry = lookup(LEARNERS, learner, "learner")
+    fields = {f.name: f for f in dataclasses.fields(entry.options)}
+    for name in given:
+        if name not in fields:
+            raise PopdynError(
+                f"learner '{learner}' has no option '{name}': expected one of {', '.join(fields)}"
+            )
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    if isinstance(plain.get("energies"), str):
+        plain["energies"] = tuple(plain["energies"].split(","))
+    return entry.options(**plain)
+
+
+def fit(
+    data: xr.DataTree,
+    learner: str = "ijkonet",
+    *,
+    hold_out: Sequence[int] = (),
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = False,
+    source: str | Path | None = None,
+    **options: Any,
+) -> Run:
+    """Learn a free energy from the train group of a data set.
+
+    Args:
+        data: A data set of :func:`popdyn.simulate`, ``import_data`` or ``open_snapshots``.
+        learner: A name of ``LEARNERS``.
+        hold_out: Indices of snapshots that are not looked at, from 0.
+        seed: Seeds the validation split, the batches, the weights and the noise.
+        device: A torch device, such as ``cpu`` or ``cuda``.
+        out: Run folder to write, with checkpoints on the way.
+        overwrite: Replace an existing ``out``.
+        resume: Go on from the checkpoint in ``out``.
+        progress: Show a progress bar on a terminal.
+        source: Path of the store, recorded so that ``popdyn score`` finds it.
+        **options: Options of the learner, see its options dataclass.
+
+    Returns:
+        The run; ``run.energy`` is a ``FreeEnergy`` whose potential has mean 0 over the training
+        snapshots.
+
+    Raises:
+        PopdynError: On bad options, too few snapshots, a device that there is not, a run folder
+            that exists or was made with other options.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=200, seed=0)
+        >>> run = popdyn.fit(data, learner="zero")
+        >>> run.energy.potential_gradient(np.ones((1, 2)))
+        array([[0., 0.]])
+    """
+    entry = lookup(LEARNERS, learner, "learner")
+    resolved = options_of(learner, options)
+    _check_device(device)
+    config = {
+        "learner": learner,
+        "options": json.loads(json.dumps(dataclasses.asdict(resolved))),
+        "hold_out": sorted(set(hold_out)),
+        "seed": seed,
+        "device": device,
+        "data": None if source is None else str(Path(source).resolve()),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            name: version(name) for name in ("popdyn-jko", "torch", "numpy", "scipy", "xarray", "zarr")
+        }
+        | {"python": platform.python_version()},
+    }
+    folder = None
+    if out is not None:
+        folder = prepare_folder(out, overwrite, resume)
+        if resume:
+            _check_same(folder, config)
+        write_json(folder / "config.json", config)
+    place = Workplace(folder, resume, progress)
+    begin = time.monotonic()
+    if entry.sees_truth:
+        run = entry.fit(data, resolved, place)
+    else:
+        fraction = getattr(resolved, "validation_fraction", 0.0)
+        training = TrainingSet.from_data(
+            data, hold_out, validation_fraction=fraction, seed=seed, device=device
+        )
+        config["training_digest"] = _digest(training)
+        run = entry.fit(training, resolved, place)
+    run.config, run.seconds = config, time.monotonic() - begin
+    if folder is not None:
+        write_run(run, folder)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return run
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PopdynError(f"device '{device}' cannot be used: {reason}") from None
+
+
+def _check_same(folder: Path, config: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    if not path.exists():
+        return  # nothing to resume yet: a fresh start under the same command
+    before = json.loads(path.read_text())
+    differences = []
+    for key in ("learner", "options", "hold_out", "seed", "device", "data", "threads", "versions"):
+        old, new = before.get(key), config[key]
+        if isinstance(new, dict) and isinstance(old, dict):
+            differences += [
+                f"{name}: {old.get(name)} → {new.get(name)}"
+                for name in {**old, **new}
+                if old.get(name) != new.get(name)
+            ]
+        elif old != new:
+            differences.append(f"{key}: {old} → {new}")
+    if differences:
+        raise PopdynError(
+            f"'{folder}' was begun with other settings ({'; '.join(differences)}): "
+            "resume with the same ones, or --overwrite"
+        )
+
+
+def _digest(training: TrainingSet) -> str:
+    """Return a digest of what was learned from: two runs on the same particles share it."""
+    digest = hashlib.sha256(training.times.tobytes())
+    for x in (*training.fit, *training.validation):
+        digest.update(x.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
