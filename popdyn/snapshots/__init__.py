@@ -1,6 +1,20 @@
 """The snapshot format: make, write, read, validate, import, export, inspect."""
 
-from popdyn.snapshots.store import open_snapshots, write
+from popdyn.snapshots.layout import Block, block_rows
+from popdyn.snapshots.reader import open_snapshots
 from popdyn.snapshots.tree import counts, dimension, make_tree, positions, times
+from popdyn.snapshots.writer import BlockWriter, StoreWriter, write
 
-__all__ = ["counts", "dimension", "make_tree", "open_snapshots", "positions", "times", "write"]
+__all__ = [
+    "Block",
+    "BlockWriter",
+    "StoreWriter",
+    "block_rows",
+    "counts",
+    "dimension",
+    "make_tree",
+    "open_snapshots",
+    "positions",
+    "times",
+    "write",
+]

@@ -123,7 +123,8 @@ def positions(
     if not -len(n) <= k < len(n):
         raise PopdynError(f"snapshot {k} was asked for: expected 0 to {len(n) - 1}")
     rows = slice(start, n[k] if stop is None else min(stop, n[k]))
-    return np.asarray(_node(data, group)["x"][k, rows].values, dtype=np.float32)
+    x = _node(data, group).to_dataset()["x"]
+    return np.asarray(x[k, rows].values, dtype=np.float32)
 
 
 def check_times(times: ArrayLike) -> np.ndarray:
@@ -183,7 +184,7 @@ def _node(data: xr.DataTree, group: str) -> xr.DataTree:
         )
     if group not in data.children:
         raise PopdynError(f"the tree has no group '{group}': expected train and test")
-    return data[group]
+    return data.children[group]
 
 
 def _version(name: str) -> str:

@@ -1,0 +1,395 @@
+"""Writing a store: streamed, resumable, in blocks of any order and from any process."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import filelock
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import ArrayLike
+from zarr.storage import LocalStore
+
+from popdyn.errors import PopdynError
+from popdyn.snapshots.extras import write_extra
+from popdyn.snapshots.layout import Block, Layout, chunk_file, create_arrays
+from popdyn.snapshots.metadata import DIGEST, consolidate, write_file
+from popdyn.snapshots.tree import (
+    GROUPS,
+    check_times,
+    counts,
+    dimension,
+    positions,
+    root_attributes,
+    times,
+)
+
+__all__ = ["BlockWriter", "StoreWriter", "write"]
+
+BEGUN = "begun.json"
+# What may differ between the process that began a store and the one that resumes it.
+_VOLATILE = ("history", "complete", DIGEST)
+
+
+@dataclass(frozen=True)
+class BlockWriter:
+    """What a worker process needs to write blocks: small, and it pickles.
+
+    Attributes:
+        path: The unfinished store.
+        layouts: How ``x`` of each group is cut.
+    """
+
+    path: Path
+    layouts: Mapping[str, Layout]
+
+    def write(self, block: Block, x: ArrayLike) -> None:
+        """Write one block; it appears whole or not at all.
+
+        Args:
+            block: One of :meth:`StoreWriter.pending`.
+            x: Its positions, ``(block.stop - block.start, d)``.
+
+        Raises:
+            PopdynError: If the shape is another one, or a position is not finite.
+        """
+        layout = self.layouts[block.group]
+        rows = np.asarray(x, dtype=np.float32)
+        expected = (block.stop - block.start, layout.dimension)
+        where = f"{block.group} snapshot {block.k} from row {block.start}"
+        if rows.shape != expected:
+            raise PopdynError(f"{where} has shape {rows.shape}: expected {expected}")
+        # One pass and no temporary of the size of the block: a sum is finite only if all is.
+        with np.errstate(invalid="ignore"):
+            total = np.sum(rows, dtype=np.float64)
+        if not np.isfinite(total):
+            row, component = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+            raise PopdynError(
+                f"{where} is {rows[row, component]} at row {block.start + row}, "
+                f"component {component}: expected finite positions"
+            )
+        end = min(block.start + layout.block_rows, layout.rows)
+        if block.stop < end:
+            padded = np.full((end - block.start, layout.dimension), np.nan, dtype=np.float32)
+            padded[: len(rows)] = rows
+            rows = padded
+        # Without the old file there is nothing to read and merge, were it even readable.
+        chunk_file(self.path, block, layout).unlink(missing_ok=True)
+        array = zarr.open_array(LocalStore(self.path), path=f"{block.group}/x", mode="r+")
+        # Not through open_array, which forgets it (zarr-python issue 2931).
+        array = array.with_config({"write_empty_chunks": True})
+        array[block.k, block.start : end] = rows
+
+
+class StoreWriter:
+    """Write a store beside its final name, block by block, and rename it when all is there.
+
+    A process that dies leaves ``<name>.partial`` behind; the next writer with the same
+    configuration keeps the blocks that are whole and asks only for the others.
+
+    Args:
+        path: Final name of the store.
+        times: Physical times ``(K + 1)``, dimensionless.
+        counts: For ``train`` and ``test`` the particles in each snapshot.
+        dimension: d.
+        attrs: Root attributes beside or instead of the defaults.
+        overwrite: Replace an existing store, at the final rename and not before.
+        resume: Keep the blocks of an unfinished store with the same configuration.
+        fingerprint: What else decides the bits, such as a digest of a callable's source.
+        chunk_rows: Particles in a chunk, instead of the choice of :meth:`Layout.choose`.
+        shard_rows: Particles in a shard, likewise.
+
+    Attributes:
+        attrs: Root attributes; what is added before the end is written with them.
+        block_rows: For each group the particles in a block: block i of a snapshot holds rows
+            ``i * block_rows`` up to the next block or the count.
+
+    Raises:
+        PopdynError: If the store exists, another process writes it, or an unfinished one was
+            begun with another configuration.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.zarr"
+        >>> counts = {"train": [3, 2], "test": [0, 0]}
+        >>> with StoreWriter(path, times=[0, 1], counts=counts, dimension=2) as writer:
+        ...     for block in writer.pending():
+        ...         writer.write(block, np.zeros((block.stop - block.start, 2)))
+        >>> path.is_dir()
+        True
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        times: ArrayLike,
+        counts: Mapping[str, Sequence[int] | np.ndarray],
+        dimension: int,
+        attrs: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        resume: bool = True,
+        fingerprint: str | None = None,
+        chunk_rows: int | None = None,
+        shard_rows: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.times = check_times(times)
+        self.attrs = root_attributes(attrs)
+        self.attrs.pop(DIGEST, None)
+        self.overwrite, self.resume = overwrite, resume
+        _check_counts(counts, len(self.times), dimension)
+        self.layouts = {
+            group: Layout.choose(
+                [int(n) for n in counts[group]],
+                dimension,
+                chunk_rows=chunk_rows,
+                shard_rows=shard_rows,
+            )
+            for group in GROUPS
+        }
+        self.block_rows = {group: layout.block_rows for group, layout in self.layouts.items()}
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.store = self.partial / "store"
+        self._replaced = self.path.with_name(self.path.name + ".replaced")
+        self._lock = filelock.FileLock(self.path.with_name(self.path.name + ".lock"))
+        self._configuration = self._configure(fingerprint)
+
+    @property
+    def workers(self) -> BlockWriter:
+        """What to send to the processes that write blocks while this one holds the lock."""
+        return BlockWriter(self.store, self.layouts)
+
+    def pending(self) -> list[Block]:
+        """Return the blocks that are still to be written, in order."""
+        return [b for b in self._missing() if b.stop > b.start]
+
+    def write(self, block: Block, x: ArrayLike) -> None:
+        """Write one block in this process, as :meth:`BlockWriter.write` does in another."""
+        self.workers.write(block, x)
+
+    def write_group(self, name: str, dataset: xr.Dataset) -> None:
+        """Write a further group beside ``train`` and ``test``, whole, in place of an old one."""
+        if name in GROUPS:
+            raise PopdynError(f"group '{name}' was given: expected a name beside train and test")
+        write_extra(self.store, name, dataset)
+
+    def finish(self) -> None:
+        """Write the padding and the metadata, and rename the store to its final name.
+
+        Raises:
+            PopdynError: If a block was not written.
+        """
+        if left := self.pending():
+            raise PopdynError(
+                f"{self.partial}: {len(left)} blocks are not written, the first {left[0]}: "
+                "expected all before the store is finished"
+            )
+        for block in self._missing():
+            self.workers.write(block, np.empty((0, self.layouts[block.group].dimension)))
+        _sweep(self.store)
+        self.attrs["complete"] = True
+        consolidate(self.store, self.attrs)
+        if self.path.exists():
+            self.path.rename(self._replaced)
+        self.store.rename(self.path)
+        shutil.rmtree(self.partial, ignore_errors=True)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise PopdynError(
+                f"{self.path} is being written by another process: expected to be alone"
+            ) from None
+        try:
+            self._begin()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+            elif not self.resume:
+                shutil.rmtree(self.partial, ignore_errors=True)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        # Unlinked while held: who opened the old file finds it without a name and tries again.
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _begin(self) -> None:
+        if self._replaced.exists():
+            # A process died between the two renames of an overwrite, or just after them.
+            if self.path.exists():
+                shutil.rmtree(self._replaced)
+            else:
+                self._replaced.rename(self.path)
+        if self.path.exists() and not self.store.exists():
+            # A process died after the last rename: what is left holds nothing.
+            shutil.rmtree(self.partial, ignore_errors=True)
+        _check_target(self.path, self.overwrite)
+        if self._resumable():
+            _sweep(self.store)
+            for block in self._blocks():
+                file = self._file(block)
+                if file.exists() and not _block_sound(self.store, block, self.layouts):
+                    file.unlink()
+            return
+        shutil.rmtree(self.partial, ignore_errors=True)
+        root = {**self.attrs, "complete": False}
+        zarr.create_group(LocalStore(self.store), attributes=root)
+        for group, layout in self.layouts.items():
+            create_arrays(self.store, group, self.times, layout)
+        write_file(self.partial / BEGUN, json.dumps(self._configuration))
+
+    def _resumable(self) -> bool:
+        try:
+            begun = json.loads((self.partial / BEGUN).read_text())
+        except (OSError, ValueError):
+            # Nothing there, or a process died before the first block.
+            return False
+        if begun == self._configuration:
+            return self.resume
+        if self.overwrite:
+            return False
+        name = next(
+            key
+            for key in [*self._configuration, *begun]
+            if begun.get(key) != self._configuration.get(key)
+        )
+        raise PopdynError(
+            f"{self.partial} was begun with {name} {_brief(begun.get(name))}, this is "
+            f"{_brief(self._configuration.get(name))}: expected the same command (it resumes), "
+            "or overwrite"
+        )
+
+    def _configure(self, fingerprint: str | None) -> dict[str, Any]:
+        attrs = {key: value for key, value in self.attrs.items() if key not in _VOLATILE}
+        first = self.layouts["train"]
+        configuration = {
+            **attrs,
+            "times": self.times.tolist(),
+            "dimension": first.dimension,
+            **{f"{name} particles": layout.counts for name, layout in self.layouts.items()},
+            "chunk rows": [layout.chunk_rows for layout in self.layouts.values()],
+            "block rows": [layout.block_rows for layout in self.layouts.values()],
+            "fingerprint": fingerprint,
+        }
+        for key, value in configuration.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise PopdynError(f"attribute '{key}' is no JSON ({error})") from None
+        # Through JSON, so that what is read back compares equal.
+        return dict(json.loads(json.dumps(configuration)))
+
+    def _blocks(self) -> list[Block]:
+        return [b for group, layout in self.layouts.items() for b in layout.blocks(group)]
+
+    def _file(self, block: Block) -> Path:
+        return chunk_file(self.store, block, self.layouts[block.group])
+
+    def _missing(self) -> list[Block]:
+        return [block for block in self._blocks() if not self._file(block).exists()]
+
+
+def write(
+    data: xr.DataTree,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunk_rows: int | None = None,
+    shard_rows: int | None = None,
+) -> None:
+    """Write a tree to a store, a block at a time.
+
+    Args:
+        data: A tree in memory, or a store opened lazily.
+        path: Name of the store.
+        overwrite: Replace an existing store, once the new one is whole.
+        chunk_rows: Particles in a chunk; about 2 MiB of them if None.
+        shard_rows: Particles in a shard; 8 chunks where a snapshot has more, if None.
+
+    Raises:
+        PopdynError: If the store exists, or another process writes it.
+    """
+    with StoreWriter(
+        path,
+        times=times(data),
+        counts={group: counts(data, group) for group in GROUPS},
+        dimension=dimension(data),
+        attrs={str(key): value for key, value in data.attrs.items()},
+        overwrite=overwrite,
+        resume=False,
+        chunk_rows=chunk_rows,
+        shard_rows=shard_rows,
+    ) as writer:
+        for block in writer.pending():
+            x = positions(data, block.k, block.group, block.start, block.stop)
+            writer.write(block, x)
+        for name, node in data.children.items():
+            if name not in GROUPS:
+                writer.write_group(name, node.to_dataset())
+
+
+def _check_counts(counts: Mapping[str, Any], snapshots: int, dimension: int) -> None:
+    if dimension < 1:
+        raise PopdynError(f"the dimension is {dimension}: expected 1 or more")
+    for group in GROUPS:
+        n = np.asarray(counts[group])
+        if n.shape != (snapshots,):
+            raise PopdynError(
+                f"{group} counts have shape {n.shape}: expected one for each of {snapshots} times"
+            )
+        if n.min() < (group == "train"):
+            raise PopdynError(f"{group} snapshot {int(n.argmin())} has {n.min()} particles")
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise PopdynError(f"{path} exists: expected a new name, or overwrite")
+    if path.is_symlink() or not (path / "zarr.json").is_file():
+        raise PopdynError(f"{path} exists and is no store: expected a store to overwrite")
+
+
+def _sweep(store: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for pattern in ("*.partial", "*.new"):
+        for file in store.rglob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def _block_sound(store: Path, block: Block, layouts: Mapping[str, Layout]) -> bool:
+    array = zarr.open_array(LocalStore(store, read_only=True), path=f"{block.group}/x", mode="r")
+    try:
+        # Every piece is decoded, and its checksum compared, on the way.
+        array[block.k, block.start : block.start + layouts[block.group].block_rows]
+    except Exception:  # whatever a decoder says of damaged bytes
+        return False
+    return True
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"
