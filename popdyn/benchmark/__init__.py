@@ -1,0 +1,1 @@
+"""Suites, the leaderboard, the report."""
