@@ -3,11 +3,13 @@
 from popdyn.snapshots.layout import Block, block_rows
 from popdyn.snapshots.reader import open_snapshots
 from popdyn.snapshots.tree import counts, dimension, make_tree, positions, times
+from popdyn.snapshots.validate import Breach, validate
 from popdyn.snapshots.writer import BlockWriter, StoreWriter, write
 
 __all__ = [
     "Block",
     "BlockWriter",
+    "Breach",
     "StoreWriter",
     "block_rows",
     "counts",
@@ -16,5 +18,6 @@ __all__ = [
     "open_snapshots",
     "positions",
     "times",
+    "validate",
     "write",
 ]

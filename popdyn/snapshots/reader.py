@@ -23,8 +23,9 @@ __all__ = [
     "StrictStore",
     "check_chunk",
     "chunk_pieces",
-    "key_breaches",
+    "key_damage",
     "open_snapshots",
+    "open_strict",
     "present_keys",
 ]
 
@@ -49,7 +50,7 @@ class _Array(BackendArray):
 
     def __init__(self, store: Path, name: str) -> None:
         self.store, self.name = store, name
-        self.array = zarr.open_array(StrictStore(store, read_only=True), path=name, mode="r")
+        self.array = open_strict(store, name)
         self.shape, self.dtype = self.array.shape, self.array.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -97,7 +98,12 @@ def open_snapshots(path: str | os.PathLike[str]) -> xr.DataTree:
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **datasets})
 
 
-def key_breaches(store: Path, name: str, array: zarr.Array) -> list[DamageError]:
+def open_strict(store: Path, name: str) -> zarr.Array:
+    """Open one array, its lost chunks errors."""
+    return zarr.open_array(StrictStore(store, read_only=True), path=name, mode="r")
+
+
+def key_damage(store: Path, name: str, array: zarr.Array) -> list[DamageError]:
     """Return what is wrong with the files of an array: missing ones and strange ones."""
     expected = set(expected_keys(array.shape, chunk_pieces(array)))
     present = present_keys(store / name)
@@ -186,7 +192,7 @@ def _dataset(store: Path, group: str, names: list[str], attrs: dict[str, Any]) -
     for name in names:
         path = f"{group}/{name}"
         array = _Array(store, path)
-        for damage in key_breaches(store, path, array.array):
+        for damage in key_damage(store, path, array.array):
             raise damage
         metadata = array.array.metadata
         dims = [str(dim) for dim in getattr(metadata, "dimension_names", None) or ()]

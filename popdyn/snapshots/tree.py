@@ -117,14 +117,29 @@ def positions(
         stop: Past the last row; the particles in the snapshot if None or larger.
 
     Raises:
-        PopdynError: If there is no such group or snapshot, or the store is damaged there.
+        PopdynError: If there is no such group or snapshot, the store is damaged there, or a
+            position is not finite.
     """
     n = counts(data, group)
     if not -len(n) <= k < len(n):
         raise PopdynError(f"snapshot {k} was asked for: expected 0 to {len(n) - 1}")
     rows = slice(start, n[k] if stop is None else min(stop, n[k]))
     x = _node(data, group).to_dataset()["x"]
-    return np.asarray(x[k, rows].values, dtype=np.float32)
+    found = np.asarray(x[k, rows].values, dtype=np.float32)
+    # Fill values in place of data would go unseen: what stands below the count is finite.
+    check_finite(found, f"{group} snapshot {k}", rows.start)
+    return found
+
+
+def check_finite(x: np.ndarray, where: str, start: int = 0) -> None:
+    """Raise a PopdynError that names the first row of ``(n, d)`` that is not finite."""
+    # Two quick passes and no temporary; NaN and infinities both reach one of the two.
+    if x.size and not (np.isfinite(x.min()) and np.isfinite(x.max())):
+        row, component = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise PopdynError(
+            f"{where} is {x[row, component]} at row {start + row}, component {component}: "
+            "expected finite positions"
+        )
 
 
 def check_times(times: ArrayLike) -> np.ndarray:
@@ -153,12 +168,7 @@ def _populations(group: Sequence[ArrayLike], t: np.ndarray, name: str) -> list[n
     for k, x in enumerate(arrays):
         if x.ndim != 2 or x.shape[1] == 0:
             raise PopdynError(f"{name} snapshot {k} has shape {x.shape}: expected (particles, d)")
-        if not np.isfinite(x).all():
-            row, component = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-            raise PopdynError(
-                f"{name} snapshot {k} is {x[row, component]} at row {row}, component {component}: "
-                "expected finite positions"
-            )
+        check_finite(x, f"{name} snapshot {k}")
         if name == "train" and len(x) == 0:
             raise PopdynError(f"train snapshot {k} is empty: expected at least one particle")
     return arrays

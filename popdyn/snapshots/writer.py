@@ -22,6 +22,7 @@ from popdyn.snapshots.layout import Block, Layout, chunk_file, create_arrays
 from popdyn.snapshots.metadata import DIGEST, consolidate, write_file
 from popdyn.snapshots.tree import (
     GROUPS,
+    check_finite,
     check_times,
     counts,
     dimension,
@@ -65,15 +66,7 @@ class BlockWriter:
         where = f"{block.group} snapshot {block.k} from row {block.start}"
         if rows.shape != expected:
             raise PopdynError(f"{where} has shape {rows.shape}: expected {expected}")
-        # One pass and no temporary of the size of the block: a sum is finite only if all is.
-        with np.errstate(invalid="ignore"):
-            total = np.sum(rows, dtype=np.float64)
-        if not np.isfinite(total):
-            row, component = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
-            raise PopdynError(
-                f"{where} is {rows[row, component]} at row {block.start + row}, "
-                f"component {component}: expected finite positions"
-            )
+        check_finite(rows, where, block.start)
         end = min(block.start + layout.block_rows, layout.rows)
         if block.stop < end:
             padded = np.full((end - block.start, layout.dimension), np.nan, dtype=np.float32)
