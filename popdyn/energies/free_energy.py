@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, overload
 
 import numpy as np
@@ -26,17 +27,22 @@ TermLike = str | Callable[..., Tensor] | Term | None
 class FreeEnergy:
     """A potential V, an interaction W and a diffusivity β; what is None or 0 is absent.
 
+    A name in both registries (``quadratic``) means the interaction where an interaction is asked
+    for. Positions are float arrays of either library, and the answer comes in the same one; V and
+    W are summed in the precision of the positions.
+
     Args:
         potential: A name of ``POTENTIALS``, a callable on torch tensors ``(..., d) → (...)``
             (with a second argument ``t`` if it depends on time), or None.
         interaction: A name of ``INTERACTIONS`` or ``POTENTIALS`` (symmetrised), an even
             callable, or None.
         diffusivity: β ≥ 0, dimensionless; it multiplies Δρ.
-        potential_params: Parameters of a named potential.
+        potential_params: Parameters of a named potential; ``scale`` multiplies any of them.
         interaction_params: Parameters of a named interaction.
 
     Raises:
-        PopdynError: On an unknown name or parameter, or a negative or non-finite diffusivity.
+        PopdynError: On an unknown name, an unknown or wrong parameter, or a negative or non-finite
+            diffusivity.
 
     References:
         Jordan, Kinderlehrer and Otto, SIAM J. Math. Anal. 29 (1998).
@@ -56,11 +62,11 @@ class FreeEnergy:
         potential_params: Mapping[str, Any] | None = None,
         interaction_params: Mapping[str, Any] | None = None,
     ) -> None:
-        if not (math.isfinite(diffusivity) and diffusivity >= 0):
-            raise PopdynError(f"diffusivity is {diffusivity}: expected a finite number ≥ 0")
-        self.V = _potential_term(potential, potential_params or {})
-        self.W = _interaction_term(interaction, interaction_params or {})
-        self.diffusivity = float(diffusivity)
+        if not (isinstance(diffusivity, Real) and 0 <= diffusivity < math.inf):
+            raise PopdynError(f"diffusivity is {diffusivity!r}: expected a finite number ≥ 0")
+        self.V: Term | None = _potential_term(potential, potential_params or {})
+        self.W: Term | None = _interaction_term(interaction, interaction_params or {})
+        self.diffusivity: float = float(diffusivity)
         self.diffusivity_standard_error: float | None = None  # of a learned β
 
     @property
@@ -74,7 +80,7 @@ class FreeEnergy:
     def potential(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential(self, x: Array, t: Time = None) -> Array:
         """Return V(x, t), ``(n, d) → (n)``."""
-        return _apply(x, lambda y: _zero(y) if self.V is None else self.V.value(y, t))
+        return _apply(x, lambda y: _zero(y) if self.V is None else self.V.value(y, _time(t, y)))
 
     @overload
     def potential_gradient(self, x: np.ndarray, t: Time = None) -> np.ndarray: ...
@@ -82,7 +88,9 @@ class FreeEnergy:
     def potential_gradient(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential_gradient(self, x: Array, t: Time = None) -> Array:
         """Return ∇V(x, t), ``(n, d) → (n, d)``."""
-        return _apply(x, lambda y: torch.zeros_like(y) if self.V is None else self.V.gradient(y, t))
+        return _apply(
+            x, lambda y: torch.zeros_like(y) if self.V is None else self.V.gradient(y, _time(t, y))
+        )
 
     @overload
     def interaction(self, z: np.ndarray) -> np.ndarray: ...
@@ -100,35 +108,48 @@ class FreeEnergy:
         """Return ∇W(z), ``(n, d) → (n, d)``."""
         return _apply(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
 
+    @overload
+    def force(
+        self, x: np.ndarray, population: Array | None = None, t: Time = None
+    ) -> np.ndarray: ...
+    @overload
+    def force(self, x: Tensor, population: Array | None = None, t: Time = None) -> Tensor: ...
     def force(self, x: Array, population: Array | None = None, t: Time = None) -> Array:
         """Return −∇V(x, t) − mean over y of ∇W(x − y), y in the population.
 
         Args:
             x: Where the force acts, ``(n, d)``.
-            population: The particles that exert it, ``(m, d)``; ``x`` itself if None.
+            population: The particles that exert it, ``(m, d)``. If None, ``x`` itself: then a
+                particle does not act on itself, and the mean is over the ``n − 1`` others.
             t: Time, for a potential that depends on it.
+
+        Returns:
+            ``(n, d)``, without a graph.
 
         Raises:
             PopdynError: If the population has another dimension than ``x``.
         """
-        others = _tensor(x if population is None else population)
-        if others.shape[-1] != x.shape[-1]:
-            raise PopdynError(
-                f"the population has dimension {others.shape[-1]}: expected {x.shape[-1]} as in x"
-            )
 
         def force(y: Tensor) -> Tensor:
-            out = torch.zeros_like(y) if self.V is None else -self.V.gradient(y, t)
-            if self.W is not None:
-                out = out - mean_interaction_gradient(self.W, y, others.to(y))
-            return out
+            others = y if population is None else _tensor(population).to(y)
+            if others.shape[-1] != y.shape[-1]:
+                raise PopdynError(
+                    f"the population has dimension {others.shape[-1]}: expected {y.shape[-1]} "
+                    "as in x"
+                )
+            out = torch.zeros_like(y) if self.V is None else -self.V.gradient(y, _time(t, y))
+            if self.W is None:
+                return out
+            return out - mean_interaction_gradient(
+                self.W, y, others, exclude_self=population is None
+            )
 
         return _apply(x, force)
 
     def _interaction(self, z: Tensor) -> Tensor:
         if self.W is None:
             return _zero(z)
-        return self.W.value(z) - self.W.value(torch.zeros_like(z[:1]))
+        return self.W.value(z) - self.W.value(z.new_zeros(1, z.shape[-1]))[0]
 
     def spec(self) -> dict[str, Any] | None:
         """Return the JSON that rebuilds the energy, or None if a part is a callable."""
@@ -144,14 +165,21 @@ class FreeEnergy:
         Raises:
             PopdynError: On an unknown name or parameter.
         """
-        V, W = spec.get("potential"), spec.get("interaction")
-        return cls(
-            V and V["name"],
-            W and W["name"],
-            spec.get("diffusivity", 0.0),
-            potential_params=V and V.get("params"),
-            interaction_params=W and W.get("params"),
+        potential, interaction = spec.get("potential"), spec.get("interaction")
+        for name, part in (("potential", potential), ("interaction", interaction)):
+            if part is not None and not (isinstance(part, Mapping) and "name" in part):
+                raise PopdynError(
+                    f"the {name} of an energy is {part!r}: expected its name and params"
+                )
+        V = potential and NamedTerm(
+            lookup(POTENTIALS, potential["name"], "potential"), potential.get("params", {})
         )
+        W = interaction and _named_interaction(
+            interaction["name"],
+            interaction.get("params", {}),
+            interaction.get("symmetrised", False),
+        )
+        return cls(V, W, spec.get("diffusivity", 0.0))
 
     def __repr__(self) -> str:
         V, W = ("0" if term is None else term.label() for term in (self.V, self.W))
@@ -166,10 +194,19 @@ def _potential_term(term: TermLike, params: Mapping[str, Any]) -> Term | None:
 
 def _interaction_term(term: TermLike, params: Mapping[str, Any]) -> Term | None:
     if isinstance(term, str):
-        if term in POTENTIALS and term not in INTERACTIONS:
-            return SymmetrisedTerm(POTENTIALS[term], params)
-        return RadialTerm(lookup(INTERACTIONS, term, "interaction"), params)
-    return _unnamed(term, params, "interaction")
+        return _named_interaction(term, params)
+    out = _unnamed(term, params, "interaction")
+    if out is not None and out.time_dependent:
+        raise PopdynError(
+            f"the interaction '{out.label()}' depends on time: expected none that does"
+        )
+    return out
+
+
+def _named_interaction(name: str, params: Mapping[str, Any], symmetrised: bool = False) -> Term:
+    if name in POTENTIALS and (symmetrised or name not in INTERACTIONS):
+        return SymmetrisedTerm(POTENTIALS[name], params)
+    return RadialTerm(lookup({**POTENTIALS, **INTERACTIONS}, name, "interaction"), params)
 
 
 def _unnamed(term: Any, params: Mapping[str, Any], kind: str) -> Term | None:
@@ -181,11 +218,19 @@ def _unnamed(term: Any, params: Mapping[str, Any], kind: str) -> Term | None:
         return term
     if callable(term):
         return CallableTerm(term)
-    raise PopdynError(f"{kind} is {type(term).__name__}: expected a name, a callable or None")
+    raise PopdynError(f"the {kind} is {term!r}: expected a name, a callable or None")
 
 
-def _tensor(x: Array) -> Tensor:
-    return x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+def _tensor(x: Any) -> Tensor:
+    """Return an array as a tensor of floats that shares its memory where that can be."""
+    if not isinstance(x, Tensor):
+        array = np.ascontiguousarray(x)
+        x = torch.from_numpy(array if array.flags.writeable else array.copy())
+    return x if x.is_floating_point() else x.double()
+
+
+def _time(t: Any, x: Tensor) -> Time:
+    return torch.as_tensor(t).to(x) if isinstance(t, np.ndarray) else t
 
 
 def _zero(x: Tensor) -> Tensor:
@@ -193,9 +238,5 @@ def _zero(x: Tensor) -> Tensor:
 
 
 def _apply(x: Array, function: Callable[[Tensor], Tensor]) -> Array:
-    if isinstance(x, Tensor):
-        return function(x)
-    x = np.asarray(x)
-    if not np.issubdtype(x.dtype, np.floating):
-        x = x.astype(np.float64)
-    return function(_tensor(x)).detach().numpy()
+    out = function(_tensor(x))
+    return out if isinstance(x, Tensor) else out.detach().numpy()

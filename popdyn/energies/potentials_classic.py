@@ -35,9 +35,9 @@ def _square_matrix(matrix: Sequence[Sequence[float]], x: Tensor) -> Tensor:
 
 def _quadratic_gradient(
     x: Tensor,
-    stiffness: float = 1.0,
-    matrix: Sequence[Sequence[float]] | None = None,
-    center: Vector | None = None,
+    stiffness: float,
+    matrix: Sequence[Sequence[float]] | None,
+    center: Vector | None,
 ) -> Tensor:
     z = x if center is None else x - vector(center, x, "center")
     return stiffness * (z if matrix is None else z @ _square_matrix(matrix, x))
@@ -60,9 +60,7 @@ def quadratic(
     return (0.5 * stiffness) * (z * pulled).sum(-1)
 
 
-def _double_well_gradient(
-    x: Tensor, height: float = 2.0, distance: float = 2.0, stiffness: float = 1.0
-) -> Tensor:
+def _double_well_gradient(x: Tensor, height: float, distance: float, stiffness: float) -> Tensor:
     out = stiffness * x
     first = x[..., 0]
     square = first.square().mul_(1.0 / distance**2).sub_(1.0)
@@ -88,7 +86,8 @@ def _muller_brown_parts(
     x: Tensor, length: float, origin: Sequence[float]
 ) -> list[tuple[float, float, float, Tensor, Tensor, Tensor]]:
     """Return for each of the four Gaussians a, b, c, u − u₀, v − v₀ and its value."""
-    u, v = x[..., 0] * length + origin[0], x[..., 1] * length + origin[1]
+    at = x[..., :2] * length + vector(origin, x[..., :2], "origin")
+    u, v = at[..., 0], at[..., 1]
     parts = []
     for A, a, b, c, u0, v0 in MULLER_BROWN:
         p, q = u - u0, v - v0
@@ -99,10 +98,10 @@ def _muller_brown_parts(
 
 def _muller_brown_gradient(
     x: Tensor,
-    height: float = 0.05,
-    length: float = 0.35,
-    origin: Sequence[float] = (-0.2, 0.8),
-    stiffness: float = 1.0,
+    height: float,
+    length: float,
+    origin: Sequence[float],
+    stiffness: float,
 ) -> Tensor:
     out = stiffness * x
     out[..., :2] = 0.0
@@ -153,9 +152,9 @@ def _mixture_logits(
 
 def _gaussian_mixture_gradient(
     x: Tensor,
-    means: Sequence[Vector] = (-2.0, 2.0),
-    width: Vector = (1.0,),
-    weights: Sequence[float] | None = None,
+    means: Sequence[Vector],
+    width: Vector,
+    weights: Sequence[float] | None,
 ) -> Tensor:
     m, w, logits = _mixture_logits(x, means, width, weights)
     shares = logits.softmax(-1).div_(w.square())
@@ -189,7 +188,7 @@ def _circle(x: Tensor, t: Time, radius: float, frequency: float) -> Tensor:
 
 
 def _moving_well_gradient(
-    x: Tensor, t: Time, stiffness: float = 5.0, radius: float = 2.0, frequency: float = 1.0
+    x: Tensor, t: Time, stiffness: float, radius: float, frequency: float
 ) -> Tensor:
     return (x - _circle(x, t, radius, frequency)).mul_(stiffness)
 
@@ -216,11 +215,11 @@ def _depth(x: Tensor, t: Time, depth: float, onset: float, duration: float) -> T
 def _splitting_well_gradient(
     x: Tensor,
     t: Time,
-    depth: float = 4.0,
-    onset: float = 0.5,
-    duration: float = 0.25,
-    quartic: float = 1.0,
-    stiffness: float = 1.0,
+    depth: float,
+    onset: float,
+    duration: float,
+    quartic: float,
+    stiffness: float,
 ) -> Tensor:
     out = stiffness * x
     first = x[..., 0]

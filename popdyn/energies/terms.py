@@ -74,12 +74,12 @@ class Entry:
         formula: The formula, in plain text.
         summary: One line on what the entry is.
         gradient: Closed-form gradient with the same arguments (for a radial kernel the slope
-            ``dφ/ds``, which may overwrite ``s``), or None for autograd. It runs without a graph
-            and does not change ``x``.
+            ``dφ/ds``, which may overwrite ``s``), or None for autograd. It is given every
+            parameter, runs without a graph and does not change ``x``.
         min_dim: Smallest dimension in which the formula makes sense.
         time_dependent: Whether the function takes a time.
         radial: Whether ``function`` is the profile of a radial kernel.
-        positive: Parameters that must be > 0.
+        positive: Parameters that must be > 0; for a radial kernel its lengths.
         exponential: For a radial kernel whose slope is ``a·exp(−b·s)``: the function that gives
             ``(a, b)`` for its parameters, with which forces are faster.
     """
@@ -103,13 +103,13 @@ class Entry:
         return {"scale": 1.0, **{k: list(v) if type(v) is tuple else v for k, v in own.items()}}
 
     def checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters as floats and lists of floats, fit for JSON.
+        """Return all parameters, defaults filled in, as floats and lists of floats for JSON.
 
         Raises:
             PopdynError: On an unknown parameter, or a value that is not what is expected.
         """
         known = self.parameters
-        out = {}
+        out = dict(known)
         for key, value in params.items():
             if key not in known:
                 raise PopdynError(
@@ -146,24 +146,18 @@ class NamedTerm(Term):
 
     entry: Entry
     params: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "params", self.entry.checked(self.params))
+        params = self.entry.checked(self.params)
+        object.__setattr__(self, "params", params)
+        arguments = {key: value for key, value in params.items() if key != "scale"}
+        object.__setattr__(self, "arguments", arguments)
 
     @property
     def time_dependent(self) -> bool:  # type: ignore[override]
         """Whether the entry depends on time."""
         return self.entry.time_dependent
-
-    @property
-    def scale(self) -> float:
-        """The factor in front of the entry's formula."""
-        return self.params.get("scale", 1.0)
-
-    @property
-    def own_params(self) -> dict[str, Any]:
-        """The parameters of the entry's function: all but ``scale``."""
-        return {k: v for k, v in self.params.items() if k != "scale"}
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         return self._call(self.entry.function, x, t)
@@ -181,15 +175,19 @@ class NamedTerm(Term):
                 f"found {x.shape[-1]}"
             )
         time = ((0.0 if t is None else t),) if self.entry.time_dependent else ()
-        out = function(x, *time, **self.own_params)
-        return out if self.scale == 1.0 else self.scale * out
+        out = function(x, *time, **self.arguments)
+        scale = self.params["scale"]
+        return out if scale == 1.0 else scale * out
 
     def spec(self) -> dict[str, Any] | None:
         return {"name": self.entry.name, "params": dict(self.params)}
 
     def label(self) -> str:
+        usual = self.entry.parameters
         given = ", ".join(
-            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items()
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in self.params.items()
+            if value != usual[key]
         )
         return f"{self.entry.name}({given})" if given else self.entry.name
 
@@ -198,11 +196,12 @@ class RadialTerm(NamedTerm):
     """A kernel W(z) = φ(|z|²) given by its profile, so that forces need no pair gradient."""
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
+        # keepdim: positions in one dimension must not look like a value of dimension 0.
         return self._call(self.entry.function, x.square().sum(-1, keepdim=True), None)[..., 0]
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         with torch.no_grad():
-            return self.slope(x.square().sum(-1, keepdim=True)).mul(2.0) * x
+            return (2.0 * x).mul_(self.slope(x.square().sum(-1, keepdim=True)))
 
     def slope(self, s: Tensor) -> Tensor:
         """Return dφ/ds at squared distances s, ``(...) → (...)``; it may overwrite ``s``.
@@ -218,8 +217,13 @@ class RadialTerm(NamedTerm):
         """(a, b) if the slope is a·exp(−b·s), else None."""
         if self.entry.exponential is None:
             return None
-        a, b = self.entry.exponential(**self.own_params)
-        return self.scale * a, b
+        a, b = self.entry.exponential(**self.arguments)
+        return self.params["scale"] * a, b
+
+    @property
+    def length(self) -> float:
+        """The smallest length in the kernel: of its positive parameters."""
+        return min((self.params[key] for key in self.entry.positive), default=1.0)
 
 
 class CallableTerm(Term):
@@ -237,17 +241,21 @@ class CallableTerm(Term):
         self.time_dependent = "t" in names
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
+        # Flat, so that a function written for positions of shape (n, d) serves for pairs, too.
+        flat = x.reshape(-1, x.shape[-1])
         if self.time_dependent:
-            out = self.function(x, t=0.0 if t is None else t)
+            if isinstance(t, Tensor) and t.ndim:
+                t = t.expand(x.shape[:-1]).reshape(-1)
+            out = self.function(flat, t=0.0 if t is None else t)
         else:
-            out = self.function(x)
-        if not isinstance(out, Tensor) or out.shape != x.shape[:-1]:
+            out = self.function(flat)
+        if not isinstance(out, Tensor) or out.shape != flat.shape[:1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise PopdynError(
                 f"the callable '{self.label()}' returned {found} for positions of shape "
-                f"{tuple(x.shape)}: expected a tensor of shape {tuple(x.shape[:-1])}"
+                f"{tuple(flat.shape)}: expected a tensor of shape {tuple(flat.shape[:1])}"
             )
-        return out
+        return out.reshape(x.shape[:-1])
 
     def label(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
