@@ -1,7 +1,10 @@
 """The snapshot format: make, write, read, validate, import, export, inspect."""
 
+from popdyn.snapshots.export import export
+from popdyn.snapshots.import_ import import_data
 from popdyn.snapshots.layout import Block, block_rows
 from popdyn.snapshots.reader import open_snapshots
+from popdyn.snapshots.standardize import standardization
 from popdyn.snapshots.tree import counts, dimension, make_tree, positions, times
 from popdyn.snapshots.validate import Breach, validate
 from popdyn.snapshots.writer import BlockWriter, StoreWriter, write
@@ -14,9 +17,12 @@ __all__ = [
     "block_rows",
     "counts",
     "dimension",
+    "export",
+    "import_data",
     "make_tree",
     "open_snapshots",
     "positions",
+    "standardization",
     "times",
     "validate",
     "write",

@@ -31,7 +31,7 @@ from popdyn.snapshots.tree import (
     times,
 )
 
-__all__ = ["BlockWriter", "StoreWriter", "write"]
+__all__ = ["BlockWriter", "StoreWriter", "check_target", "write"]
 
 BEGUN = "begun.json"
 # What may differ between the process that began a store and the one that resumes it.
@@ -239,7 +239,7 @@ class StoreWriter:
         if self.path.exists() and not self.store.exists():
             # A process died after the last rename: what is left holds nothing.
             shutil.rmtree(self.partial, ignore_errors=True)
-        _check_target(self.path, self.overwrite)
+        check_target(self.path, self.overwrite)
         if self._resumable():
             _sweep(self.store)
             for block in self._blocks():
@@ -357,7 +357,8 @@ def _check_counts(counts: Mapping[str, Any], snapshots: int, dimension: int) -> 
             raise PopdynError(f"{group} snapshot {int(n.argmin())} has {n.min()} particles")
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise a PopdynError unless a store may be written here."""
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:
