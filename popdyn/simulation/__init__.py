@@ -1,8 +1,21 @@
 """Time stepping, forces, initial laws, observation, and the PDE reference."""
 
 from popdyn.simulation.advance import advance
+from popdyn.simulation.config import SimulationConfig
+from popdyn.simulation.fokker_planck import fokker_planck
 from popdyn.simulation.initial import INITIAL_LAWS, InitialLaw
+from popdyn.simulation.output import run_simulation
 from popdyn.simulation.schemes import SCHEMES
-from popdyn.simulation.simulate import simulate
+from popdyn.simulation.simulate import configure, simulate
 
-__all__ = ["INITIAL_LAWS", "SCHEMES", "InitialLaw", "advance", "simulate"]
+__all__ = [
+    "INITIAL_LAWS",
+    "SCHEMES",
+    "InitialLaw",
+    "SimulationConfig",
+    "advance",
+    "configure",
+    "fokker_planck",
+    "run_simulation",
+    "simulate",
+]

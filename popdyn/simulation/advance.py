@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.registry import lookup
-from popdyn.simulation.forces import population_gradient
+from popdyn.simulation.brownian import Brownian, Noise
+from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 
 __all__ = ["advance"]
@@ -53,29 +54,39 @@ def advance(
         True
     """
     chosen = lookup(SCHEMES, scheme, "scheme")
+    chosen.check(energy, step=step)
     t0, t1 = _time(start, x, "start"), _time(stop, x, "stop")
     span = t1 - t0
     longest = float(torch.as_tensor(span).max())
     if not float(torch.as_tensor(span).min()) >= 0:
         raise PopdynError(f"start is {start} and stop is {stop}: expected start ≤ stop")
-    if substeps is None:
-        substeps = 20 if step is None else max(1, math.ceil(longest / step - 1e-9))
+    if isinstance(span, Tensor) and not chosen.many_steps:
+        raise PopdynError(
+            f"scheme '{scheme}' takes the same step for all populations: expected start and stop "
+            "as numbers"
+        )
+    if (step is not None and not step > 0) or (substeps is not None and substeps < 1):
+        raise PopdynError(f"step is {step} and substeps {substeps}: expected positive numbers")
+    if chosen.whole_interval:
+        substeps = 1
+    elif substeps is None:
+        substeps = 20 if step is None else max(1, math.ceil(longest / step * (1 - 1e-9)))
+    if noise is not None and chosen.integral:
+        raise PopdynError(f"scheme '{scheme}' draws more than increments: expected no noise")
     if noise is not None and noise.shape != (substeps, *x.shape):
         raise PopdynError(f"noise has shape {tuple(noise.shape)}: expected {(substeps, *x.shape)}")
     h = span / substeps
     wide = h.unsqueeze(-1) if isinstance(h, Tensor) else h
+    drive = Drive(energy)
+    brownian = Brownian(energy.diffusivity, integral=chosen.integral, generator=generator)
     sigma = (2.0 * energy.diffusivity * wide) ** 0.5
-    gradient = population_gradient(energy)
     x = x.detach().clone(memory_format=torch.contiguous_format)
-    buffer = torch.empty_like(x) if energy.diffusivity > 0 else None
     for j in range(substeps):
-        if buffer is not None:
-            if noise is None:
-                buffer.normal_(generator=generator)
-            else:
-                buffer.copy_(noise[j])
-            buffer.mul_(sigma)
-        chosen.step(x, t0 + j * h, wide, gradient, buffer)
+        if noise is None or energy.diffusivity == 0:
+            dB = brownian.draw(x, wide)
+        else:
+            dB = Noise(noise[j] * sigma)
+        chosen.step(x, t0 + j * h, wide, drive, dB)
     return x
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.registry import lookup
 from popdyn.simulation.initial import InitialLaw
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
+from popdyn.snapshots.tree import check_times
 
 __all__ = ["SimulationConfig", "snapshot_times"]
 
@@ -28,12 +30,15 @@ class SimulationConfig:
         test: Particles in each snapshot of the test group.
         dim: Dimension d.
         initial: Law of the particles at the first time.
+        block: Particles of a snapshot that are made at once; an interacting population that is
+            larger is made of independent systems of this size.
         scheme: A name of ``SCHEMES``.
         step: Longest integration step; a twentieth of each interval if None.
         paired: The same particles at every time instead of a population for each.
+        noise: Standard deviation of the observation noise on each component.
+        interaction_batch: Partners of the random batch method; all pairs if None.
         seed: Seed of everything random.
-        block: Particles of a snapshot that are made at once; an interacting population that is
-            larger is made of independent systems of this size.
+        threads: Threads of torch, on which the last bits may depend.
     """
 
     times: tuple[float, ...]
@@ -41,26 +46,22 @@ class SimulationConfig:
     test: tuple[int, ...]
     dim: int
     initial: InitialLaw
+    block: int
     scheme: str = DEFAULT_SCHEME
     step: float | None = None
     paired: bool = False
+    noise: float = 0.0
+    interaction_batch: int | None = None
     seed: int = 0
-    block: int = 1 << 20
+    threads: int = 1
 
     def __post_init__(self) -> None:
         lookup(SCHEMES, self.scheme, "scheme")
-        times = np.asarray(self.times)
-        if times.ndim != 1 or len(times) < 2 or not np.isfinite(times).all():
-            raise PopdynError(f"times are {self.times}: expected two or more finite numbers")
-        if not (np.diff(times) > 0).all():
-            k = int(np.argmin(np.diff(times) > 0))
-            raise PopdynError(
-                f"times do not increase: {times[k]:g} is followed by {times[k + 1]:g}"
-            )
+        snapshots = len(check_times(self.times))
         for name, counts, least in (("particles", self.train, 1), ("test_particles", self.test, 0)):
-            if len(counts) != len(times):
+            if len(counts) != snapshots:
                 raise PopdynError(
-                    f"{name} has {len(counts)} numbers: expected one, or {len(times)} as snapshots"
+                    f"{name} has {len(counts)} numbers: expected one, or {snapshots} as snapshots"
                 )
             if min(counts) < least:
                 raise PopdynError(f"{name} is {min(counts)}: expected {least} or more")
@@ -68,14 +69,32 @@ class SimulationConfig:
                 raise PopdynError(
                     f"{name} differ between snapshots: paired observation needs one number"
                 )
-        if self.dim < 1:
-            raise PopdynError(f"dim is {self.dim}: expected 1 or more")
         if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
             raise PopdynError(f"step is {self.step}: expected a positive number")
-        if self.seed < 0:
-            raise PopdynError(f"seed is {self.seed}: expected 0 or more")
-        if self.block < 1:
-            raise PopdynError(f"block is {self.block}: expected 1 or more")
+        if not (math.isfinite(self.noise) and self.noise >= 0):
+            raise PopdynError(f"noise is {self.noise}: expected a number ≥ 0")
+        for name, value, least in (
+            ("dim", self.dim, 1),
+            ("seed", self.seed, 0),
+            ("block", self.block, 1),
+            ("interaction_batch", self.interaction_batch, 1),
+        ):
+            if value is not None and value < least:
+                raise PopdynError(f"{name} is {value}: expected {least} or more")
+
+    def check(self, energy: FreeEnergy) -> None:
+        """Refuse an energy that the configuration cannot run.
+
+        Raises:
+            PopdynError: On an impossible pair of scheme and system, or random batches without
+                an interaction.
+        """
+        SCHEMES[self.scheme].check(energy, step=self.step, interaction_batch=self.interaction_batch)
+        if self.interaction_batch is not None and energy.W is None:
+            raise PopdynError(
+                f"interaction_batch is {self.interaction_batch} and there is no interaction: "
+                "expected one, or no interaction_batch"
+            )
 
     @property
     def intervals(self) -> list[tuple[float, float, int]]:
@@ -83,16 +102,20 @@ class SimulationConfig:
         out = []
         for start, stop in zip(self.times[:-1], self.times[1:], strict=True):
             n = STEPS_PER_INTERVAL
-            if self.step is not None:
+            if SCHEMES[self.scheme].whole_interval:
+                n = 1
+            elif self.step is not None:
                 # a step that divides the interval up to rounding must not cost one more
                 n = max(1, math.ceil((stop - start) / self.step * (1 - 1e-9)))
             out.append((start, (stop - start) / n, n))
         return out
 
     @property
-    def longest_step(self) -> float:
-        """The longest step that is taken anywhere."""
-        return max(h for _, h, _ in self.intervals)
+    def steps(self) -> float | list[float]:
+        """The step that is taken, or one for each interval where they differ."""
+        steps = [h for _, h, _ in self.intervals]
+        same = max(steps) - min(steps) <= 1e-9 * max(steps)
+        return steps[0] if same else steps
 
     def counts(self, group: str) -> tuple[int, ...]:
         """Particles in each snapshot of a group."""
@@ -106,11 +129,11 @@ class SimulationConfig:
         """Particles of each snapshot that a block holds."""
         return [min(max(n - block * self.block, 0), self.block) for n in self.counts(group)]
 
-    def particle_steps(self, group: str) -> int:
-        """Steps of single particles that the group takes."""
+    def particle_steps(self, group: str, block: int | None = None) -> int:
+        """Steps of single particles that a group takes, or one block of it."""
         steps = np.cumsum([0] + [n for _, _, n in self.intervals])
-        counts = self.counts(group)
-        return counts[0] * int(steps[-1]) if self.paired else int(np.dot(counts, steps))
+        rows = self.counts(group) if block is None else self.rows(group, block)
+        return rows[0] * int(steps[-1]) if self.paired else int(np.dot(rows, steps))
 
 
 def snapshot_times(
@@ -119,10 +142,11 @@ def snapshot_times(
     """Return the times asked for: the list, or ``snapshots`` of them ``dt`` apart from 0.
 
     Raises:
-        PopdynError: On fewer than two snapshots or a spacing that is not positive.
+        PopdynError: On times that do not increase, fewer than two snapshots, or a spacing that
+            is not positive.
     """
     if times is not None:
-        return tuple(float(t) for t in times)
+        return tuple(float(t) for t in check_times(times))
     if snapshots < 2:
         raise PopdynError(f"snapshots is {snapshots}: expected 2 or more")
     if not (math.isfinite(dt) and dt > 0):

@@ -1,28 +1,96 @@
-"""The gradient that drives the particles: ∇V(x, t) + mean over the others of ∇W(x − y)."""
+"""What drives the particles: ∇V(x, t) plus the mean over the others of ∇W, exact or in batches."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.energies.pairwise import mean_interaction_gradient
-from popdyn.simulation.schemes import Gradient
 
-__all__ = ["population_gradient"]
+__all__ = ["Drive"]
+
+PAIRS_PER_BLOCK = 1 << 20
 
 
-def population_gradient(energy: FreeEnergy) -> Gradient:
-    """Return (x, t) ↦ ∇V(x, t) + mean over j ≠ i of ∇W(x_i − x_j).
+class Drive:
+    """The gradient of the energy on populations ``(..., n, d)``, one for each leading index.
 
-    Positions are ``(..., n, d)``: each slice along the leading axes is a population of its own.
+    With ``partners`` the mean of ∇W over all others is replaced by the mean over that many,
+    drawn anew in each step (the random batch method): the population is cut at random into
+    groups of ``partners + 1`` that interact among themselves. The force keeps its mean and gains
+    a variance of Var[∇W]/partners; over many steps h this acts as a further diffusivity of about
+    h·Var[∇W]/(2·partners) for each component, so it vanishes with 1/partners and with the step.
+    The cost is n·partners instead of n².
+
+    Args:
+        energy: V, W and β.
+        partners: Others that act on a particle; all if None.
+        generator: Draws the groups.
+
+    References:
+        Jin, Li and Liu, Random batch methods for interacting particle systems, J. Comput.
+        Phys. 400 (2020).
     """
-    V, W = energy.V, energy.W
 
-    def gradient(x: Tensor, t: float | Tensor) -> Tensor:
-        out = torch.zeros_like(x) if V is None else V.gradient(x, t)
-        if W is not None and x.shape[-2] > 1:
-            out = out + mean_interaction_gradient(W, x, x, exclude_self=True)
+    def __init__(
+        self,
+        energy: FreeEnergy,
+        *,
+        partners: int | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        self.V, self.W, self.diffusivity = energy.V, energy.W, energy.diffusivity
+        self.partners, self.generator = partners, generator
+        self._order: Tensor | None = None
+
+    def begin_step(self, x: Tensor) -> None:
+        """Draw the groups of the step to come, the same for all its stages."""
+        n = x.shape[-2]
+        if self.W is not None and self.partners is not None and self.partners < n - 1:
+            self._order = torch.randperm(n, generator=self.generator, device=x.device)
+        else:
+            self._order = None
+
+    def gradient(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return ∇V(x, t) + mean of ∇W(x_i − x_j) over the particles that act on i."""
+        if self.W is None or x.shape[-2] < 2:
+            return torch.zeros_like(x) if self.V is None else self.V.gradient(x, t)
+        if self._order is None:
+            out = mean_interaction_gradient(self.W, x, x, exclude_self=True)
+        else:
+            out = self._batched(x, self._order)
+        return out if self.V is None else out.add_(self.V.gradient(x, t))
+
+    def potential(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return V(x, t), ``(..., n, d) → (..., n)``."""
+        return torch.zeros_like(x[..., 0]) if self.V is None else self.V.value(x, t)
+
+    def pair_energy(self, x: Tensor) -> Tensor:
+        """Return ½ Σ_i mean over j ≠ i of W(x_i − x_j), ``(..., n, d) → (...)``.
+
+        Up to the constant W(0): half the sum over i of its mean, the gradient of which in x_i
+        is the mean over j ≠ i of ∇W(x_i − x_j).
+        """
+        n, d = x.shape[-2:]
+        total = torch.zeros(x.shape[:-2], dtype=x.dtype, device=x.device)
+        if self.W is None or n < 2:
+            return total
+        for rows in x.split(max(1, PAIRS_PER_BLOCK // (n * d)), -2):
+            pairs = rows[..., :, None, :] - x[..., None, :, :]
+            total += self.W.value(pairs).sum((-2, -1))
+        return total / (2 * (n - 1))
+
+    def _batched(self, x: Tensor, order: Tensor) -> Tensor:
+        assert self.W is not None
+        assert self.partners is not None
+        n, size = x.shape[-2], self.partners + 1
+        # The last group is filled up from the first; those extra members feel nothing here.
+        members = torch.cat([order, order[: -n % size]])
+        groups = x[..., members, :].unflatten(-2, (-1, size))
+        force = torch.zeros_like(groups)
+        for shift in range(1, size):
+            force += self.W.gradient(groups - groups.roll(shift, -2))
+        out = torch.empty_like(x)
+        out[..., order, :] = force.flatten(-3, -2)[..., :n, :] / self.partners
         return out
-
-    return gradient

@@ -1,11 +1,9 @@
-"""Initial laws: where the particles start."""
+"""Where the particles start: a named law with its parameters, or the rows of an array."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,116 +14,9 @@ from torch import Generator, Tensor
 
 from popdyn.errors import PopdynError
 from popdyn.registry import lookup
+from popdyn.simulation.laws import INITIAL_LAWS
 
-__all__ = ["INITIAL_LAWS", "InitialEntry", "InitialLaw", "initial_law"]
-
-Vector = float | Sequence[float]
-
-
-@dataclass(frozen=True)
-class InitialEntry:
-    """A named initial law.
-
-    Attributes:
-        name: Registry key.
-        sample: ``f(n, dim, generator, **parameters) → (n, dim)`` float32.
-        formula: The law, in plain text.
-        summary: One line on what it is.
-    """
-
-    name: str
-    sample: Callable[..., Tensor]
-    formula: str
-    summary: str
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The law's parameters with their defaults."""
-        signature = inspect.signature(self.sample).parameters.values()
-        return {p.name: p.default for p in signature if p.default is not p.empty}
-
-
-INITIAL_LAWS: dict[str, InitialEntry] = {}
-
-
-def _enter(formula: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        summary = (function.__doc__ or "").strip().splitlines()[0]
-        INITIAL_LAWS[function.__name__] = InitialEntry(
-            function.__name__, function, formula, summary
-        )
-        return function
-
-    return enter
-
-
-@_enter("U([low, high]^d)")
-def uniform(
-    n: int, dim: int, generator: Generator, low: Vector = -4.0, high: Vector = 4.0
-) -> Tensor:
-    """Uniform on a box; low and high are numbers or one number for each component."""
-    a, b = _vector(low, dim, "low"), _vector(high, dim, "high")
-    if not (a < b).all():
-        raise PopdynError(f"initial 'uniform' has low {low} and high {high}: expected low < high")
-    return torch.rand(n, dim, generator=generator, device=generator.device).mul_(
-        (b - a).to(generator.device)
-    ) + a.to(generator.device)
-
-
-@_enter("N(mean, diag(std²))")
-def gaussian(
-    n: int, dim: int, generator: Generator, mean: Vector = 0.0, std: Vector = 1.0
-) -> Tensor:
-    """Gaussian with independent components; std are standard deviations."""
-    m, s = _vector(mean, dim, "mean"), _vector(std, dim, "std", positive=True)
-    x = torch.randn(n, dim, generator=generator, device=generator.device)
-    return x.mul_(s.to(x)).add_(m.to(x))
-
-
-@_enter("Σ_j w_j N(mean_j, std_j² I)")
-def gaussian_mixture(
-    n: int,
-    dim: int,
-    generator: Generator,
-    means: Sequence[Vector] = (-2.0, 2.0),
-    stds: Vector = 0.5,
-    weights: Sequence[float] | None = None,
-) -> Tensor:
-    """Mixture of round Gaussians; equal weights unless given."""
-    centres = torch.stack([_vector(m, dim, "means") for m in means])
-    k = len(centres)
-    s = _vector(stds, k, "stds", positive=True)
-    w = _vector(1.0 if weights is None else weights, k, "weights", positive=True)
-    device = generator.device
-    which = torch.multinomial(w.to(device), n, replacement=True, generator=generator)
-    x = torch.randn(n, dim, generator=generator, device=device)
-    return x.mul_(s.to(x)[which, None]).add_(centres.to(x)[which])
-
-
-@_enter("radius·(cos θ, sin θ, 0, …) + N(0, width² I), θ uniform")
-def ring(n: int, dim: int, generator: Generator, radius: float = 2.0, width: float = 0.1) -> Tensor:
-    """A noisy circle in the first two components."""
-    _at_least_two("ring", dim)
-    angle = 2 * math.pi * torch.rand(n, generator=generator, device=generator.device)
-    x = torch.randn(n, dim, generator=generator, device=generator.device).mul_(width)
-    x[:, 0] += radius * angle.cos()
-    x[:, 1] += radius * angle.sin()
-    return x
-
-
-@_enter("two half circles of radius scale, shifted against each other, + N(0, width² I)")
-def two_moons(
-    n: int, dim: int, generator: Generator, scale: float = 2.0, width: float = 0.1
-) -> Tensor:
-    """Two interleaved half circles in the first two components, centred at 0."""
-    _at_least_two("two_moons", dim)
-    device = generator.device
-    angle = math.pi * torch.rand(n, generator=generator, device=device)
-    side = 1.0 - 2.0 * torch.randint(2, (n,), generator=generator, device=device)
-    x = torch.randn(n, dim, generator=generator, device=device).mul_(width)
-    x[:, 0] += scale * side * (angle.cos() - 0.5)
-    x[:, 1] += scale * side * (angle.sin() - 0.25)
-    return x
+__all__ = ["INITIAL_LAWS", "InitialLaw", "initial_law"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +27,7 @@ class InitialLaw:
         name: Key of ``INITIAL_LAWS``, or ``"array"``.
         params: Parameters of a named law.
         rows: Starting points ``(m, d)`` float32 of an empirical law.
-        origin: The file that the rows come from.
+        origin: Name of the file that the rows come from.
     """
 
     name: str
@@ -152,18 +43,29 @@ class InitialLaw:
         """
         if self.rows is None:
             return INITIAL_LAWS[self.name].sample(n, dim, generator, **self.params)
-        rows = torch.from_numpy(self.rows).to(generator.device)
-        rounds = [
-            torch.randperm(len(rows), generator=generator, device=generator.device)
-            for _ in range(-(-n // len(rows)))
-        ]
-        which = torch.cat(rounds)[:n] if rounds else torch.empty(0, dtype=torch.long)
-        return rows[which]
+        rows = torch.from_numpy(self.rows)
+        rounds = max(1, -(-n // len(rows)))
+        orders = [torch.randperm(len(rows), generator=generator) for _ in range(rounds)]
+        return rows[torch.cat(orders)[:n]]
+
+    def density(self, x: np.ndarray) -> np.ndarray:
+        """Return the density at points ``(n, d)``, float64.
+
+        Raises:
+            PopdynError: For the empirical law of an array, which has none.
+        """
+        if self.rows is not None:
+            raise PopdynError(
+                f"the initial law is an array of {len(self.rows)} rows and has no density: a "
+                f"reference solution expects one of {', '.join(INITIAL_LAWS)}"
+            )
+        return INITIAL_LAWS[self.name].density(np.asarray(x, np.float64), **self.params)
 
     def spec(self) -> dict[str, Any]:
         """Return what the store says about the law, as JSON."""
         if self.rows is None:
-            return {"name": self.name, "params": dict(self.params)}
+            params = {**INITIAL_LAWS[self.name].parameters, **self.params}
+            return {"name": self.name, "params": params}
         digest = hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()
         params = {"rows": len(self.rows), "file": self.origin, "sha256": digest}
         return {"name": "array", "params": params}
@@ -185,22 +87,13 @@ def initial_law(
         PopdynError: On an unknown name or parameter, or an array or file that is not a finite
             ``(m, dim)``.
     """
-    params = dict(params or {})
+    if dim is not None and dim < 1:
+        raise PopdynError(f"dim is {dim}: expected 1 or more")
     if isinstance(initial, InitialLaw):
         return initial, dim or (2 if initial.rows is None else initial.rows.shape[1])
+    params = dict(params or {})
     if isinstance(initial, str) and not initial.endswith(".npy"):
-        entry = lookup(INITIAL_LAWS, initial, "initial law")
-        known = entry.parameters
-        for key in params:
-            if key not in known:
-                raise PopdynError(
-                    f"initial '{initial}' has no parameter '{key}': expected one of "
-                    f"{', '.join(known)}"
-                )
-        law = InitialLaw(initial, params)
-        dim = dim or 2
-        law.sample(1, dim, torch.Generator())  # a bad parameter must speak up before the work
-        return law, dim
+        return _named(initial, params, dim or 2), dim or 2
     if params:
         raise PopdynError(f"initial parameters {', '.join(params)} were given with an array")
     origin = None
@@ -211,33 +104,28 @@ def initial_law(
     expected = f"(particles, {dim})" if dim else "(particles, d)"
     if rows.ndim != 2 or 0 in rows.shape or (dim and rows.shape[1] != dim):
         raise PopdynError(f"{where} has shape {rows.shape}: expected {expected}")
-    if not np.issubdtype(rows.dtype, np.number) or not np.isfinite(rows).all():
-        raise PopdynError(f"{where} holds values that are not finite numbers")
+    if rows.dtype.kind not in "iuf" or not np.isfinite(rows).all():
+        raise PopdynError(f"{where} holds values that are not finite numbers: expected positions")
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     return InitialLaw("array", {}, rows, origin), rows.shape[1]
+
+
+def _named(name: str, params: dict[str, Any], dim: int) -> InitialLaw:
+    known = lookup(INITIAL_LAWS, name, "initial law").parameters
+    for key in params:
+        if key not in known:
+            raise PopdynError(
+                f"initial '{name}' has no parameter '{key}': expected one of {', '.join(known)}"
+            )
+    law = InitialLaw(name, params)
+    law.sample(1, dim, torch.Generator())  # a bad parameter speaks up before the work begins
+    return law
 
 
 def _load(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise PopdynError(f"initial file '{path}' is not there: expected a .npy file") from None
     except (OSError, ValueError) as error:
-        raise PopdynError(f"initial file '{path}' cannot be read as .npy: {error}") from None
-
-
-def _vector(value: Any, dim: int, name: str, *, positive: bool = False) -> Tensor:
-    try:
-        out = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError):
-        raise PopdynError(f"initial {name} is {value!r}: expected a number or a list") from None
-    if out.ndim > 1 or (out.ndim == 1 and len(out) not in (1, dim)):
-        raise PopdynError(f"initial {name} has shape {tuple(out.shape)}: expected () or ({dim},)")
-    if not torch.isfinite(out).all() or (positive and not (out > 0).all()):
-        raise PopdynError(
-            f"initial {name} is {value}: expected {'positive' if positive else 'finite'} numbers"
-        )
-    return out.expand(dim)
-
-
-def _at_least_two(name: str, dim: int) -> None:
-    if dim < 2:
-        raise PopdynError(f"initial '{name}' needs dimension 2 or more, found {dim}")
+        raise PopdynError(f"initial file '{path}' is no .npy array: {error}") from None

@@ -5,8 +5,8 @@ import torch
 
 __all__ = ["PURPOSES", "generator", "numpy_generator"]
 
-PURPOSES = {"initial": 0, "noise": 1, "partners": 2, "bridge": 3, "observation": 4}
-GROUP_KEYS = {"train": 0, "test": 1}
+PURPOSES = {"initial": 0, "noise": 1, "partners": 2, "observation": 3}
+GROUP_KEYS = {"train": 0, "test": 1, "check": 2}
 
 
 def _sequence(seed: int, purpose: str, group: str, block: int) -> np.random.SeedSequence:
