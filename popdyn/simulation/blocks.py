@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -165,6 +166,9 @@ class _Marcher:
         if stable < h:
             raise PopdynError(f"{what}: expected a step below {stable:.2g}, the largest stable one")
         raise PopdynError(
-            f"{what}: the curvature that the particles meet allows {stable:.2g}, so the energy "
-            "itself drives them to infinity; expected one that confines"
+            f"{what}: the curvature on their way allows {stable:.2g}, so the energy itself drives "
+            "them to infinity; expected one that confines"
+            if math.isfinite(stable)
+            else f"{what}: the energy curves upwards nowhere on their way, so it drives them to "
+            "infinity with any step; expected one that confines"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchsde
 from torch import Tensor
 
 from popdyn.simulation.brownian import Noise
@@ -25,6 +24,8 @@ def milstein_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) 
 
 
 def _step(method: str, x: Tensor, t: Any, h: float, drive: Drive, noise: Noise | None) -> None:
+    import torchsde  # here, as it brings half a second of imports that few need
+
     # The solver sees time from 0, so that float32 does not round the length of a late step. It
     # probes shapes with torch's global generator, which is the user's and stays as it was.
     with torch.random.fork_rng(devices=[]):
@@ -56,8 +57,8 @@ class _System:
         return v
 
 
-class _Increment(torchsde.BaseBrownian):  # type: ignore[misc]
-    """The one increment of the step at hand, and the integral of its path."""
+class _Increment:
+    """What torchsde asks of a Brownian motion: the one increment at hand, and its integral."""
 
     def __init__(self, x: Tensor, noise: Noise | None) -> None:
         self.x = x.reshape(-1, x.shape[-1])

@@ -1,0 +1,202 @@
+"""``popdyn simulate``: snapshots of a chosen energy, written to a store."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from popdyn.cli.common import (
+    NumberList,
+    console,
+    emit,
+    json_option,
+    out_option,
+    overwrite_option,
+    param_option,
+    seed_option,
+)
+from popdyn.energies import FreeEnergy
+from popdyn.simulation import SCHEMES, configure, run_simulation
+from popdyn.simulation.schemes import DEFAULT_SCHEME
+from popdyn.snapshots.tree import GROUPS
+
+__all__ = ["command"]
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+@click.command(name="simulate")
+@click.option("--potential", help="A name of `popdyn list potentials`.")
+@click.option("--interaction", help="A name of `popdyn list interactions`, or a potential's.")
+@click.option(
+    "--diffusivity", type=click.FloatRange(min=0), default=0.0, show_default=True, help="β."
+)
+@click.option("--dim", type=click.IntRange(min=1), help="Dimension.  [default: 2]")
+@click.option(
+    "--particles",
+    type=NumberList(int),
+    default=(10_000,),
+    show_default="10000",
+    help="Particles in each snapshot: one number, or one for each.",
+)
+@click.option(
+    "--test-particles",
+    type=NumberList(int),
+    help="Particles in each snapshot of the test group.  [default: as --particles]",
+)
+@click.option(
+    "--snapshots", type=click.IntRange(min=2), default=6, show_default=True, help="How many."
+)
+@click.option(
+    "--dt", type=POSITIVE, default=0.01, show_default=True, help="Time between snapshots."
+)
+@click.option("--times", type=NumberList(float), help="Snapshot times instead of the two.")
+@click.option(
+    "--step", type=POSITIVE, help="Integration step.  [default: a twentieth of each interval]"
+)
+@click.option(
+    "--scheme",
+    type=click.Choice(list(SCHEMES)),
+    default=DEFAULT_SCHEME,
+    show_default=True,
+    help="Time stepping scheme.",
+)
+@click.option(
+    "--initial",
+    default="uniform",
+    show_default=True,
+    help="Initial law: uniform, gaussian, gaussian_mixture, ring, two_moons, or a .npy file.",
+)
+@click.option(
+    "--paired/--unpaired",
+    default=False,
+    show_default=True,
+    help="The same particles at every time, or an independent population for each.",
+)
+@click.option(
+    "--noise",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Standard deviation of the observation noise.",
+)
+@click.option(
+    "--interaction-batch",
+    type=click.IntRange(min=1),
+    metavar="P",
+    help="Random batch method with P partners a step.  [default: all pairs]",
+)
+@click.option(
+    "--block",
+    type=click.IntRange(min=1),
+    help="Particles made at once; larger interacting populations are split.  [default: 16 MiB]",
+)
+@click.option("--check-step", is_flag=True, help="Estimate the bias that the step leaves.")
+@click.option("--reference", is_flag=True, help="Solve the Fokker–Planck equation, too.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler instead.")
+@param_option("--potential-param", "potential")
+@param_option("--interaction-param", "interaction")
+@param_option("--initial-param", "initial law")
+@seed_option
+@out_option("The store")
+@overwrite_option
+@json_option
+def command(
+    potential: str | None,
+    interaction: str | None,
+    diffusivity: float,
+    potential_param: dict[str, Any],
+    interaction_param: dict[str, Any],
+    particles: tuple[int, ...],
+    test_particles: tuple[int, ...] | None,
+    check_step: bool,
+    reference: bool,
+    workers: int,
+    scheduler: str | None,
+    initial_param: dict[str, Any],
+    out: str,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Simulate snapshots of particles that follow a free energy.
+
+    \b
+    Example:
+      popdyn simulate --potential styblinski_tang --out st.zarr
+      popdyn simulate --potential quadratic --interaction gaussian_repulsion \\
+          --interaction-param scale=3 --diffusivity 0.2 --times 0,0.1,0.4 --out both.zarr
+    """
+    if potential is None and interaction is None and diffusivity == 0:
+        raise click.UsageError(
+            "nothing moves: expected --potential, --interaction or --diffusivity"
+        )
+    energy = FreeEnergy(
+        potential,
+        interaction,
+        diffusivity,
+        potential_params=potential_param,
+        interaction_params=interaction_param,
+    )
+    config = configure(
+        particles=_one_or_all(particles),
+        test_particles=None if test_particles is None else _one_or_all(test_particles),
+        initial_params=initial_param,
+        **options,
+    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    began = time.perf_counter()
+    run_simulation(
+        energy,
+        config,
+        check_step=check_step,
+        reference=reference,
+        workers=workers,
+        scheduler=scheduler,
+        out=out,
+        overwrite=overwrite,
+        progress=True,
+        attrs={"history": f"{now} popdyn {shlex.join(sys.argv[1:])}"},
+    )
+    seconds = time.perf_counter() - began
+    steps = sum(config.particle_steps(group) for group in GROUPS)
+    if as_json:
+        emit(
+            {
+                "out": out,
+                "particles": list(config.train),
+                "test_particles": list(config.test),
+                "dim": config.dim,
+                "times": list(config.times),
+                "scheme": config.scheme,
+                "step": config.steps,
+                "seconds": seconds,
+                "particle_steps": steps,
+                "particle_steps_per_second": steps / seconds,
+            }
+        )
+        return
+    console.print(
+        f"{out}: {len(config.times)} snapshots, {_span(config.train)} particles each "
+        f"({_span(config.test)} for testing), dimension {config.dim}; "
+        f"{steps:.3g} particle-steps in {seconds:.1f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _one_or_all(numbers: tuple[int, ...]) -> int | list[int]:
+    return numbers[0] if len(numbers) == 1 else list(numbers)
+
+
+def _span(counts: tuple[int, ...]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
