@@ -1,0 +1,253 @@
+"""Suites: which populations are simulated or imported, and how what is learned is scored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
+from popdyn.errors import PopdynError
+from popdyn.learners import LEARNERS
+from popdyn.registry import lookup
+from popdyn.simulation.simulate import configure
+
+__all__ = ["Entry", "FieldError", "Suite"]
+
+ENERGY = ("potential", "potential_params", "interaction", "interaction_params", "diffusivity")
+SIMULATION = (
+    "particles",
+    "test_particles",
+    "snapshots",
+    "dt",
+    "times",
+    "step",
+    "scheme",
+    "dim",
+    "initial",
+    "initial_params",
+    "paired",
+    "noise",
+    "interaction_batch",
+    "block",
+)
+SOURCE = ("file", "environment", "data_key", "label_key", "obs_key", "obsm_key", "components")
+SOURCE += ("time_map", "standardize", "test_fraction")
+SCORE = ("points", "from_")
+
+
+class FieldError(PopdynError):
+    """A value of a suite that is not what is expected.
+
+    Attributes:
+        name: The field.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"field '{name}': {message}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One population of a suite: simulated from a known energy, or imported from a file.
+
+    Attributes:
+        name: Name within the suite; letters, digits, ``_``, ``-`` and ``.``.
+        summary: One line on what it is, or what is hard about it.
+        group: Entries of one group are averaged together; all of the suite if empty.
+        energy: Keywords of ``FreeEnergy``.
+        simulation: Keywords of ``simulate``.
+        source: For real data: ``file``, the ``environment`` variable that may name another
+            path, and keywords of ``import_data``.
+        hold_out: Indices of the snapshots that no learner sees.
+        fit: Options for every learner that has them, such as ``energies``.
+
+    Raises:
+        FieldError: On a value that no simulation or import could use.
+    """
+
+    name: str
+    summary: str = ""
+    group: str = ""
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    simulation: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] | None = None
+    hold_out: tuple[int, ...] = ()
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        for name in ("summary", "group"):
+            if not isinstance(getattr(self, name), str):
+                raise FieldError(name, f"found {getattr(self, name)!r}, expected text")
+        if not all(type(k) is int and k >= 0 for k in self.hold_out):
+            raise FieldError("hold_out", f"found {self.hold_out}, expected indices from 0")
+        if self.source is None:
+            self._check_simulation()
+        else:
+            self._check_source(self.source)
+
+    def _check_simulation(self) -> None:
+        _check_keys(self.energy, ENERGY)
+        _check_keys(self.simulation, SIMULATION)
+        for term, registry in (("potential", POTENTIALS), ("interaction", INTERACTIONS)):
+            part = {k: v for k, v in self.energy.items() if k in (term, f"{term}_params")}
+            value = part.get(term)
+            if value is not None and not isinstance(value, str):
+                raise FieldError(term, f"found {value!r}, expected a name of {term}s")
+            known = value is None or value in registry or value in POTENTIALS
+            _attempt(f"{term}_params" if known and len(part) == 2 else term, FreeEnergy, **part)
+        if "diffusivity" in self.energy:
+            value = self.energy["diffusivity"]
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise FieldError("diffusivity", f"found {value!r}, expected a number ≥ 0")
+            _attempt("diffusivity", FreeEnergy, diffusivity=value)
+        config = _attempt(tuple(self.simulation), configure, **self.simulation)
+        for term in (self.free_energy.V, self.free_energy.W):
+            least = getattr(getattr(term, "entry", None), "min_dim", 1)
+            if config.dim < least:
+                raise FieldError("dim", f"found {config.dim}, but {term.label()} needs {least}")
+        self._check_hold_out(len(config.times))
+
+    def _check_source(self, source: Mapping[str, Any]) -> None:
+        for name in ("energy", "simulation"):
+            if getattr(self, name):
+                first = next(iter(getattr(self, name)))
+                raise FieldError(first, "an imported entry has no energy and no simulation")
+        _check_keys(source, SOURCE)
+        for name in ("file", "environment"):
+            if name == "file" and name not in source:
+                raise FieldError("import", "found no 'file', expected the path of the cells")
+            if not isinstance(source.get(name, ""), str):
+                raise FieldError(name, f"found {source[name]!r}, expected text")
+        fraction = source.get("test_fraction", 0.2)
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
+            raise FieldError("test_fraction", f"found {fraction!r}, expected 0 or more, below 1")
+        if not 0 <= fraction < 1:
+            raise FieldError("test_fraction", f"found {fraction}, expected 0 or more, below 1")
+
+    def _check_hold_out(self, snapshots: int) -> None:
+        if self.hold_out and max(self.hold_out) >= snapshots:
+            found, last = max(self.hold_out), snapshots - 1
+            raise FieldError("hold_out", f"found {found}, expected indices up to {last}")
+
+    @property
+    def free_energy(self) -> FreeEnergy:
+        """The true energy; that of an imported entry is unknown, and asking for it a mistake."""
+        if self.source is not None:
+            raise PopdynError(f"entry '{self.name}' is imported: its energy is not known")
+        return FreeEnergy(**self.energy)
+
+    @property
+    def file(self) -> Path:
+        """Where the cells of an imported entry are: the environment variable wins."""
+        assert self.source is not None
+        return Path(os.environ.get(self.source.get("environment", ""), "") or self.source["file"])
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of entries.
+
+    Attributes:
+        name: Name of the suite.
+        summary: One line on what it asks.
+        entries: What is simulated or imported.
+        headline: The score that the leaderboard is ordered by, as a dotted path into the scores,
+            such as ``gradient.potential.skill``; a list of numbers stands for its mean.
+        learners: Learners that run if none are named.
+        options: Options of single learners, by name.
+        score: Keywords of ``score``: ``points`` and ``from_``.
+        path: The file that it was read from.
+
+    Raises:
+        FieldError: On a wrong field.
+    """
+
+    name: str
+    summary: str
+    entries: tuple[Entry, ...]
+    headline: str = "gradient.potential.skill"
+    learners: tuple[str, ...] = ("zero", "ijkonet")
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    score: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        for name in ("summary", "headline"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise FieldError(name, f"found {value!r}, expected text")
+        if not self.entries:
+            raise FieldError("entry", "found none, expected at least one [[entry]]")
+        for name in (*self.learners, *self.options):
+            _attempt("learners" if name in self.learners else name, lookup, LEARNERS, name, "learner")
+        _check_keys(self.score, SCORE)
+        points = self.score.get("points", 2000)
+        if points != "all" and (type(points) is not int or points < 2):
+            raise FieldError("points", f"found {points!r}, expected a whole number ≥ 2 or 'all'")
+        if self.score.get("from_", "previous") not in ("previous", "first"):
+            raise FieldError("from", f"found {self.score['from_']!r}, expected previous or first")
+
+    def entry(self, name: str) -> Entry:
+        """Return the entry of that name.
+
+        Raises:
+            PopdynError: If there is none; names the nearest.
+        """
+        return lookup({e.name: e for e in self.entries}, name, f"entry of suite '{self.name}'")
+
+
+def entry_from(table: Mapping[str, Any]) -> Entry:
+    """Return the entry that a table of a suite file means.
+
+    Raises:
+        FieldError: On an unknown field or a wrong value.
+    """
+    known = (*(f.name for f in fields(Entry)), "import", *ENERGY, *SIMULATION)
+    known = tuple(k for k in known if k not in ("energy", "simulation", "source"))
+    _check_keys(table, known)
+    if "name" not in table:
+        raise FieldError("name", "found none, expected the entry's name")
+    for name in ("import", "fit", "potential_params", "interaction_params", "initial_params"):
+        if not isinstance(table.get(name, {}), Mapping):
+            raise FieldError(name, f"found {table[name]!r}, expected a table")
+    hold_out = table.get("hold_out", [])
+    if not isinstance(hold_out, (list, tuple)):
+        raise FieldError("hold_out", f"found {hold_out!r}, expected a list of indices")
+    own = ("name", "summary", "group", "fit")
+    return Entry(
+        **{k: table[k] for k in own if k in table},
+        energy={k: table[k] for k in ENERGY if k in table},
+        simulation={k: table[k] for k in SIMULATION if k in table},
+        source=table.get("import"),
+        hold_out=tuple(hold_out),
+    )
+
+
+def _check_name(name: Any) -> None:
+    allowed = isinstance(name, str) and name and not name.startswith(".")
+    if not allowed or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in name):
+        raise FieldError("name", f"found {name!r}, expected letters, digits, _, - and .")
+
+
+def _check_keys(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in known:
+            _attempt(key, lookup, dict.fromkeys(known), key, "field")
+
+
+def _attempt(name: str | tuple[str, ...], function: Any, *args: Any, **keywords: Any) -> Any:
+    """Call; an error is laid to the field, or to the one of several that its message names."""
+    try:
+        return function(*args, **keywords)
+    except (PopdynError, TypeError, ValueError) as error:
+        message = str(error)
+        if not isinstance(name, str):
+            spoken = [k for k in name if k in message.split(":")[0].split()]
+            name = (spoken or [k for k in name if k in message] or [*name, "entry"])[0]
+        raise FieldError(name, message) from None

@@ -1,0 +1,135 @@
+"""The plane of a figure: two components, or the first two principal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from scipy.spatial import cKDTree
+
+from popdyn.errors import PopdynError
+from popdyn.snapshots import counts, dimension, positions, times
+
+__all__ = ["Plane", "View", "sample", "view_of"]
+
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def sample(data: xr.DataTree, k: int, points: int) -> np.ndarray:
+    """Return up to ``points`` particles of snapshot k, ``(n, d)``; fresh ones where there are."""
+    group = "test" if counts(data, "test")[k] > 0 else "train"
+    # The order of particles carries no information in an unpaired store: the first are as good.
+    return positions(data, k, group, 0, points)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A plane in d dimensions; d = 1 makes do with a line.
+
+    Attributes:
+        origin: A point of it, ``(d,)``.
+        axes: Two orthonormal directions, ``(2, d)``; one where d = 1.
+        labels: What its axes are called.
+        shift: Coordinates of the origin in the plane, ``(2,)``.
+    """
+
+    origin: np.ndarray
+    axes: np.ndarray
+    labels: tuple[str, ...]
+    shift: np.ndarray
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Return coordinates in the plane, ``(n, d) → (n, 2)``."""
+        return (x - self.origin) @ self.axes.T + self.shift
+
+    def lift(self, u: np.ndarray) -> np.ndarray:
+        """Return the points of the plane with these coordinates, ``(n, 2) → (n, d)``."""
+        return np.asarray(self.origin + (u - self.shift) @ self.axes, dtype=np.float32)
+
+    @classmethod
+    def of(cls, x: np.ndarray, plane: str | Sequence[int] | None = None) -> Plane:
+        """Choose a plane through the mean of the particles.
+
+        Args:
+            x: Particles, ``(n, d)``.
+            plane: Two components, counted from 1; ``"pca"`` for the first two principal
+                components; None for all that there are up to d = 2 and for ``"pca"`` beyond.
+
+        Raises:
+            PopdynError: On a component that there is not, or another word.
+        """
+        d = x.shape[1]
+        origin = x.mean(0, dtype=np.float64)
+        if plane is None:
+            plane = "pca" if d > 2 else tuple(range(1, d + 1))
+        if isinstance(plane, str):
+            if plane != "pca":
+                raise PopdynError(f"plane '{plane}': expected pca, or two components such as 1,2")
+            if d < 3:
+                return cls.of(x)
+            covariance = np.cov(x, rowvar=False, dtype=np.float64)
+            values, vectors = np.linalg.eigh(covariance)
+            axes = vectors[:, ::-1][:, :2].T
+            # A sign must be chosen, and be the same every time: the largest loading is positive.
+            largest = axes[np.arange(2), np.abs(axes).argmax(1)]
+            axes = axes * np.sign(largest)[:, None]
+            share = values[::-1][:2] / values.sum()
+            labels = tuple(f"principal component {i + 1} ({s:.0%})" for i, s in enumerate(share))
+            return cls(origin, axes, labels, np.zeros(2))
+        chosen = [int(i) for i in plane]
+        if len(chosen) != min(d, 2) or len(set(chosen)) < len(chosen):
+            raise PopdynError(f"plane {chosen}: expected {min(d, 2)} different components")
+        if not all(1 <= i <= d for i in chosen):
+            raise PopdynError(f"plane {chosen}: expected components from 1 to {d}")
+        rows = [i - 1 for i in chosen]
+        labels = tuple(f"x{i}".translate(_SUBSCRIPTS) for i in chosen)
+        return cls(origin, np.eye(d)[rows], labels, origin[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A plane with a window and a grid in it.
+
+    Attributes:
+        plane: The plane.
+        low: Lower corner of the window, ``(2,)``.
+        high: Upper corner, ``(2,)``.
+        cloud: Particles of all snapshots in the plane, ``(n, 2)``.
+        particles: The same particles in d dimensions, ``(n, d)``.
+    """
+
+    plane: Plane
+    low: np.ndarray
+    high: np.ndarray
+    cloud: np.ndarray
+    particles: np.ndarray
+
+    def grid(self, points: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the ticks along each axis, and all points of the grid in d dimensions."""
+        ticks = [np.linspace(a, b, points) for a, b in zip(self.low, self.high, strict=True)]
+        return ticks, self.plane.lift(np.stack(np.meshgrid(*ticks), -1).reshape(-1, len(ticks)))
+
+    def supported(self, points: np.ndarray) -> np.ndarray:
+        """Return whether particles are near, ``(n, d) → (n)`` bool, seen in the plane."""
+        tree = cKDTree(self.cloud)
+        spacing = tree.query(self.cloud, k=min(8, len(self.cloud)))[0][:, -1]
+        distance = tree.query(self.plane.project(points))[0]
+        return distance <= 2.0 * np.quantile(spacing, 0.95) + 1e-12
+
+
+def view_of(
+    data: xr.DataTree, plane: str | Sequence[int] | None = None, points: int = 2000
+) -> View:
+    """Return the view of a data set: its plane, and the window that holds its particles."""
+    if dimension(data) < 1:
+        raise PopdynError("the data has no components to draw")
+    t = times(data)
+    each = max(100, points // len(t))
+    x = np.concatenate([sample(data, k, each) for k in range(len(t))])
+    chosen = Plane.of(x, plane)
+    cloud = chosen.project(x)
+    low, high = np.quantile(cloud, [0.002, 0.998], axis=0)
+    margin = 0.05 * np.maximum(high - low, 1e-6)
+    return View(chosen, low - margin, high + margin, cloud, x)
