@@ -5,17 +5,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import RadialTerm, Term
+from popdyn.energies.terms import RadialTerm, Term, squared_norm
 
 __all__ = ["mean_interaction_gradient"]
 
 # A tile of weights should stay in the cache of one core; an accelerator wants much larger ones.
 PAIRS_ON_CPU = 1 << 17
 PAIRS_ELSEWHERE = 1 << 26
-COLUMNS = 1 << 8
+COLUMNS_ON_CPU = 1 << 8
 
-# Largest rounding error of a squared distance, in squared lengths of the kernel, for which
-# distances are taken from one matrix product.
+# Largest rounding error of a squared distance, in squared lengths of the kernel, with which
+# distances may come from a matrix product.
 TOLERANCE = 1e-3
 
 
@@ -60,21 +60,21 @@ def mean_interaction_gradient(
         return (total / count).reshape(*shape, n, d)
 
 
-def _tiles(
-    batch: int, n: int, m: int, pairs: int, columns: int
-) -> Iterator[tuple[slice, slice, slice]]:
-    """Yield slices of populations, rows and columns with at most about ``pairs`` pairs each."""
-    columns = min(m, columns)
+def _tiles(x: Tensor, m: int, share: int = 1) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield slices of populations, of the rows x and of m columns, a tile's worth each.
+
+    ``share`` is how many numbers a pair takes; a tile has as many fewer pairs.
+    """
+    batch, n, _ = x.shape
+    on_cpu = x.device.type == "cpu"
+    pairs = max(1, (PAIRS_ON_CPU if on_cpu else PAIRS_ELSEWHERE) // share)
+    columns = min(m, COLUMNS_ON_CPU if on_cpu else pairs)
     rows = min(n, max(1, pairs // columns))
     together = max(1, pairs // (n * m))
     for b in range(0, batch, together):
         for i in range(0, n, rows):
             for j in range(0, m, columns):
-                yield (
-                    slice(b, min(b + together, batch)),
-                    slice(i, min(i + rows, n)),
-                    slice(j, min(j + columns, m)),
-                )
+                yield slice(b, b + together), slice(i, i + rows), slice(j, j + columns)
 
 
 def _clear_self(tile: Tensor, i: slice, j: slice, dim: int) -> None:
@@ -91,22 +91,18 @@ def _radial_sums(W: RadialTerm, x: Tensor, y: Tensor, exclude_self: bool) -> Ten
     if exponential is not None and exponential[1] == 0.0:  # a constant slope
         return (2.0 * exponential[0] * y.shape[-2]) * x
     (batch, n, d), m = x.shape, y.shape[-2]
-    xx, yy = x.square().sum(-1, keepdim=True), y.square().sum(-1, keepdim=True)
+    xx, yy = squared_norm(x)[..., None], squared_norm(y)[..., None]
+    largest = torch.maximum(xx.amax(), yy.amax()).item()
+    if torch.finfo(x.dtype).eps * largest > TOLERANCE * W.length**2:
+        return _narrow_sums(W, x, y, exclude_self)
     # s = |x|² − 2 x·y + |y|² as one product; −b·s comes out of it at no extra cost.
     rate = 1.0 if exponential is None else -exponential[1]
     left = torch.cat([(-2.0 * rate) * x, rate * xx, torch.ones_like(xx)], -1)
     right = torch.cat([y, torch.ones_like(yy), rate * yy], -1).mT.contiguous()
     moments = torch.cat([y, torch.ones_like(yy)], -1)
-    largest = torch.maximum(xx.amax(), yy.amax()).item()
-    rough = torch.finfo(x.dtype).eps * largest > TOLERANCE * W.length**2
     out = x.new_zeros((batch, n, d + 1))
-    pairs = PAIRS_ON_CPU if x.device.type == "cpu" else PAIRS_ELSEWHERE
-    columns = COLUMNS if x.device.type == "cpu" else m
-    for b, i, j in _tiles(batch, n, m, pairs, columns):
-        if rough:
-            weights = _squared_distances(x[b, i], y[b, j]).mul_(rate)
-        else:
-            weights = torch.bmm(left[b, i], right[b, :, j])
+    for b, i, j in _tiles(x, m):
+        weights = torch.bmm(left[b, i], right[b, :, j])
         weights = weights.exp_() if exponential else W.slope(weights.clamp_(min=0.0))
         if exclude_self:
             _clear_self(weights, i, j, 1)
@@ -115,20 +111,23 @@ def _radial_sums(W: RadialTerm, x: Tensor, y: Tensor, exclude_self: bool) -> Ten
     return (out[..., d:] * x - out[..., :d]).mul_(factor)
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return |x − y|² from the differences, ``(b, n, d), (b, m, d) → (b, n, m)``."""
-    out = x.new_zeros((x.shape[0], x.shape[1], y.shape[1]))
-    for k in range(x.shape[-1]):
-        z = x[..., k, None] - y[..., None, :, k]
-        out.addcmul_(z, z)
-    return out
+def _narrow_sums(W: RadialTerm, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+    """Return the same from the differences: slower, and exact for narrow kernels, too."""
+    out = torch.zeros_like(x)
+    across, down = x.mT.contiguous(), y.mT.contiguous()
+    for b, i, j in _tiles(x, y.shape[-2], share=x.shape[-1]):
+        z = across[b, :, i, None] - down[b, :, None, j]
+        weights = W.slope(z.square().sum(1))
+        if exclude_self:
+            _clear_self(weights, i, j, 1)
+        out[b, i] += (z * weights[:, None]).sum(-1).mT
+    return out.mul_(2.0)
 
 
 def _general_sums(W: Term, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
     """Return the sum over y of ∇W(x − y) for any kernel, by the gradient at each difference."""
-    (batch, n, d), m = x.shape, y.shape[-2]
     out = torch.zeros_like(x)
-    for b, i, j in _tiles(batch, n, m, max(1, PAIRS_ON_CPU // d), max(1, PAIRS_ON_CPU // d)):
+    for b, i, j in _tiles(x, y.shape[-2], share=x.shape[-1]):
         gradient = W.gradient(x[b, i, None, :] - y[b, None, j, :])
         if exclude_self:
             _clear_self(gradient, i, j, 1)

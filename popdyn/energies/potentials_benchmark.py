@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import Entry, entry_of
+from popdyn.energies.terms import Entry, entry_of, squared_norm
 
 __all__ = ["BENCHMARK"]
 
@@ -18,9 +18,10 @@ BENCHMARK: dict[str, Entry] = {}
 
 def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return z₁ and z₂, ``(..., d) → (...), (...)``."""
-    if x.shape[-1] == 2:
-        return x[..., 0], x[..., 1]
-    h = x.shape[-1] // 2
+    d = x.shape[-1]
+    if d == 2:  # contiguous: each is read several times
+        return x[..., 0].contiguous(), x[..., 1].contiguous()
+    h = d // 2
     return x[..., :h].mean(-1), x[..., h:].mean(-1)
 
 
@@ -29,8 +30,8 @@ def _from_halves(x: Tensor, g1: Tensor, g2: Tensor) -> Tensor:
     d = x.shape[-1]
     h = d // 2
     out = torch.empty_like(x)
-    out[..., :h] = (g1 / h)[..., None]
-    out[..., h:] = (g2 / (d - h))[..., None]
+    out[..., :h] = (g1 if h == 1 else g1 / h)[..., None]
+    out[..., h:] = (g2 if d - h == 1 else g2 / (d - h))[..., None]
     return out
 
 
@@ -47,7 +48,7 @@ def styblinski_tang(x: Tensor) -> Tensor:
 
 def _holder_table_gradient(x: Tensor) -> Tensor:
     z1, z2 = _halves(x)
-    r = x.square().sum(-1).sqrt_()
+    r = squared_norm(x).sqrt_()
     gap = 1.0 - r / math.pi
     height = 10.0 * gap.abs().exp_()
     u = z1.sin() * z2.cos()
@@ -72,7 +73,7 @@ def holder_table(x: Tensor) -> Tensor:
 
 
 def _zigzag_ridge_gradient(x: Tensor) -> Tensor:
-    a, b = x[..., :-1], x[..., 1:]
+    a, b = x[..., :-1].contiguous(), x[..., 1:].contiguous()
     cos = a.cos()
     pull = 2.0 * (a - b)
     out = torch.zeros_like(x)
@@ -104,7 +105,7 @@ def oakley_ohagan(x: Tensor) -> Tensor:
 
 
 def _watershed_gradient(x: Tensor) -> Tensor:
-    a, b = x[..., :-1], x[..., 1:]
+    a, b = x[..., :-1].contiguous(), x[..., 1:].contiguous()
     out = torch.zeros_like(x)
     out[..., :-1] = (b + 4.0).mul_(a).mul_(0.2).add_(0.1)
     out[..., 1:] += 0.1 * a.square()
@@ -179,7 +180,7 @@ def _sphere_gradient(x: Tensor) -> Tensor:
 @entry_of(BENCHMARK, "−10 ‖v‖²", gradient=_sphere_gradient)
 def sphere(x: Tensor) -> Tensor:
     """A hill that drives everything outwards; unbounded below."""
-    return -10.0 * x.square().sum(-1)
+    return -10.0 * squared_norm(x)
 
 
 def _bohachevsky_gradient(x: Tensor) -> Tensor:
@@ -227,19 +228,20 @@ def wavy_plateau(x: Tensor) -> Tensor:
 
 
 def _double_exp_gradient(x: Tensor) -> Tensor:
-    near, far = (((x - c).square().sum(-1, keepdim=True) / -20.0).exp_() for c in (3.0, -3.0))
-    return (near + far).mul(-20.0 * x).add_(near.sub_(far), alpha=60.0)
+    near, far = (squared_norm(x - c).div_(-20.0).exp_() for c in (3.0, -3.0))
+    out = (-20.0 * x).mul_((near + far)[..., None])
+    return out.add_(near.sub_(far)[..., None], alpha=60.0)
 
 
 @entry_of(BENCHMARK, "200 [exp(−‖v − 3‖²/20) + exp(−‖v + 3‖²/20)]", gradient=_double_exp_gradient)
 def double_exp(x: Tensor) -> Tensor:
     """Two hills, at (3, …, 3) and (−3, …, −3)."""
-    near, far = (((x - c).square().sum(-1) / -20.0).exp() for c in (3.0, -3.0))
+    near, far = (squared_norm(x - c).div(-20.0).exp() for c in (3.0, -3.0))
     return 200.0 * (near + far)
 
 
 def _relu_gradient(x: Tensor) -> Tensor:
-    return (x > 0).to(x.dtype).mul_(-50.0)
+    return x.sign().clamp_(min=0.0).mul_(-50.0)
 
 
 @entry_of(BENCHMARK, "−50 Σ max(v, 0)", gradient=_relu_gradient)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import Entry, Time, Vector, entry_of, vector
+from popdyn.energies.terms import Entry, Time, Vector, entry_of, squared_norm, vector
 from popdyn.errors import PopdynError
 
 __all__ = ["CLASSIC"]
@@ -79,7 +79,7 @@ def double_well(
 ) -> Tensor:
     """Two wells at v₁ = ±distance with a barrier of the given height between them."""
     wells = (x[..., 0].square() / distance**2 - 1.0).square()
-    return height * wells + (0.5 * stiffness) * x[..., 1:].square().sum(-1)
+    return height * wells + (0.5 * stiffness) * squared_norm(x[..., 1:])
 
 
 def _muller_brown_parts(
@@ -87,7 +87,7 @@ def _muller_brown_parts(
 ) -> list[tuple[float, float, float, Tensor, Tensor, Tensor]]:
     """Return for each of the four Gaussians a, b, c, u − u₀, v − v₀ and its value."""
     at = x[..., :2] * length + vector(origin, x[..., :2], "origin")
-    u, v = at[..., 0], at[..., 1]
+    u, v = at[..., 0].contiguous(), at[..., 1].contiguous()
     parts = []
     for A, a, b, c, u0, v0 in MULLER_BROWN:
         p, q = u - u0, v - v0
@@ -129,13 +129,13 @@ def muller_brown(
 ) -> Tensor:
     """Müller and Brown's three bent wells, scaled to the box [−4, 4]² and to β near 1."""
     surface = sum(value for *_, value in _muller_brown_parts(x, length, origin))
-    return height * surface + (0.5 * stiffness) * x[..., 2:].square().sum(-1)
+    return height * surface + (0.5 * stiffness) * squared_norm(x[..., 2:])
 
 
 def _mixture_logits(
     x: Tensor, means: Sequence[Vector], width: Vector, weights: Sequence[float] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the means ``(k, d)``, widths ``(k)`` and log densities ``(..., k)``."""
+    """Return the means ``(k, d)``, widths ``(k)`` and log densities ``(k, ...)``."""
     k, d = len(means), x.shape[-1]
     m = torch.stack([vector(mean, x, "means").expand(d) for mean in means])
     w, p = x.new_tensor(width), x.new_ones(k) if weights is None else x.new_tensor(weights)
@@ -145,9 +145,10 @@ def _mixture_logits(
             f"parameters 'width' and 'weights' of 'gaussian_mixture' have shapes {tuple(w.shape)} "
             f"and {tuple(p.shape)}: expected {k} numbers each, one for each mean"
         )
-    s = torch.stack([(x - mean).square().sum(-1) for mean in m], -1)
     norm = (p / p.sum()).log() - d * (w.log() + 0.5 * math.log(2.0 * math.pi))
-    return m, w, norm - s / (2.0 * w.square())
+    # Components first: reductions over a short last axis are slow.
+    parts = [n - squared_norm(x - c) / (2.0 * v**2) for n, c, v in zip(norm, m, w, strict=True)]
+    return m, w, torch.stack(parts)
 
 
 def _gaussian_mixture_gradient(
@@ -157,8 +158,10 @@ def _gaussian_mixture_gradient(
     weights: Sequence[float] | None,
 ) -> Tensor:
     m, w, logits = _mixture_logits(x, means, width, weights)
-    shares = logits.softmax(-1).div_(w.square())
-    return shares.sum(-1, keepdim=True) * x - shares @ m
+    out = torch.zeros_like(x)
+    for share, center, v in zip(logits.softmax(0), m, w, strict=True):
+        out.addcmul_((share / v**2)[..., None], x - center)
+    return out
 
 
 @entry_of(
@@ -174,7 +177,7 @@ def gaussian_mixture(
     weights: Sequence[float] | None = None,
 ) -> Tensor:
     """Minus the log of a Gaussian mixture, its Gibbs density at β = 1; a number is (c, …, c)."""
-    return -_mixture_logits(x, means, width, weights)[2].logsumexp(-1)
+    return -_mixture_logits(x, means, width, weights)[2].logsumexp(0)
 
 
 def _circle(x: Tensor, t: Time, radius: float, frequency: float) -> Tensor:
@@ -203,7 +206,7 @@ def moving_well(
     x: Tensor, t: Time, stiffness: float = 5.0, radius: float = 2.0, frequency: float = 1.0
 ) -> Tensor:
     """A bowl whose centre runs round a circle in the first two components (d = 1: a line)."""
-    return (0.5 * stiffness) * (x - _circle(x, t, radius, frequency)).square().sum(-1)
+    return (0.5 * stiffness) * squared_norm(x - _circle(x, t, radius, frequency))
 
 
 def _depth(x: Tensor, t: Time, depth: float, onset: float, duration: float) -> Tensor:
@@ -247,4 +250,4 @@ def splitting_well(
     """One well that splits in two along v₁ at t = onset (a pitchfork)."""
     u = x[..., 0].square()
     split = 0.25 * quartic * u.square() - 0.5 * _depth(x, t, depth, onset, duration) * u
-    return split + (0.5 * stiffness) * x[..., 1:].square().sum(-1)
+    return split + (0.5 * stiffness) * squared_norm(x[..., 1:])

@@ -22,6 +22,7 @@ __all__ = [
     "Time",
     "Vector",
     "entry_of",
+    "squared_norm",
     "vector",
 ]
 
@@ -197,11 +198,11 @@ class RadialTerm(NamedTerm):
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         # keepdim: positions in one dimension must not look like a value of dimension 0.
-        return self._call(self.entry.function, x.square().sum(-1, keepdim=True), None)[..., 0]
+        return self._call(self.entry.function, squared_norm(x)[..., None], None)[..., 0]
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         with torch.no_grad():
-            return (2.0 * x).mul_(self.slope(x.square().sum(-1, keepdim=True)))
+            return (2.0 * x).mul_(self.slope(squared_norm(x)[..., None]))
 
     def slope(self, s: Tensor) -> Tensor:
         """Return dφ/ds at squared distances s, ``(...) → (...)``; it may overwrite ``s``.
@@ -293,3 +294,8 @@ def vector(value: Vector, x: Tensor, name: str) -> Tensor:
             f"as positions have dimension {d}"
         )
     return out.reshape(-1).expand(d)
+
+
+def squared_norm(x: Tensor) -> Tensor:
+    """Return |x|², ``(..., d) → (...)``; several times faster than a sum over a short last axis."""
+    return x.square() @ x.new_ones(x.shape[-1])
