@@ -12,7 +12,7 @@ from popdyn.energies import FreeEnergy
 from popdyn.learners.models import Scaling
 from popdyn.learners.training import optimizer_state, restore_optimizer
 from popdyn.simulation import advance
-from popdyn.simulation.forces import population_gradient
+from popdyn.simulation.forces import Drive
 
 __all__ = ["INNERS", "Inner", "Network", "Proximal", "Simulate"]
 
@@ -64,10 +64,10 @@ class Simulate:
     def _fitting(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> int:
         # The largest curvature that the particles meet, along their own direction of travel.
         x = x[:, :200]
-        slope = population_gradient(energy)(x, start)
+        slope = Drive(energy).gradient(x, start)
         ahead = x - 0.1 * tau[..., None] * slope
         moved = (ahead - x).norm(dim=-1)
-        change = (population_gradient(energy)(ahead, start) - slope).norm(dim=-1)
+        change = (Drive(energy).gradient(ahead, start) - slope).norm(dim=-1)
         curvature = (change / moved.clamp_min(1e-12)).flatten()
         stiff = float(curvature.quantile(0.98)) if energy.V is not None else 0.0
         wanted = math.ceil(float(tau.max()) * stiff / 0.3)
@@ -141,7 +141,7 @@ class Proximal:
             z = y[..., :, None, :] - y[..., None, :, :]
             pairs = energy.W.value(z) - energy.W.value(torch.zeros_like(z[..., :1, :1, :]))
             value = value.sum(-1, keepdim=True) + 0.5 * pairs.sum((-1, -2))[..., None] / (n - 1)
-        return value, (y - x) / h + population_gradient(energy)(y, t)
+        return value, (y - x) / h + Drive(energy).gradient(y, t)
 
     def residual(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> float:
         y = self.solve(energy, x, start, tau)
@@ -253,7 +253,7 @@ def _stationarity(
     energy: FreeEnergy, x: Tensor, y: Tensor, end: Tensor, tau: Tensor
 ) -> float:
     speed = (y - x) / tau[..., None]
-    return _relative(speed + population_gradient(energy)(y, end), speed)
+    return _relative(speed + Drive(energy).gradient(y, end), speed)
 
 
 INNERS = {"network": Network, "proximal": Proximal, "simulate": Simulate}
