@@ -1,0 +1,266 @@
+"""``score``: an energy against the truth and the snapshots, with its reference rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from popdyn.energies import FreeEnergy
+from popdyn.scores.catalogue import scores_of
+from popdyn.scores.comparison import Prediction, distribution_scores, number
+from popdyn.scores.moments import GradientTable, Moments, gradient_table, part_moments
+from popdyn.scores.prediction import Support, predict_targets
+from popdyn.scores.protocol import Protocol, parse_points
+from popdyn.scores.transport import displacement_interpolation
+from popdyn.scores.uncertainty import bootstrap_weights
+from popdyn.snapshots import positions
+
+__all__ = ["gradient_scores", "reference_rows", "score"]
+
+MAX_PARTICLES = 20_000
+
+NO_TRUTH = (
+    "no gradient scores: the data carries no true energy (real cells, or an energy made from "
+    "a callable); pass truth= if you have it"
+)
+NO_TEST_GROUP = "no gradient scores: the test group is empty"
+NOT_FINITE = "the prediction left finite numbers: its distribution scores are null from there on"
+
+
+def score(
+    energy: FreeEnergy,
+    data: xr.DataTree,
+    *,
+    truth: FreeEnergy | None = None,
+    hold_out: Sequence[int] = (),
+    points: int | str = 2000,
+    from_: str = "previous",
+    seed: int = 0,
+    units: str = "store",
+    standard_errors: bool = False,
+    references: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Score an energy against the truth (gradients, diffusivity) and the snapshots (prediction).
+
+    Args:
+        energy: The energy to score.
+        data: The snapshots. Gradient scores use at most 20 000 test particles of each.
+        truth: The true energy; the one recorded in the data if None.
+        hold_out: Indices of snapshots that the fit did not see: then they alone are predicted.
+        points: Particles a side for the distribution scores, or ``"all"``.
+        from_: ``"previous"``: each time is predicted from the observed snapshot before it;
+            ``"first"``: from the first one.
+        seed: Seeds the choice of points and the noise of the prediction.
+        units: ``"original"`` undoes the standardisation of an imported store (distribution
+            scores only).
+        standard_errors: Whether distances get standard errors too, at about four times the cost.
+        references: Rows that :func:`reference_rows` gave for the same data and options; computed
+            here if None.
+
+    Returns:
+        The keys ``gradient``, ``diffusivity``, ``distribution``, ``references`` and, where
+        something is to be said, ``notes``. null stands for what is not defined; a part without
+        meaning is left out.
+
+    Raises:
+        PopdynError: On an unknown option, an empty test group without ``hold_out``, an energy
+            that does not fit the data, or a transport problem that is not solved.
+
+    Example:
+        >>> from popdyn.snapshots import make_tree
+        >>> x = np.random.default_rng(0).normal(size=(3, 50, 2))
+        >>> data = make_tree(x, x, [0.0, 0.1, 0.2])
+        >>> energy = FreeEnergy("quadratic")
+        >>> score(energy, data, truth=energy)["gradient"]["potential"]["skill"]
+        1.0
+    """
+    protocol = _protocol(data, hold_out, points, from_, seed, units)
+    truth = _truth(data, truth)
+    support = Support(data, protocol.observed, seed)
+    out = _energy_row(energy, truth, protocol, support, standard_errors)
+    if references is None:
+        references = _reference_rows(truth, protocol, support, standard_errors)
+    notes = []
+    if truth is None:
+        notes.append(NO_TRUTH)
+    elif not protocol.has_test_group():
+        notes.append(NO_TEST_GROUP)
+    if None in out["distribution"]["points"]:
+        notes.append(NOT_FINITE)
+    return out | {"references": dict(references)} | ({"notes": notes} if notes else {})
+
+
+def reference_rows(
+    data: xr.DataTree,
+    *,
+    truth: FreeEnergy | None = None,
+    hold_out: Sequence[int] = (),
+    points: int | str = 2000,
+    from_: str = "previous",
+    seed: int = 0,
+    units: str = "store",
+    standard_errors: bool = False,
+) -> dict[str, Any]:
+    """Return the rows that every result is read beside; arguments are those of :func:`score`.
+
+    They do not depend on the energy that is scored: compute them once for each data set.
+
+    Returns:
+        ``zero``: the energy 0, which leaves every particle where it is. ``floor``: two halves of
+        the same snapshot. ``copy_previous``: the nearest earlier observed snapshot. ``mccann``:
+        the exact displacement interpolation between the neighbouring observed snapshots (without
+        ``hold_out``: between the snapshots before and after), null where there is no later one.
+    """
+    protocol = _protocol(data, hold_out, points, from_, seed, units)
+    support = Support(data, protocol.observed, seed)
+    return _reference_rows(_truth(data, truth), protocol, support, standard_errors)
+
+
+def gradient_scores(
+    energy: FreeEnergy, truth: FreeEnergy, protocol: Protocol
+) -> dict[str, dict[str, Any]]:
+    """Return the gradient scores of each part, over the test snapshots k = 1…K.
+
+    A ``standard_error`` beside the scores holds bootstrap standard errors over test particles.
+    """
+    t = protocol.times
+    tables, uvp, weights = [], [], []
+    before = positions(protocol.data, 0, "test", 0, MAX_PARTICLES)
+    for k in range(1, len(t)):
+        x = positions(protocol.data, k, "test", 0, MAX_PARTICLES)
+        tables.append(gradient_table(energy, truth, x, float(t[k]), protocol.rng("pairs", k)))
+        variance = float(before.astype(np.float64).var(0).sum())
+        uvp.append(100.0 * (t[k] - t[k - 1]) ** 2 / variance if variance > 0 else np.nan)
+        weights.append(bootstrap_weights(len(x), protocol.rng("bootstrap", k)))
+        before = x
+    return _parts(tables, np.array(uvp), weights, t[1:])
+
+
+def _parts(
+    tables: list[GradientTable], uvp: np.ndarray, weights: list[np.ndarray], t: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    here, replicates = part_moments(tables, uvp), part_moments(tables, uvp, weights)
+    out: dict[str, dict[str, Any]] = {}
+    for part, m in here.items():
+        scores = [
+            s
+            for s in scores_of("gradient")
+            if part in s.parts and (m.gauge_error is not None or s.name != "skill_modulo_gauge")
+        ]
+        row: dict[str, Any] = {s.name: number(s.function(m)) for s in scores}
+        if part == "potential":
+            row["by_time"] = _by_time(m, t)
+        row["standard_error"] = {
+            s.name: number(np.std(s.function(replicates[part]), ddof=1)) for s in scores
+        }
+        out[part] = row
+    return out
+
+
+def _by_time(m: Moments, t: np.ndarray) -> list[dict[str, float | None]]:
+    timed = [s for s in scores_of("gradient") if s.by_time]
+    return [
+        {"time": float(time), **{s.name: number(s.function(m.at(k))) for s in timed}}
+        for k, time in enumerate(t)
+    ]
+
+
+def _energy_row(
+    energy: FreeEnergy,
+    truth: FreeEnergy | None,
+    protocol: Protocol,
+    support: Support,
+    standard_errors: bool,
+) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if truth is not None and protocol.has_test_group():
+        out["gradient"] = gradient_scores(energy, truth, protocol)
+    out["diffusivity"] = _diffusivity(energy, truth)
+    predicted = predict_targets(energy, protocol)
+
+    def predict(k: int) -> Prediction:
+        x = predicted[k]
+        return None if x is None else (x, None)
+
+    out["distribution"] = distribution_scores(
+        protocol, predict, support=support, standard_errors=standard_errors
+    )
+    return out
+
+
+def _diffusivity(energy: FreeEnergy, truth: FreeEnergy | None) -> dict[str, float | None]:
+    error = getattr(energy, "diffusivity_standard_error", None)
+    out: dict[str, float | None] = {
+        "estimate": energy.diffusivity,
+        "standard_error": None if error is None else number(error),
+    }
+    if truth is None:
+        return out
+    differences: dict[str, float | None] = {
+        s.name: number(s.function(truth.diffusivity, energy.diffusivity))
+        for s in scores_of("diffusivity")
+    }
+    return {"true": truth.diffusivity, **out, **differences}
+
+
+def _reference_rows(
+    truth: FreeEnergy | None, protocol: Protocol, support: Support, standard_errors: bool
+) -> dict[str, Any]:
+    def copy(k: int) -> Prediction:
+        return protocol.sample(protocol.before(k), "start"), None
+
+    def stay(k: int) -> Prediction:
+        return protocol.sample(protocol.start_of(k), "start"), None
+
+    def half(k: int) -> Prediction:
+        first = protocol.halves(k)[0]
+        return (first, None) if len(first) else None
+
+    def interpolate(k: int) -> Prediction:
+        return _interpolation(protocol, k)
+
+    def row(predict: Any, **options: Any) -> dict[str, Any]:
+        return distribution_scores(protocol, predict, standard_errors=standard_errors, **options)
+
+    copied = row(copy, support=support)
+    zero: dict[str, Any] = {}
+    if truth is not None and protocol.has_test_group():
+        zero["gradient"] = gradient_scores(FreeEnergy(), truth, protocol)
+    zero["diffusivity"] = _diffusivity(FreeEnergy(), truth)
+    # From the snapshot before, staying where one is and copying it are the same thing.
+    zero["distribution"] = copied if protocol.from_ == "previous" else row(stay, support=support)
+    return {
+        "zero": zero,
+        "floor": {"distribution": row(half, observe=lambda k: protocol.halves(k)[1])},
+        "copy_previous": {"distribution": copied},
+        "mccann": {"distribution": row(interpolate)},
+    }
+
+
+def _interpolation(protocol: Protocol, k: int) -> Prediction:
+    earlier = protocol.before(k)
+    later = protocol.after(k)
+    if later is None:
+        return None
+    t = protocol.times
+    x, y = protocol.sample(earlier, "start"), protocol.sample(later, "start")
+    if protocol.points is not None:
+        # As many on both sides: then the plan is a permutation, and atoms weigh the same.
+        n = min(len(x), len(y))
+        x, y = x[:n], y[:n]
+    fraction = float((t[k] - t[earlier]) / (t[later] - t[earlier]))
+    return displacement_interpolation(x.astype(np.float64), y.astype(np.float64), fraction)
+
+
+def _protocol(
+    data: xr.DataTree, hold_out: Sequence[int], points: int | str, from_: str, seed: int, units: str
+) -> Protocol:
+    return Protocol(data, tuple(hold_out), parse_points(points), from_, seed, units)
+
+
+def _truth(data: xr.DataTree, truth: FreeEnergy | None) -> FreeEnergy | None:
+    spec = data.attrs.get("energy")
+    return FreeEnergy.from_spec(spec) if truth is None and spec is not None else truth
