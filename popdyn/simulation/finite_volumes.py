@@ -15,7 +15,7 @@ from scipy.sparse.linalg import SuperLU, splu
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 
-__all__ = ["BoxError", "Grid", "Solver", "product"]
+__all__ = ["BoxError", "Grid", "Solver", "box_label"]
 
 GAMMA = 1 - math.sqrt(0.5)  # makes the two-stage SDIRK scheme L-stable and of order 2
 
@@ -26,7 +26,7 @@ class BoxError(PopdynError):
 
 @dataclass(frozen=True)
 class Grid:
-    """A box of equal cells; ``left`` and ``right`` are the flat indices on either side of a face."""
+    """A box of equal cells, numbered with the last axis fastest."""
 
     bounds: tuple[tuple[float, float], ...]
     cells: tuple[int, ...]
@@ -56,7 +56,7 @@ class Grid:
 
     @cached_property
     def points(self) -> np.ndarray:
-        return product(self.centres)
+        return _product(self.centres)
 
     @cached_property
     def faces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,16 +98,20 @@ class Solver:
                 h * np.where(np.arange(m) < n, np.arange(m), np.arange(m) - m)
                 for h, m, n in zip(grid.spacing, self._padded, grid.cells, strict=True)
             ]
-            kernel = _finite(energy.interaction(product(offsets)), "interaction", "the differences")
+            kernel = _finite(
+                energy.interaction(_product(offsets)), "interaction", "the differences"
+            )
             self._kernel = fft.rfftn(kernel.reshape(self._padded)) * grid.volume
         if self.autonomous:
             self._static = self._fluxes(self._potential(None, 0.0))
 
     def run(self, start: np.ndarray, times: np.ndarray, substeps: np.ndarray) -> np.ndarray:
-        """Return the densities at the times, ``(time, cell)``."""
+        """Return the densities at the times, ``(time, cell)``; ``substeps`` for each interval."""
         densities = [start]
+        self._factors.clear()
         for t, length, number in zip(times[:-1], np.diff(times), substeps, strict=True):
-            rho, dt = densities[-1], length / number
+            # equal intervals that differ in the last bits share their factors
+            rho, dt = densities[-1], float(f"{length / number:.12g}")
             for i in range(number):
                 rho = self._step(rho, t + i * dt, dt)
             densities.append(rho)
@@ -115,9 +119,9 @@ class Solver:
 
     def numerical_diffusivity(self, rho: np.ndarray, t: float) -> float:
         """Return the diffusivity that the fluxes add to β, averaged over the mass."""
-        left, right, h = self.grid.faces
-        rises = np.diff(self._potential(rho, t)[np.stack([left, right])], axis=0)[0]
-        beta = self.energy.diffusivity
+        left, right, _ = self.grid.faces
+        potential, beta = self._potential(rho, t), self.energy.diffusivity
+        rises = potential[right] - potential[left]
         excess = (_jump_rate(rises, beta) + _jump_rate(-rises, beta)) / 2 - beta
         weights = rho[left] + rho[right]
         return float(max(0.0, (weights * excess).sum() / weights.sum()))
@@ -151,7 +155,7 @@ class Solver:
         return csr_array((entries.ravel(), *where), shape=(len(h), self.grid.size))
 
     def _factor(self, fluxes: csr_array, dt: float) -> SuperLU:
-        """Factor 1 − dt·A, with A = div·fluxes.
+        """Return the factors of 1 − dt·A, with A = div·fluxes.
 
         The matrix is an M-matrix with column sums 1. Pivots stay on the diagonal, so that every
         product in the substitutions is ≥ 0 and the solution is positive in rounded arithmetic.
@@ -194,7 +198,8 @@ class Solver:
         extra = dt * (fluxes @ (stages - low))
         donor = np.where(extra > 0, left, right)
         outflow = np.bincount(donor, np.abs(extra) / h, self.grid.size)
-        # a hair less than everything, so that rounding cannot take more than there is
+        # a hair less than everything, and nothing from what has all but underflowed, so that
+        # rounding cannot take more than there is
         room = np.divide(
             (1 - 1e-9) * low, outflow, out=np.zeros_like(low), where=(outflow > 0) & (low > 1e-290)
         )
@@ -206,13 +211,13 @@ def _jump_rate(rise: np.ndarray, beta: float) -> np.ndarray:
     if beta == 0:
         return np.maximum(-rise, 0.0)
     x = np.abs(rise) / beta
-    # below 1e-5 the series is exact to rounding; beyond 700 the rate uphill underflows to zero
+    # below 1e-5 the series is exact to rounding; beyond 700 the rate uphill is as good as 0
     small, bounded = x < 1e-5, np.clip(x, 1e-5, 700.0)
     uphill = np.where(small, 1 - x / 2 + x * x / 12, bounded / np.expm1(bounded))
     return beta * np.where(rise > 0, uphill, uphill + x)
 
 
-def product(axes: Sequence[np.ndarray]) -> np.ndarray:
+def _product(axes: Sequence[np.ndarray]) -> np.ndarray:
     """Return the points of a product grid, ``(n, d)``, the last axis fastest."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
 
@@ -229,4 +234,5 @@ def _finite(values: np.ndarray, name: str, where: str) -> np.ndarray:
 
 
 def box_label(bounds: Sequence[tuple[float, float]]) -> str:
+    """Return ``[low, high] × …``, for errors."""
     return " × ".join(f"[{a:g}, {b:g}]" for a, b in bounds)
