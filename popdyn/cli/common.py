@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
 from rich.console import Console
+
+from popdyn.errors import PopdynError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from popdyn.learners import Run
 
 __all__ = [
     "NumberList",
@@ -19,6 +27,7 @@ __all__ = [
     "out_option",
     "overwrite_option",
     "param_option",
+    "run_and_store",
     "seed_option",
     "standard_output",
 ]
@@ -106,3 +115,19 @@ def param_option(flag: str, what: str) -> Callable[[F], F]:
     return click.option(
         flag, multiple=True, metavar="K=V", callback=convert, help=f"Parameter of the {what}."
     )
+
+
+def run_and_store(run: str, data: str | None) -> tuple[Run, xr.DataTree]:
+    """Return a run and its store, from ``--data`` or from where the run found it.
+
+    Raises:
+        PopdynError: If the store is not there; says where it was looked for.
+    """
+    from popdyn.learners import load_run
+    from popdyn.snapshots import open_snapshots
+
+    loaded = load_run(run)
+    path = data or loaded.config.get("data")
+    if path is None or not Path(path).exists():
+        raise PopdynError(f"the store of '{run}' is not at '{path}': expected --data X.zarr")
+    return loaded, open_snapshots(path)

@@ -39,7 +39,9 @@ def command(kind: str | None, as_json: bool) -> None:
         return
     for name, rows in found.items():
         table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-        columns = [c for c in ("name", "formula", "parameters", "summary") if any(r.get(c) for r in rows)]
+        columns = [
+            c for c in ("name", "formula", "parameters", "summary") if any(r.get(c) for r in rows)
+        ]
         for column in columns:
             table.add_column(column, overflow="fold", no_wrap=column == "name")
         for row in rows:

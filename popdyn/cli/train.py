@@ -10,7 +10,15 @@ from typing import Any
 import click
 import torch
 
-from popdyn.cli.common import NumberList, console, emit, json_option, out_option, overwrite_option, seed_option
+from popdyn.cli.common import (
+    NumberList,
+    console,
+    emit,
+    json_option,
+    out_option,
+    overwrite_option,
+    seed_option,
+)
 from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS, fit
 from popdyn.snapshots import open_snapshots
@@ -24,19 +32,38 @@ COMMON = {"hold_out", "seed", "device"}
 @click.argument("store", type=click.Path())
 @out_option("Run folder")
 @click.option("--learner", type=click.Choice(list(LEARNERS)), help="Learner.  [default: ijkonet]")
-@click.option("--inner", type=click.Choice(["network", "proximal", "simulate"]), help="Inner solver of iJKOnet.")
+@click.option(
+    "--inner",
+    type=click.Choice(["network", "proximal", "simulate"]),
+    help="Inner solver of iJKOnet.",
+)
 @click.option("--energies", metavar="LIST", help="Any of potential,interaction,diffusion.")
 @click.option("--diffusivity", type=click.FloatRange(0), help="β if it is known and not learned.")
 @click.option("--time-varying", is_flag=True, default=None, help="Learn V(x, t).")
 @click.option("--hold-out", type=NumberList(int), help="Snapshots not looked at, indices from 0.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps.")
 @click.option("--batch", type=click.IntRange(2), help="Particles of each snapshot in a step.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
-@click.option("--first-order", is_flag=True, default=None, help="No second-order recovery after a JKO-based fit.")
-@click.option("--option", "extra", multiple=True, metavar="K=V", help="Any other option of the learner.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="TOML file with options; the line wins.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate."
+)
+@click.option(
+    "--first-order",
+    is_flag=True,
+    default=None,
+    help="No second-order recovery after a JKO-based fit.",
+)
+@click.option(
+    "--option", "extra", multiple=True, metavar="K=V", help="Any other option of the learner."
+)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    help="TOML file with options; the line wins.",
+)
 @click.option("--device", help="torch device.  [default: cpu]")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own choice]")
+@click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own choice]"
+)
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @seed_option
 @overwrite_option
@@ -65,7 +92,10 @@ def command(
     options = _from_file(config) if config else {}
     options |= {name: value for name, value in given.items() if value is not None}
     options |= _pairs(extra)
-    if ctx.get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE or "seed" not in options:
+    if (
+        ctx.get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
+        or "seed" not in options
+    ):
         options["seed"] = seed
     if threads:
         torch.set_num_threads(threads)

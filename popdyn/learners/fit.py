@@ -55,8 +55,19 @@ LEARNERS: dict[str, Learner] = {
             IJKOnetOptions,
             fit_ijkonet,
         ),
-        Learner("zero", "No energy at all: what every score is measured against.", SimpleOptions, fit_zero),
-        Learner("oracle", "The true energy of the store: the upper row.", SimpleOptions, fit_oracle, True),
+        Learner(
+            "zero",
+            "No energy at all: what every score is measured against.",
+            SimpleOptions,
+            fit_zero,
+        ),
+        Learner(
+            "oracle",
+            "The true energy of the store: the upper row.",
+            SimpleOptions,
+            fit_oracle,
+            True,
+        ),
     )
 }
 
@@ -136,7 +147,8 @@ def fit(
         "data": None if source is None else str(Path(source).resolve()),
         "threads": torch.get_num_threads(),
         "versions": {
-            name: version(name) for name in ("popdyn-jko", "torch", "numpy", "scipy", "xarray", "zarr")
+            name: version(name)
+            for name in ("popdyn-jko", "torch", "numpy", "scipy", "xarray", "zarr")
         }
         | {"python": platform.python_version()},
     }

@@ -249,9 +249,7 @@ def _relative(part: Tensor, whole: Tensor) -> float:
     return float(part.square().mean().sqrt() / whole.square().mean().sqrt().clamp_min(1e-20))
 
 
-def _stationarity(
-    energy: FreeEnergy, x: Tensor, y: Tensor, end: Tensor, tau: Tensor
-) -> float:
+def _stationarity(energy: FreeEnergy, x: Tensor, y: Tensor, end: Tensor, tau: Tensor) -> float:
     speed = (y - x) / tau[..., None]
     return _relative(speed + Drive(energy).gradient(y, end), speed)
 

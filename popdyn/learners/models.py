@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from popdyn.energies.terms import Term, Time
 
-__all__ = ["MODELS", "MLPPotential", "Scaling", "SecondOrder", "module_of", "rebuild", "set_mean_zero"]
+__all__ = [
+    "MODELS",
+    "MLPPotential",
+    "Scaling",
+    "SecondOrder",
+    "module_of",
+    "rebuild",
+    "set_mean_zero",
+]
 
 
 class Scaling(nn.Module):

@@ -106,9 +106,7 @@ def write_run(run: Run, folder: Path) -> None:
         "diffusivity": run.energy.diffusivity,
         "diffusivity_standard_error": run.energy.diffusivity_standard_error,
     }
-    write_json(
-        folder / "run.json", {"popdyn_run": RUN_FORMAT, "energy": energy} | run.summary()
-    )
+    write_json(folder / "run.json", {"popdyn_run": RUN_FORMAT, "energy": energy} | run.summary())
 
 
 def _describe(term: Term | None, name: str) -> dict[str, Any] | None:
@@ -142,7 +140,9 @@ def load_run(path: str | Path) -> Run:
         metrics = [json.loads(line) for line in lines]
         tensors = load_file(folder / "weights.safetensors")
         energy = record["energy"]
-        parts = {name: _rebuild(energy[name], name, tensors) for name in ("potential", "interaction")}
+        parts = {
+            name: _rebuild(energy[name], name, tensors) for name in ("potential", "interaction")
+        }
         run = Run(
             _energy(parts, energy),
             config=config,

@@ -23,7 +23,15 @@ from torch import Tensor
 
 from popdyn.errors import PopdynError
 
-__all__ = ["History", "Problem", "Workplace", "cosine_rate", "optimizer_state", "restore_optimizer", "train"]
+__all__ = [
+    "History",
+    "Problem",
+    "Workplace",
+    "cosine_rate",
+    "optimizer_state",
+    "restore_optimizer",
+    "train",
+]
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -1,0 +1,74 @@
+"""``popdyn predict``: snapshots of the learned dynamics at any times."""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+
+from popdyn.cli.common import (
+    NumberList,
+    console,
+    emit,
+    json_option,
+    out_option,
+    overwrite_option,
+    run_and_store,
+    seed_option,
+)
+from popdyn.simulation.predict import predict
+from popdyn.snapshots import counts, positions, times, write
+
+__all__ = ["command"]
+
+
+@click.command(name="predict")
+@click.argument("run", type=click.Path())
+@click.option("--times", "at", required=True, type=NumberList(float), help="Times to predict.")
+@out_option("Store of the predicted snapshots")
+@click.option("--data", type=click.Path(), help="Store, if it is not where the run found it.")
+@click.option(
+    "--from",
+    "from_",
+    type=click.Choice(["previous", "first"]),
+    default="previous",
+    show_default=True,
+    help="Start from the observed snapshot before each time, or from the first one.",
+)
+@seed_option
+@overwrite_option
+@json_option
+def command(
+    run: str,
+    at: tuple[float, ...],
+    out: str,
+    data: str | None,
+    from_: str,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Simulate the learned energy of RUN from the snapshots that were observed.
+
+    \b
+    Example:
+      popdyn predict runs/eb5 --times 1,3 --out predicted.zarr
+    """
+    from popdyn.scores import Support
+
+    loaded, tree = run_and_store(run, data)
+    hold_out = loaded.config.get("hold_out", [])
+    predicted = predict(loaded.energy, tree, at, hold_out=hold_out, from_=from_, seed=seed)
+    write(predicted, out, overwrite=overwrite)
+    observed = [k for k in range(len(times(tree))) if k not in hold_out]
+    support = Support(tree, observed)
+    outside = [support.fraction_outside(positions(predicted, k)) for k in range(len(at))]
+    n = np.asarray(counts(predicted)).tolist()
+    if as_json:
+        emit({"out": out, "times": at, "particles": n, "outside": outside, "from": from_})
+        return
+    for t, number, fraction in zip(at, n, outside, strict=True):
+        console.print(
+            f"t = {t:g}: {number} particles, {fraction:.1%} outside the training data's support",
+            highlight=False,
+        )
+    console.print(f"{out}: growth is left out; nothing is born and nothing dies", highlight=False)
