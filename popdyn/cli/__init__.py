@@ -71,7 +71,9 @@ SUMMARIES = {
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="popdyn-jko", prog_name="popdyn")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line).")
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line)."
+)
 def group(debug: bool) -> None:
     """Population dynamics from snapshots: simulate a known energy, learn it back, score honestly.
 
@@ -114,7 +116,7 @@ def main() -> None:
 
 def _fail(message: str, debug: bool) -> None:
     if debug and sys.exc_info()[0] not in (None, KeyboardInterrupt, click.exceptions.Abort):
-        raise  # noqa: PLE0704 - called only while an exception is being handled
+        raise  # called only while an exception is being handled
     line = " ".join(message.splitlines())
     click.echo(f"popdyn: error: {line}", err=True)
     sys.exit(1)

@@ -98,7 +98,7 @@ class NumberList(click.ParamType):
 
 
 def param_option(flag: str, what: str) -> Callable[[F], F]:
-    """Return an option ``flag k=v``, repeatable, whose values are read as JSON where they can be."""
+    """Return a repeatable option ``flag k=v``; values are read as JSON where they can be."""
 
     def convert(ctx: Any, param: Any, pairs: tuple[str, ...]) -> dict[str, Any]:
         out = {}

@@ -86,8 +86,9 @@ def options_of(learner: str, given: Mapping[str, Any]) -> Any:
                 f"learner '{learner}' has no option '{name}': expected one of {', '.join(fields)}"
             )
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    if isinstance(plain.get("energies"), str):
-        plain["energies"] = tuple(plain["energies"].split(","))
+    energies = plain.get("energies")
+    if isinstance(energies, str):
+        plain["energies"] = tuple(energies.split(","))
     return entry.options(**plain)
 
 

@@ -1,4 +1,4 @@
-"""Three ways to the inner minimum of iJKOnet: ρ̂_k, the snapshot k advanced by the present energy."""
+"""Three ways to the inner minimum ρ̂_k of iJKOnet: snapshot k advanced by the present energy."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class Network:
             y = self.map(x)
             # Danskin needs no gradient through the energy's weights, only through y; the mean force
             # is therefore taken as a constant co-vector.
-            pull = gradient_of_energy(energy, y.detach(), start + tau)
+            pull = Drive(energy).gradient(y.detach(), start + tau)
             cost = (y - x).square().sum(-1) / (2 * tau)
             objective = (cost + (pull * y).sum(-1)).mean() / self.map.scaling.unit
             self.optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,8 @@
-"""Learned potentials: torch modules that are terms of a free energy, rebuilt from JSON and tensors."""
+"""Learned potentials: torch modules that are terms of an energy, rebuilt from JSON and tensors."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -110,7 +111,7 @@ class MLPPotential(LearnedTerm):
         widths = [d + (time_range is not None), *hidden, 1]
         self.weights = nn.ParameterList(
             torch.randn(b, a, generator=generator) / math.sqrt(a)
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         self.biases = nn.ParameterList(torch.zeros(b) for b in widths[1:-1])
         with torch.no_grad():

@@ -82,7 +82,7 @@ def write_json(path: Path, payload: Any) -> None:
 
 
 def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a run's folder: ``config.json``, ``run.json``, ``metrics.jsonl``, ``weights.safetensors``.
+    """Write a run's folder: its configuration, record, metrics and weights.
 
     Raises:
         PopdynError: If the folder exists and ``overwrite`` is false, or if a part of the energy
@@ -93,7 +93,8 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
 
 def write_run(run: Run, folder: Path) -> None:
     """Write a finished run's files into its folder."""
-    terms, tensors = {}, {}
+    terms: dict[str, Any] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, term in (("potential", run.energy.V), ("interaction", run.energy.W)):
         terms[name] = _describe(term, name)
         if isinstance(term, LearnedTerm):

@@ -1,4 +1,4 @@
-"""The loop that every gradient-trained learner shares: evaluate, keep the best, checkpoint, resume."""
+"""The loop of every gradient-trained learner: evaluate, keep the best, checkpoint, resume."""
 
 from __future__ import annotations
 

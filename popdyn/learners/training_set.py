@@ -59,9 +59,7 @@ class TrainingSet:
         t = times(data)
         for k in hold_out:
             if not 0 <= k < len(t):
-                raise PopdynError(
-                    f"hold-out index {k}: expected 0 to {len(t) - 1}, the data has {len(t)} snapshots"
-                )
+                raise PopdynError(f"hold-out index {k}: the data has snapshots 0 to {len(t) - 1}")
         kept = [k for k in range(len(t)) if k not in set(hold_out)]
         if len(kept) < 2:
             raise PopdynError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def predict(
     known = times(data)
     observed = [k for k in range(len(known)) if k not in set(hold_out)]
     wanted = [float(t) for t in at]
-    if not wanted or any(b <= a for a, b in zip(wanted, wanted[1:], strict=False)):
+    if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
         raise PopdynError(f"times are {wanted}: expected one or more, strictly increasing")
     if wanted[0] < known[observed[0]]:
         raise PopdynError(
