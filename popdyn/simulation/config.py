@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from popdyn.energies import FreeEnergy
+from popdyn.energies.interactions import check_even
 from popdyn.errors import PopdynError
 from popdyn.registry import lookup
 from popdyn.simulation.initial import InitialLaw
@@ -86,8 +87,8 @@ class SimulationConfig:
         """Refuse an energy that the configuration cannot run.
 
         Raises:
-            PopdynError: On an impossible pair of scheme and system, or random batches without
-                an interaction.
+            PopdynError: On an impossible pair of scheme and system, random batches without an
+                interaction, or an interaction that is not even.
         """
         SCHEMES[self.scheme].check(energy, step=self.step, interaction_batch=self.interaction_batch)
         if self.interaction_batch is not None and energy.W is None:
@@ -95,6 +96,8 @@ class SimulationConfig:
                 f"interaction_batch is {self.interaction_batch} and there is no interaction: "
                 "expected one, or no interaction_batch"
             )
+        if energy.W is not None:
+            check_even(energy.W, self.dim)
 
     @property
     def intervals(self) -> list[tuple[float, float, int]]:

@@ -12,8 +12,8 @@ from popdyn.simulation.forces import Drive
 __all__ = ["PROBES", "largest_curvature", "largest_stable_step"]
 
 PROBES = 256
-ITERATIONS = 30
-TRAIL = 50
+ITERATIONS = 20
+TRAIL = 25
 
 
 def largest_stable_step(drive: Drive, x: Tensor, start: float, stop: float) -> float:
@@ -26,7 +26,7 @@ def largest_stable_step(drive: Drive, x: Tensor, start: float, stop: float) -> f
         drive: What drives the particles.
         x: Starting points ``(n, d)``; the first ``PROBES`` are followed.
         start: Time of ``x``.
-        stop: Time until which they are followed, 50 steps at most.
+        stop: Time until which they are followed, ``TRAIL`` steps at most.
 
     Returns:
         A step, or infinity where the energy curves upwards nowhere.
