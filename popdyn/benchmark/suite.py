@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
+from popdyn.energies.terms import NamedTerm
 from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS
 from popdyn.registry import lookup
@@ -33,8 +34,10 @@ SIMULATION = (
     "interaction_batch",
     "block",
 )
-SOURCE = ("file", "environment", "data_key", "label_key", "obs_key", "obsm_key", "components")
-SOURCE += ("time_map", "standardize", "test_fraction")
+SOURCE = (
+    *("file", "environment", "data_key", "label_key", "obs_key", "obsm_key", "components"),
+    *("time_map", "standardize", "test_fraction"),
+)
 SCORE = ("points", "from_")
 
 
@@ -94,22 +97,22 @@ class Entry:
         _check_keys(self.energy, ENERGY)
         _check_keys(self.simulation, SIMULATION)
         for term, registry in (("potential", POTENTIALS), ("interaction", INTERACTIONS)):
-            part = {k: v for k, v in self.energy.items() if k in (term, f"{term}_params")}
-            value = part.get(term)
+            given = {k: v for k, v in self.energy.items() if k in (term, f"{term}_params")}
+            value = given.get(term)
             if value is not None and not isinstance(value, str):
                 raise FieldError(term, f"found {value!r}, expected a name of {term}s")
             known = value is None or value in registry or value in POTENTIALS
-            _attempt(f"{term}_params" if known and len(part) == 2 else term, FreeEnergy, **part)
+            _attempt(f"{term}_params" if known and len(given) == 2 else term, FreeEnergy, **given)
         if "diffusivity" in self.energy:
             value = self.energy["diffusivity"]
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise FieldError("diffusivity", f"found {value!r}, expected a number ≥ 0")
             _attempt("diffusivity", FreeEnergy, diffusivity=value)
         config = _attempt(tuple(self.simulation), configure, **self.simulation)
-        for term in (self.free_energy.V, self.free_energy.W):
-            least = getattr(getattr(term, "entry", None), "min_dim", 1)
-            if config.dim < least:
-                raise FieldError("dim", f"found {config.dim}, but {term.label()} needs {least}")
+        for part in (self.free_energy.V, self.free_energy.W):
+            if isinstance(part, NamedTerm) and config.dim < part.entry.min_dim:
+                least = part.entry.min_dim
+                raise FieldError("dim", f"found {config.dim}, but {part.label()} needs {least}")
         self._check_hold_out(len(config.times))
 
     def _check_source(self, source: Mapping[str, Any]) -> None:
@@ -185,7 +188,9 @@ class Suite:
         if not self.entries:
             raise FieldError("entry", "found none, expected at least one [[entry]]")
         for name in (*self.learners, *self.options):
-            _attempt("learners" if name in self.learners else name, lookup, LEARNERS, name, "learner")
+            _attempt(
+                "learners" if name in self.learners else name, lookup, LEARNERS, name, "learner"
+            )
         _check_keys(self.score, SCORE)
         points = self.score.get("points", 2000)
         if points != "all" and (type(points) is not int or points < 2):

@@ -3,45 +3,106 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from popdyn.cli.common import console, emit, json_option, out_option
-from popdyn.energies import FreeEnergy
+from popdyn.cli.common import console, emit, json_option, out_option, overwrite_option, seed_option
 from popdyn.errors import PopdynError
-from popdyn.learners import load_run
+from popdyn.learners import Run, load_run
+from popdyn.plots import FIGURES, animate, save_figure
+from popdyn.plots.style import FORMATS
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
+
+ANIMATION = "animation"
+
+
+class PlaneType(click.ParamType):
+    """``pca``, or two components such as ``1,2``."""
+
+    name = "i,j|pca"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str | tuple[int, ...]:
+        if value == "pca" or isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"'{value}': expected pca, or components such as 1,2", param, ctx)
 
 
 @click.command(name="plot")
 @click.argument("run", type=click.Path())
 @out_option("Folder of figures")
 @click.option("--data", type=click.Path(), help="Store, if it is not where the run found it.")
-@click.option("--format", "ending", type=click.Choice(["png", "svg", "pdf"]), default="png", show_default=True)
-@click.option("--only", type=click.Choice(["potential"]), help="This figure alone.")
+@click.option(
+    "--format", "ending", type=click.Choice(FORMATS), default="png", show_default=True, help="File."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice([*FIGURES, ANIMATION]),
+    help="This figure alone; may be given again.  [default: all but the animation]",
+)
+@click.option(
+    "--plane", type=PlaneType(), help="Components to show, counted from 1.  [default: pca if d > 2]"
+)
+@click.option("--animation", "moving", is_flag=True, help="Write an animated GIF, too.")
+@seed_option
+@overwrite_option
 @json_option
-def command(run: str, out: str, data: str | None, ending: str, only: str | None, as_json: bool) -> None:
+def command(
+    run: str,
+    out: str,
+    data: str | None,
+    ending: str,
+    only: tuple[str, ...],
+    plane: str | tuple[int, ...] | None,
+    moving: bool,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Draw the figures of RUN into a folder.
 
     \b
     Example:
       popdyn plot runs/st --out figures
+      popdyn plot runs/eb5 --out figures --plane 1,2 --only prediction --only landscape
     """
-    from popdyn.plots import potential_figure, save_figure
-
     loaded = load_run(run)
+    tree = open_snapshots(_store(run, loaded, data))
+    folder = Path(out)
+    wanted = [n for n in FIGURES if (n in only if only else FIGURES[n].applies(loaded, tree))]
+    files = [folder / f"{name}.{ending}" for name in wanted]
+    if moving or ANIMATION in only:
+        files.append(folder / f"{ANIMATION}.gif")
+    there = [file for file in files if file.exists()]
+    if there and not overwrite:
+        raise PopdynError(f"'{there[0]}' exists: expected another --out, or --overwrite")
+    if folder.exists() and not folder.is_dir():
+        raise PopdynError(f"--out '{folder}' is a file: expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, file in zip(wanted, files, strict=False):
+        save_figure(FIGURES[name].draw(loaded, tree, plane, seed), file)
+        _say(file, as_json)
+    if len(files) > len(wanted):
+        animate(loaded.energy, tree, files[-1], plane=plane, seed=seed)
+        _say(files[-1], as_json)
+    if as_json:
+        emit({"run": run, "figures": [str(file) for file in files]})
+
+
+def _store(run: str, loaded: Run, data: str | None) -> str:
     path = data or loaded.config.get("data")
     if path is None or not Path(path).exists():
-        raise PopdynError(f"the store of '{run}' is not at '{path}': expected --data X.zarr")
-    tree = open_snapshots(path)
-    spec = tree.attrs.get("energy")
-    truth = None if spec is None else FreeEnergy.from_spec(spec)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    file = Path(out) / f"potential.{ending}"
-    save_figure(potential_figure(loaded.energy, tree, truth), file)
-    if as_json:
-        emit({"run": run, "figures": [str(file)]})
-    else:
+        found = "the run names none" if path is None else f"'{path}' does not exist"
+        raise PopdynError(f"the store of '{run}' is needed, but {found}: expected --data X.zarr")
+    return str(path)
+
+
+def _say(file: Path, as_json: bool) -> None:
+    if not as_json:
         console.print(str(file), highlight=False)

@@ -1,6 +1,31 @@
 """Figures: what was true, what came back, and where the particles were."""
 
-from popdyn.plots.maps import potential_figure
+from popdyn.plots.animation import animate
+from popdyn.plots.figures import (
+    FIGURES,
+    cells_figure,
+    force_figure,
+    interaction_figure,
+    landscape_figure,
+    potential_figure,
+    prediction_figure,
+    snapshots_figure,
+    training_figure,
+    trajectories_figure,
+)
 from popdyn.plots.style import save_figure
 
-__all__ = ["potential_figure", "save_figure"]
+__all__ = [
+    "FIGURES",
+    "animate",
+    "cells_figure",
+    "force_figure",
+    "interaction_figure",
+    "landscape_figure",
+    "potential_figure",
+    "prediction_figure",
+    "save_figure",
+    "snapshots_figure",
+    "training_figure",
+    "trajectories_figure",
+]

@@ -1,4 +1,4 @@
-"""Maps in a plane: the potential, its error, the force field, the landscape with its wells."""
+"""Maps in a plane: the potential, its error, and the force field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,12 +17,9 @@ from popdyn.plots.style import COLORS, GREY
 
 __all__ = [
     "Surface",
-    "Wells",
     "draw_error",
     "draw_force",
-    "draw_landscape",
     "draw_potential",
-    "find_wells",
     "gradient_error",
     "shared_levels",
     "surface",
@@ -137,10 +133,13 @@ def draw_force(
         axis.plot(x[:, 0], force[:, 0], color=COLORS[0])
         axis.set(xlabel=view.plane.labels[0], ylabel="force")
         return longest
-    axis.scatter(*cloud.T, s=3, color=GREY, alpha=0.35, linewidths=0, rasterized=True)
-    # An arrow longer than the longest that is compared would cover its neighbours.
-    shrink = np.minimum(1.0, longest / np.maximum(size, 1e-12))[:, None]
-    arrows = (force * shrink)[near]
+    axis.scatter(
+        cloud[:, 0], cloud[:, 1], s=3, color=GREY, alpha=0.35, linewidths=0, rasterized=True
+    )
+    # Lengths by the square root: weak forces keep a direction that can be seen, and none is
+    # so long that it covers its neighbours.
+    share = np.minimum(size / longest, 1.0)
+    arrows = (force * (np.sqrt(share) / np.maximum(size, 1e-12))[:, None])[near]
     step = min((view.high - view.low) / (points - 1))
     axis.quiver(
         *view.plane.project(x)[near].T,
@@ -150,109 +149,15 @@ def draw_force(
         clim=(0, longest),
         angles="xy",
         scale_units="xy",
-        scale=longest / (1.3 * step),
+        scale=1.0 / (1.3 * step),
         width=0.006,
         pivot="mid",
     )
     mappable = ScalarMappable(cmap="viridis")
     mappable.set_clim(0, longest)
-    axis.figure.colorbar(mappable, ax=axis, label="|force|")
+    axis.figure.colorbar(mappable, ax=axis, label="|force| (length: its root)")
     _frame(axis, view)
     return longest
-
-
-@dataclass(frozen=True, eq=False)
-class Wells:
-    """Where particles end that only descend V.
-
-    Attributes:
-        bottoms: Local minima, ``(m, d)``, the one with most particles first.
-        shares: Share of the particles that drain into each.
-        depths: V there, less the mean of V over the particles.
-    """
-
-    bottoms: np.ndarray
-    shares: np.ndarray
-    depths: np.ndarray
-
-
-def find_wells(energy: FreeEnergy, x: np.ndarray, t: float = 0.0, steps: int = 600) -> Wells:
-    """Find the wells of V that the particles ``(n, d)`` lie in.
-
-    Each particle descends V with a step of its own that grows while V falls and shrinks where
-    it does not; particles that end together share a well. A particle that runs off, or still
-    runs at the end, is in none.
-
-    Args:
-        energy: Gives V.
-        x: Particles, ``(n, d)``.
-        t: Time, for a potential that depends on it.
-        steps: Descent steps.
-    """
-    y = torch.from_numpy(np.array(x, dtype=np.float32))
-    spread = y.std(0).mean().clamp_min(1e-6)
-    value, gradient = energy.potential(y, t), energy.potential_gradient(y, t)
-    rate = 0.05 * spread / gradient.norm(dim=1).mean().clamp_min(1e-12)
-    rate = rate * torch.ones(len(y), 1)
-    for _ in range(steps):
-        # No step is longer than a part of the cloud: nobody jumps over a ridge.
-        move = rate * gradient
-        move = move * (0.1 * spread / move.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
-        there = y - move
-        after = energy.potential(there, t)
-        fell = (after < value)[:, None]
-        y, value = torch.where(fell, there, y), torch.where(fell[:, 0], after, value)
-        rate = torch.where(fell, 1.2 * rate, 0.5 * rate)
-        gradient = energy.potential_gradient(y, t)
-    start = energy.potential_gradient(torch.from_numpy(np.array(x, dtype=np.float32)), t)
-    typical = start.norm(dim=1).median().clamp_min(1e-12)
-    low, high = (torch.from_numpy(f(x, axis=0)).float() for f in (np.min, np.max))
-    inside = ((y > low - spread) & (y < high + spread)).all(1)
-    rest = (gradient.norm(dim=1) < 0.05 * typical) & inside & value.isfinite()
-    ends, depths = y[rest].numpy(), value[rest].numpy()
-    order = np.argsort(depths)
-    bottoms, sizes, lows = [], [], []
-    mean = float(energy.potential(np.asarray(x, dtype=np.float32), t).mean())
-    left = np.ones(len(ends), dtype=bool)
-    for i in order:
-        if left[i]:
-            mine = left & (np.linalg.norm(ends - ends[i], axis=1) < 0.25 * float(spread))
-            left &= ~mine
-            bottoms.append(ends[i])
-            sizes.append(mine.sum() / len(x))
-            lows.append(float(depths[i]) - mean)
-    rank = np.argsort(sizes)[::-1]
-    shape = (len(rank), x.shape[1])
-    return Wells(
-        np.array(bottoms).reshape(shape) if not len(rank) else np.array(bottoms)[rank],
-        np.array(sizes)[rank],
-        np.array(lows)[rank],
-    )
-
-
-def draw_landscape(
-    axis: Axes, shown: Surface, view: View, wells: Wells, title: str, smallest: float = 0.02
-) -> None:
-    """Fill a panel with the potential and its wells: depth, and the share that drains there."""
-    draw_potential(axis, shown, view, shared_levels([shown]), title)
-    if len(shown.ticks) == 2:
-        levels = shared_levels([shown], 13)
-        axis.contour(*shown.ticks, shown.values, levels, colors="white", linewidths=0.4, alpha=0.6)
-    for bottom, share, depth in zip(wells.bottoms, wells.shares, wells.depths, strict=True):
-        if share < smallest:
-            continue
-        place = view.plane.project(bottom[None])[0]
-        point = (*place, depth)[:2] if len(shown.ticks) == 1 else place
-        axis.plot(*point, marker="v", color=COLORS[1], markeredgecolor="white", markersize=8)
-        axis.annotate(
-            f"{depth:.2g}\n{share:.0%}",
-            point,
-            xytext=(6, -4),
-            textcoords="offset points",
-            fontsize=7,
-            color="black",
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "lw": 0},
-        )
 
 
 def _on_grid(ticks: list[np.ndarray], values: np.ndarray, view: View, x: np.ndarray) -> Surface:
@@ -275,7 +180,9 @@ def _fill(
         seen = np.where(shown.near, shown.values, np.nan)
         axis.plot(shown.ticks[0], seen, color=COLORS[0])
         pad = 0.1 * (levels[-1] - levels[0])
-        axis.set(xlabel=view.plane.labels[0], ylabel=label, ylim=(levels[0] - pad, levels[-1] + pad))
+        axis.set(
+            xlabel=view.plane.labels[0], ylabel=label, ylim=(levels[0] - pad, levels[-1] + pad)
+        )
         return
     norm = BoundaryNorm(levels, colors.N, extend="both")
     # Values that no potential should have are painted as the highest.
@@ -285,7 +192,7 @@ def _fill(
     axis.imshow(image, extent=corners, origin="lower", interpolation="nearest", aspect="auto")
     bar = axis.figure.colorbar(ScalarMappable(norm, colors), ax=axis, label=label)
     bar.set_ticks([levels[0], 0.5 * (levels[0] + levels[-1]), levels[-1]])
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "−"))
     _frame(axis, view)
 
 
@@ -295,10 +202,5 @@ def _frame(axis: Axes, view: View) -> None:
         ylabel=view.plane.labels[1],
         xlim=(view.low[0], view.high[0]),
         ylim=(view.low[1], view.high[1]),
-        aspect="equal" if _square(view) else "auto",
+        aspect=view.aspect,
     )
-
-
-def _square(view: View) -> bool:
-    width, height = view.high - view.low
-    return bool(0.4 < width / height < 2.5)

@@ -106,6 +106,14 @@ class View:
     cloud: np.ndarray
     particles: np.ndarray
 
+    @property
+    def aspect(self) -> str:
+        """``equal``, unless the window would become a slit."""
+        if self.low.size == 1:
+            return "auto"
+        width, height = self.high - self.low
+        return "equal" if 0.4 < width / height < 2.5 else "auto"
+
     def grid(self, points: int) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the ticks along each axis, and all points of the grid in d dimensions."""
         ticks = [np.linspace(a, b, points) for a, b in zip(self.low, self.high, strict=True)]
@@ -114,9 +122,9 @@ class View:
     def supported(self, points: np.ndarray) -> np.ndarray:
         """Return whether particles are near, ``(n, d) → (n)`` bool, seen in the plane."""
         tree = cKDTree(self.cloud)
-        spacing = tree.query(self.cloud, k=min(8, len(self.cloud)))[0][:, -1]
-        distance = tree.query(self.plane.project(points))[0]
-        return distance <= 2.0 * np.quantile(spacing, 0.95) + 1e-12
+        spacing = np.asarray(tree.query(self.cloud, k=[min(8, len(self.cloud))])[0])
+        distance = np.asarray(tree.query(self.plane.project(points))[0])
+        return np.asarray(distance <= 2.0 * np.quantile(spacing, 0.95) + 1e-12)
 
 
 def view_of(

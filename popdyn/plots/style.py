@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -16,16 +18,19 @@ from matplotlib.figure import Figure
 
 from popdyn.errors import PopdynError
 
+P = ParamSpec("P")
+
 __all__ = [
     "COLORS",
     "FORMATS",
     "GREY",
-    "drawn",
+    "legend_below",
     "new_figure",
     "panel_svg",
     "save_figure",
     "sketch",
     "style",
+    "styled",
 ]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
@@ -41,7 +46,7 @@ _SIZE = 3.4, 3.0
 @contextmanager
 def style(ink: str = "black") -> Iterator[None]:
     """Draw with popdyn's settings, whatever the user's own are; text and axes in ``ink``."""
-    settings = {
+    settings: dict[str, Any] = {
         "axes.edgecolor": ink,
         "axes.labelcolor": ink,
         "axes.linewidth": 0.8,
@@ -65,21 +70,40 @@ def style(ink: str = "black") -> Iterator[None]:
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(settings)
+        matplotlib.rcParams.update(settings)  # type: ignore[arg-type]
         yield
 
 
-def new_figure(columns: int = 1, rows: int = 1, **shared: bool) -> tuple[Figure, np.ndarray]:
+def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, ``(rows, columns)``; no window is ever opened."""
     width, height = _SIZE
     figure = Figure(figsize=(width * columns + 0.4, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def drawn(draw: Callable[[], Figure]) -> Figure:
-    """Return the figure that ``draw`` makes, in popdyn's settings."""
-    with style():
-        return draw()
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorate a function that makes a figure: it draws in popdyn's settings."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **keywords: P.kwargs) -> Figure:
+        with style():
+            return draw(*args, **keywords)
+
+    return inside
+
+
+def legend_below(axis: Axes, columns: int = 3, dots: float = 2.5) -> None:
+    """Put the legend under a panel, where it hides nothing; dots are drawn larger there."""
+    axis.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=columns,
+        frameon=False,
+        markerscale=dots,
+        handletextpad=0.3,
+        columnspacing=1.0,
+        borderpad=0.0,
+    )
 
 
 def sketch(draw: Callable[[Axes], None]) -> Figure:
