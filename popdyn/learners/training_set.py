@@ -12,11 +12,12 @@ from torch import Tensor
 
 from popdyn.errors import PopdynError
 from popdyn.learners.models import Scaling
-from popdyn.snapshots import counts, positions, times
+from popdyn.snapshots import counts, dimension, positions, times
 
 __all__ = ["TrainingSet"]
 
 VALIDATION_CAP = 4000
+MAX_VALUES = 400_000_000  # 1.6 GB of float32; more particles teach nothing that these do not
 
 
 @dataclass
@@ -38,7 +39,7 @@ class TrainingSet:
     seed: int
 
     def __post_init__(self) -> None:
-        self._orders: dict[int, tuple[int, Tensor]] = {}
+        self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
 
     @classmethod
     def from_data(
@@ -73,8 +74,11 @@ class TrainingSet:
                 f"snapshot {short[0]} has {n[short[0]]} training particles: expected at least 4"
             )
         fit, validation = [], []
+        share = max(4, MAX_VALUES // (len(kept) * dimension(data)))
         for k in kept:
-            x = torch.from_numpy(np.array(positions(data, k, "train"), dtype=np.float32))
+            # A store larger than memory: the order of particles carries no information, so the
+            # first of them are as good a sample as any.
+            x = torch.from_numpy(np.array(positions(data, k, "train", 0, share), dtype=np.float32))
             order = torch.from_numpy(np.random.default_rng([seed, 0, k]).permutation(len(x)))
             held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(x))))
             fit.append(x[order[held:]].to(device))
@@ -109,16 +113,21 @@ class TrainingSet:
     def batches(self, step: int, size: int) -> Tensor:
         """Return one batch of every snapshot for a training step, ``(K + 1, size, d)``.
 
-        Batches are drawn independently for each snapshot: it is passed through in random order
-        without repeats, then shuffled anew. The order follows from seed, snapshot and step alone,
-        so that a resumed run needs no state.
+        Batches are drawn independently for each snapshot. The particles were shuffled when they
+        were read, so a batch is a run of them: an epoch starts at a random place and takes its
+        runs in random order, which costs the same whatever the number of particles. The order
+        follows from seed, snapshot and step alone, so that a resumed run needs no state.
         """
         return torch.stack([self._batch(k, step, size) for k in range(len(self.fit))])
 
     def _batch(self, k: int, step: int, size: int) -> Tensor:
-        epoch, place = divmod(step, max(1, len(self.fit[k]) // size))
+        n = len(self.fit[k])
+        per_epoch = max(1, n // size)
+        epoch, place = divmod(step, per_epoch)
         if self._orders.get(k, (-1,))[0] != epoch:
             rng = np.random.default_rng([self.seed, 1, k, epoch])
-            order = torch.from_numpy(rng.permutation(len(self.fit[k])))
-            self._orders[k] = (epoch, order.to(self.device))
-        return self.fit[k][self._orders[k][1][place * size : (place + 1) * size]]
+            shift = int(rng.integers(n - per_epoch * size + 1))
+            self._orders[k] = (epoch, shift, rng.permutation(per_epoch))
+        _, shift, order = self._orders[k]
+        start = shift + int(order[place]) * size
+        return self.fit[k][start : start + size]
