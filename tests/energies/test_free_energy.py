@@ -64,6 +64,7 @@ def test_a_callable_has_no_spec():
     assert empty.spec()["potential"] is None
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_numpy_in_numpy_out_torch_in_torch_out(dtype):
     energy = FreeEnergy("styblinski_tang", "gaussian_repulsion", 0.1)
