@@ -158,7 +158,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
             LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address=":0",
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster) as client,
