@@ -25,7 +25,7 @@ from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
-COMMON = {"hold_out", "seed", "device"}
+COMMON = {"hold_out", "ensemble", "seed", "device"}
 
 
 @click.command(name="train")
@@ -59,6 +59,11 @@ COMMON = {"hold_out", "seed", "device"}
     "--config",
     type=click.Path(exists=True, dir_okay=False),
     help="TOML file with options; the line wins.",
+)
+@click.option(
+    "--ensemble",
+    type=click.IntRange(1),
+    help="Members, each on its own half of the particles.  [default: 1]",
 )
 @click.option("--device", help="torch device.  [default: cpu]")
 @click.option(

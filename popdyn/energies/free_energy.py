@@ -112,6 +112,28 @@ class FreeEnergy:
     def force(
         self, x: np.ndarray, population: Array | None = None, t: Time = None
     ) -> np.ndarray: ...
+    def potential_gradient_std(self, x: Array, t: Time = None) -> Array:
+        """Return the spread of ∇V over an ensemble's members, ``(n, d) → (n, d)``.
+
+        Raises:
+            PopdynError: If the potential is not of an ensemble.
+        """
+        return self._apply_std(self.V, "potential", x, t)
+
+    def interaction_gradient_std(self, z: Array) -> Array:
+        """Return the spread of ∇W over an ensemble's members, ``(n, d) → (n, d)``.
+
+        Raises:
+            PopdynError: If the interaction is not of an ensemble.
+        """
+        return self._apply_std(self.W, "interaction", z, None)
+
+    @staticmethod
+    def _apply_std(term: Any, name: str, x: Array, t: Time) -> Array:
+        if not hasattr(term, "gradient_std"):
+            raise PopdynError(f"the {name} is of a single fit: a spread needs --ensemble 2 or more")
+        return _apply(x, lambda y: term.gradient_std(y, t))
+
     @overload
     def force(self, x: Tensor, population: Array | None = None, t: Time = None) -> Tensor: ...
     def force(self, x: Array, population: Array | None = None, t: Time = None) -> Array:

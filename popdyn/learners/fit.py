@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 
 from popdyn.errors import PopdynError
+from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.ijkonet import IJKOnetOptions, fit_ijkonet
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
@@ -97,6 +98,7 @@ def fit(
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] = (),
+    ensemble: int = 1,
     seed: int = 0,
     device: str = "cpu",
     out: str | Path | None = None,
@@ -112,6 +114,9 @@ def fit(
         data: A data set of :func:`popdyn.simulate`, ``import_data`` or ``open_snapshots``.
         learner: A name of ``LEARNERS``.
         hold_out: Indices of snapshots that are not looked at, from 0.
+        ensemble: Number of members; above 1 each is fitted to its own random half of the
+            particles, and the energy is their mean with ``potential_gradient_std`` and
+            ``interaction_gradient_std``.
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``.
         out: Run folder to write, with checkpoints on the way.
@@ -138,11 +143,14 @@ def fit(
     """
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
+    if ensemble < 1:
+        raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     _check_device(device)
     config = {
         "learner": learner,
         "options": json.loads(json.dumps(dataclasses.asdict(resolved))),
         "hold_out": sorted(set(hold_out)),
+        "ensemble": ensemble,
         "seed": seed,
         "device": device,
         "data": None if source is None else str(Path(source).resolve()),
@@ -165,11 +173,23 @@ def fit(
         run = entry.fit(data, resolved, place)
     else:
         fraction = getattr(resolved, "validation_fraction", 0.0)
-        training = TrainingSet.from_data(
-            data, hold_out, validation_fraction=fraction, seed=seed, device=device
-        )
-        config["training_digest"] = _digest(training)
-        run = entry.fit(training, resolved, place)
+
+        def training_of(member_seed: int, half: bool = True) -> TrainingSet:
+            return TrainingSet.from_data(
+                data,
+                hold_out,
+                validation_fraction=fraction,
+                half=half,
+                seed=member_seed,
+                device=device,
+            )
+
+        if ensemble > 1:
+            run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed)
+        else:
+            training = training_of(seed, half=False)
+            config["training_digest"] = _digest(training)
+            run = entry.fit(training, resolved, place)
     run.config, run.seconds = config, time.monotonic() - begin
     if folder is not None:
         write_run(run, folder)
@@ -191,7 +211,17 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
         return  # nothing to resume yet: a fresh start under the same command
     before = json.loads(path.read_text())
     differences = []
-    for key in ("learner", "options", "hold_out", "seed", "device", "data", "threads", "versions"):
+    for key in (
+        "learner",
+        "options",
+        "hold_out",
+        "ensemble",
+        "seed",
+        "device",
+        "data",
+        "threads",
+        "versions",
+    ):
         old, new = before.get(key), config[key]
         if isinstance(new, dict) and isinstance(old, dict):
             differences += [

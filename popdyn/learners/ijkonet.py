@@ -13,6 +13,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.inner import INNERS, Inner, Network, Proximal, Simulate
 from popdyn.learners.models import MLPPotential, SecondOrder, set_mean_zero
 from popdyn.learners.run import Run
@@ -233,6 +234,12 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
             notes.append("intervals differ: no second-order recovery (see --inner simulate)")
     set_mean_zero(V, data.fit, [float(t) for t in data.times])
     solved = certificate["inner_residual"] < SOLVED
+    gap, error = certificate.get("gap", 0.0), certificate.get("gap_standard_error", 0.0)
+    if problem.inner.second_order and gap < -3 * error:
+        notes.append(
+            f"the gap is {gap:.3g} ± {error:.2g}, below 0 by more than 3 standard errors: the "
+            "inner minimum was not found, or the data is not of JKO steps"
+        )
     if not solved:
         notes.append("inner problem not solved: more inner steps, or --inner simulate")
     return Run(
@@ -251,4 +258,5 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
 def _certificate(problem: IJKOnetProblem) -> dict[str, Any]:
     batch = problem.data.batches(problem.options.steps, problem.size)
     residual = problem.inner.residual(problem.energy, batch[:-1], problem.start, problem.tau)
-    return {"inner_residual": residual}
+    gap = debiased_gap(problem.data, problem.energy, problem.inner, problem.start, problem.tau)
+    return {"inner_residual": residual} | gap

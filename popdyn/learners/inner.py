@@ -246,7 +246,8 @@ class TransportMap(nn.Module):
 
 
 def _relative(part: Tensor, whole: Tensor) -> float:
-    return float(part.square().mean().sqrt() / whole.square().mean().sqrt().clamp_min(1e-20))
+    ratio = part.square().mean().sqrt() / whole.square().mean().sqrt().clamp_min(1e-20)
+    return float(ratio.detach())
 
 
 def _stationarity(energy: FreeEnergy, x: Tensor, y: Tensor, end: Tensor, tau: Tensor) -> float:

@@ -48,10 +48,15 @@ class TrainingSet:
         hold_out: Sequence[int] = (),
         *,
         validation_fraction: float = 0.2,
+        half: bool = False,
         seed: int = 0,
         device: str = "cpu",
     ) -> TrainingSet:
         """Read the train group of a data set, less the held-out snapshots.
+
+        With ``half`` a random half of each snapshot is taken, without repeats: the estimates of
+        many random halves spread around the estimate of the whole as that one does around the
+        truth (Politis and Romano, Ann. Stat. 22 (1994): n/m − 1 = 1 for m = n/2).
 
         Raises:
             PopdynError: On a held-out index that there is not, or when fewer than two snapshots
@@ -68,10 +73,12 @@ class TrainingSet:
                 f"{len(set(hold_out))} held out): expected at least 2"
             )
         n = counts(data, "train")
-        short = [k for k in kept if n[k] < 4]
+        least = 8 if half else 4
+        short = [k for k in kept if n[k] < least]
         if short:
             raise PopdynError(
-                f"snapshot {short[0]} has {n[short[0]]} training particles: expected at least 4"
+                f"snapshot {short[0]} has {n[short[0]]} training particles: "
+                f"expected at least {least}"
             )
         fit, validation = [], []
         share = max(4, MAX_VALUES // (len(kept) * dimension(data)))
@@ -80,7 +87,8 @@ class TrainingSet:
             # first of them are as good a sample as any.
             x = torch.from_numpy(np.array(positions(data, k, "train", 0, share), dtype=np.float32))
             order = torch.from_numpy(np.random.default_rng([seed, 0, k]).permutation(len(x)))
-            held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(x))))
+            order = order[: len(x) // 2] if half else order
+            held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(order))))
             fit.append(x[order[held:]].to(device))
             validation.append(x[order[:held]].to(device))
         return cls(t[kept], kept, fit, validation, seed)
