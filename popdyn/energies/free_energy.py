@@ -108,10 +108,6 @@ class FreeEnergy:
         """Return ∇W(z), ``(n, d) → (n, d)``."""
         return _apply(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
 
-    @overload
-    def force(
-        self, x: np.ndarray, population: Array | None = None, t: Time = None
-    ) -> np.ndarray: ...
     def potential_gradient_std(self, x: Array, t: Time = None) -> Array:
         """Return the spread of ∇V over an ensemble's members, ``(n, d) → (n, d)``.
 
@@ -134,6 +130,10 @@ class FreeEnergy:
             raise PopdynError(f"the {name} is of a single fit: a spread needs --ensemble 2 or more")
         return _apply(x, lambda y: term.gradient_std(y, t))
 
+    @overload
+    def force(
+        self, x: np.ndarray, population: Array | None = None, t: Time = None
+    ) -> np.ndarray: ...
     @overload
     def force(self, x: Tensor, population: Array | None = None, t: Time = None) -> Tensor: ...
     def force(self, x: Array, population: Array | None = None, t: Time = None) -> Array:
