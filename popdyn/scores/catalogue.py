@@ -136,7 +136,7 @@ def _entries() -> list[Score]:
             "exact Wasserstein-1 distance of prediction and observation",
             "every energy that predicts the observed law",
             0.0,
-            "upwards, by about N^(−1/max(d, 2)): compare at equal points, beside the floor",
+            "upwards, by about N^(−1/d): compare at equal points, beside the floor",
             "to tell energies apart over short times: the floor hides the difference",
         ),
         Score(
@@ -147,7 +147,7 @@ def _entries() -> list[Score]:
             "exact Wasserstein-2 distance of prediction and observation",
             "every energy that predicts the observed law",
             0.0,
-            "upwards, by about N^(−1/max(d, 4)): compare at equal points, beside the floor",
+            "upwards, by about N^(−1/d): compare at equal points, beside the floor",
             "to tell energies apart over short times: the floor hides the difference",
         ),
         Score(

@@ -167,7 +167,7 @@ def part_moments(
 
     Args:
         tables: One table for each snapshot k = 1…K.
-        uvp: 100 τ²/Var for each of them, ``(K,)``.
+        uvp: 100 τ²/Var of the snapshot before each, ``(K,)`` or ``(replicates, K)``.
         weights: Bootstrap weights of the particles, ``(replicates, n_k)`` for each snapshot.
     """
     out = {}

@@ -11,7 +11,7 @@ import xarray as xr
 from popdyn.energies import FreeEnergy
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
-from popdyn.scores.moments import GradientTable, Moments, gradient_table, part_moments
+from popdyn.scores.moments import Moments, gradient_table, part_moments
 from popdyn.scores.prediction import Support, predict_targets
 from popdyn.scores.protocol import Protocol, parse_points
 from popdyn.scores.transport import displacement_interpolation
@@ -127,22 +127,20 @@ def gradient_scores(
     A ``standard_error`` beside the scores holds bootstrap standard errors over test particles.
     """
     t = protocol.times
-    tables, uvp, weights = [], [], []
-    before = positions(protocol.data, 0, "test", 0, MAX_PARTICLES)
-    for k in range(1, len(t)):
+    tables, weights, variances = [], [], []
+    for k in range(len(t)):
         x = positions(protocol.data, k, "test", 0, MAX_PARTICLES)
-        tables.append(gradient_table(energy, truth, x, float(t[k]), protocol.rng("pairs", k)))
-        variance = float(before.astype(np.float64).var(0).sum())
-        uvp.append(100.0 * (t[k] - t[k - 1]) ** 2 / variance if variance > 0 else np.nan)
-        weights.append(bootstrap_weights(len(x), protocol.rng("bootstrap", k)))
-        before = x
-    return _parts(tables, np.array(uvp), weights, t[1:])
-
-
-def _parts(
-    tables: list[GradientTable], uvp: np.ndarray, weights: list[np.ndarray], t: np.ndarray
-) -> dict[str, dict[str, Any]]:
-    here, replicates = part_moments(tables, uvp), part_moments(tables, uvp, weights)
+        w = bootstrap_weights(len(x), protocol.rng("bootstrap", k))
+        # The sample itself first, then its replicates.
+        weights.append(np.concatenate([np.ones((1, len(x))), w]))
+        variances.append(_variance(x, weights[-1]))
+        if k > 0:
+            rng = protocol.rng("pairs", k)
+            tables.append(gradient_table(energy, truth, x, float(t[k]), rng))
+    spread = np.stack(variances[:-1], -1)
+    uvp = 100.0 * np.diff(t) ** 2 / np.where(spread > 0, spread, np.nan)
+    here = part_moments(tables, uvp[0])
+    replicates = part_moments(tables, uvp[1:], [w[1:] for w in weights[1:]])
     out: dict[str, dict[str, Any]] = {}
     for part, m in here.items():
         scores = [
@@ -152,12 +150,19 @@ def _parts(
         ]
         row: dict[str, Any] = {s.name: number(s.function(m)) for s in scores}
         if part == "potential":
-            row["by_time"] = _by_time(m, t)
+            row["by_time"] = _by_time(m, t[1:])
         row["standard_error"] = {
             s.name: number(np.std(s.function(replicates[part]), ddof=1)) for s in scores
         }
         out[part] = row
     return out
+
+
+def _variance(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the trace of the covariance under each row of weights, ``(replicates,)``."""
+    x = x.astype(np.float64) - x.astype(np.float64).mean(0)
+    w = weights / weights.sum(1, keepdims=True)
+    return w @ (x**2).sum(1) - ((w @ x) ** 2).sum(1)
 
 
 def _by_time(m: Moments, t: np.ndarray) -> list[dict[str, float | None]]:
