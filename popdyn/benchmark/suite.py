@@ -15,7 +15,7 @@ from popdyn.learners import LEARNERS
 from popdyn.registry import lookup
 from popdyn.simulation.simulate import configure
 
-__all__ = ["Entry", "FieldError", "Suite"]
+__all__ = ["Entry", "FieldError", "Suite", "entry_from"]
 
 ENERGY = ("potential", "potential_params", "interaction", "interaction_params", "diffusivity")
 SIMULATION = (
@@ -109,6 +109,7 @@ class Entry:
                 raise FieldError("diffusivity", f"found {value!r}, expected a number ≥ 0")
             _attempt("diffusivity", FreeEnergy, diffusivity=value)
         config = _attempt(tuple(self.simulation), configure, **self.simulation)
+        _attempt((*self.simulation, *self.energy), config.check, self.free_energy)
         for part in (self.free_energy.V, self.free_energy.W):
             if isinstance(part, NamedTerm) and config.dim < part.entry.min_dim:
                 least = part.entry.min_dim
@@ -150,6 +151,13 @@ class Entry:
         assert self.source is not None
         return Path(os.environ.get(self.source.get("environment", ""), "") or self.source["file"])
 
+    def table(self) -> dict[str, Any]:
+        """Return the entry as a table of a suite file; :func:`entry_from` reads it."""
+        out: dict[str, Any] = {"name": self.name, **self.energy, **self.simulation}
+        out |= {"summary": self.summary, "group": self.group, "fit": dict(self.fit)}
+        out["hold_out"] = list(self.hold_out)
+        return out if self.source is None else out | {"import": dict(self.source)}
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -161,6 +169,7 @@ class Suite:
         entries: What is simulated or imported.
         headline: The score that the leaderboard is ordered by, as a dotted path into the scores,
             such as ``gradient.potential.skill``; a list of numbers stands for its mean.
+        plane: Components that figures show, counted from 1; None for popdyn's own choice.
         learners: Learners that run if none are named.
         options: Options of single learners, by name.
         score: Keywords of ``score``: ``points`` and ``from_``.
@@ -174,6 +183,7 @@ class Suite:
     summary: str
     entries: tuple[Entry, ...]
     headline: str = "gradient.potential.skill"
+    plane: tuple[int, ...] | None = None
     learners: tuple[str, ...] = ("zero", "ijkonet")
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     score: Mapping[str, Any] = field(default_factory=dict)
@@ -191,6 +201,10 @@ class Suite:
             _attempt(
                 "learners" if name in self.learners else name, lookup, LEARNERS, name, "learner"
             )
+        if self.plane is not None and not (
+            len(self.plane) == 2 and all(type(i) is int and i > 0 for i in self.plane)
+        ):
+            raise FieldError("plane", f"found {self.plane}, expected two components from 1")
         _check_keys(self.score, SCORE)
         points = self.score.get("points", 2000)
         if points != "all" and (type(points) is not int or points < 2):

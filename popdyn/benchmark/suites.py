@@ -17,7 +17,7 @@ from popdyn.registry import lookup
 __all__ = ["SUITES", "load_suite", "read_suite"]
 
 FILE = "suite.toml"
-TOP = ("name", "summary", "headline", "learners", "defaults", "options", "score", "entry")
+TOP = ("name", "summary", "headline", "plane", "learners", "defaults", "options", "score", "entry")
 
 
 def read_suite(path: str | os.PathLike[str]) -> Suite:
@@ -25,7 +25,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
 
     Args:
         path: A ``suite.toml``, or the folder that holds it. At the top ``name``, ``summary``,
-            ``headline`` and ``learners``; ``[defaults]`` for all entries; ``[score]``;
+            ``headline``, ``plane`` and ``learners``; ``[defaults]`` for all entries; ``[score]``;
             ``[options.LEARNER]``; and ``[[entry]]`` for each population.
 
     Raises:
@@ -94,10 +94,14 @@ def _suite(document: Mapping[str, Any], text: str, file: Path) -> Suite:
         entries.append(entry)
     score = {"from_" if k == "from" else k: v for k, v in document.get("score", {}).items()}
     own = {k: document[k] for k in ("name", "summary", "headline") if k in document}
+    plane = document.get("plane")
+    if plane is not None and not isinstance(plane, list):
+        raise FieldError("plane", f"found {plane!r}, expected two components such as [1, 2]")
     try:
         return Suite(
             **own,
             entries=tuple(entries),
+            plane=None if plane is None else tuple(plane),
             learners=tuple(learners),
             options=document.get("options", {}),
             score=score,

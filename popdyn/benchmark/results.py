@@ -1,0 +1,109 @@
+"""Rows and their summary: ``results.json`` and ``results.csv``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from popdyn.benchmark.cells import write_json
+from popdyn.benchmark.suite import Suite
+from popdyn.scores import SCORES
+
+__all__ = ["flatten", "higher_is_better", "results_of", "summarise", "write_results"]
+
+Row = Mapping[str, Any]
+
+# Of the lists in ``distribution``, what is no score.
+_NOT_SCORES = ("times", "points", "points_predicted")
+_GIVEN = ("true", "standard_error")
+_BOOKKEEPING = ("by_time", "standard_error")
+
+
+def flatten(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return a row's scores under dotted names; a list over times becomes its mean.
+
+    A mean is null where any of its times is: means over different times do not compare.
+
+    Example:
+        >>> flatten({"distribution": {"times": [1, 2], "w2": [0.1, 0.3]}})
+        {'distribution.w2': 0.2}
+    """
+    out: dict[str, float | None] = {}
+    for part, row in scores.get("gradient", {}).items():
+        numbers = {k: v for k, v in row.items() if k not in _BOOKKEEPING}
+        out |= {f"gradient.{part}.{k}": v for k, v in numbers.items() if _numeric(v)}
+    beta = {k: v for k, v in scores.get("diffusivity", {}).items() if k not in _GIVEN}
+    out |= {f"diffusivity.{k}": v for k, v in beta.items() if _numeric(v)}
+    for name, values in scores.get("distribution", {}).items():
+        if isinstance(values, list) and name not in _NOT_SCORES and all(map(_numeric, values)):
+            missing = not values or any(v is None for v in values)
+            out[f"distribution.{name}"] = None if missing else statistics.fmean(values)
+    return out
+
+
+def higher_is_better(name: str) -> bool:
+    """Return the direction of a dotted score."""
+    entry = SCORES.get(name.rsplit(".", 1)[-1])
+    return entry is not None and entry.higher_is_better
+
+
+def summarise(rows: Iterable[Row], groups: Mapping[str, str]) -> dict[str, Any]:
+    """Return mean and standard deviation over the seeds, for each learner and score.
+
+    For each seed the mean over entries is taken first. Entries in a group also have means of
+    their own, under ``"group: score"``. Cells that failed, and scores that are null, as a skill
+    where there is no force, are left out.
+
+    Args:
+        rows: Rows of results.
+        groups: Group of each entry, by name; empty for none.
+    """
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for row in rows:
+        learner = found.setdefault(row["learner"], {})
+        group = groups.get(row["entry"], "")
+        for name, value in flatten(row["scores"]).items():
+            if value is None:
+                continue
+            for full in (name, f"{group}: {name}") if group else (name,):
+                learner.setdefault(full, {}).setdefault(row["seed"], []).append(value)
+    return {
+        learner: {name: _spread(by_seed) for name, by_seed in scores.items()}
+        for learner, scores in found.items()
+    }
+
+
+def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what ``results.json`` holds."""
+    groups = {entry.name: entry.group for entry in suite.entries}
+    return {"suite": suite.name, "rows": list(rows), "summary": summarise(rows, groups)}
+
+
+def write_results(results: Mapping[str, Any], folder: Path) -> None:
+    """Write ``results.json`` and ``results.csv``."""
+    write_json(folder / "results.json", results)
+    names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
+    head = ["entry", "learner", "seed", "status", "seconds", "peak_memory_mb", "reason"]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, [*head, *names], restval="", lineterminator="\n")
+    table.writeheader()
+    for row in results["rows"]:
+        own = {k: row[k] for k in head if row.get(k) is not None}
+        table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
+    beside = folder / ".results.csv"
+    beside.write_text(text.getvalue(), encoding="utf-8")
+    beside.replace(folder / "results.csv")
+
+
+def _numeric(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _spread(by_seed: Mapping[int, Sequence[float]]) -> dict[str, float | None]:
+    means = [statistics.fmean(values) for values in by_seed.values()]
+    std = statistics.stdev(means) if len(means) > 1 else None
+    return {"mean": statistics.fmean(means), "std": std}
