@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import RadialTerm, Term, squared_norm
+from popdyn.energies.terms import RadialKernel, Term, squared_norm
 
 __all__ = ["mean_interaction_gradient"]
 
@@ -53,7 +53,7 @@ def mean_interaction_gradient(
     with torch.no_grad():
         here = x.expand(*shape, n, d).reshape(-1, n, d)
         there = population.expand(*shape, m, d).reshape(-1, m, d)
-        if isinstance(W, RadialTerm):
+        if isinstance(W, RadialKernel):
             total = _radial_sums(W, here, there, exclude_self)
         else:
             total = _general_sums(W, here, there, exclude_self)
@@ -83,7 +83,7 @@ def _clear_self(tile: Tensor, i: slice, j: slice, dim: int) -> None:
         tile.diagonal(i.start - j.start, dim, dim + 1).zero_()
 
 
-def _radial_sums(W: RadialTerm, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+def _radial_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
     """Return the sum over y of ∇W(x − y), ``(b, n, d), (b, m, d) → (b, n, d)``."""
     center = y.mean(-2, keepdim=True)  # squares of large coordinates would cancel badly
     x, y = x - center, y - center
@@ -111,7 +111,7 @@ def _radial_sums(W: RadialTerm, x: Tensor, y: Tensor, exclude_self: bool) -> Ten
     return (out[..., d:] * x - out[..., :d]).mul_(factor)
 
 
-def _narrow_sums(W: RadialTerm, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+def _narrow_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
     """Return the same from the differences: slower, and exact for narrow kernels, too."""
     out = torch.zeros_like(x)
     across, down = x.mT.contiguous(), y.mT.contiguous()

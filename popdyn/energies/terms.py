@@ -17,6 +17,7 @@ __all__ = [
     "CallableTerm",
     "Entry",
     "NamedTerm",
+    "RadialKernel",
     "RadialTerm",
     "Term",
     "Time",
@@ -193,12 +194,16 @@ class NamedTerm(Term):
         return f"{self.entry.name}({given})" if given else self.entry.name
 
 
-class RadialTerm(NamedTerm):
-    """A kernel W(z) = φ(|z|²) given by its profile, so that forces need no pair gradient."""
+class RadialKernel(Term):
+    """A kernel W(z) = φ(|z|²) given by its slope, so that forces need no pair gradient.
 
-    def value(self, x: Tensor, t: Time = None) -> Tensor:
-        # keepdim: positions in one dimension must not look like a value of dimension 0.
-        return self._call(self.entry.function, squared_norm(x)[..., None], None)[..., 0]
+    Attributes:
+        exponential: (a, b) if the slope is a·exp(−b·s), else None.
+        length: The smallest length in the kernel.
+    """
+
+    exponential: tuple[float, float] | None = None
+    length: float = 1.0
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         with torch.no_grad():
@@ -209,12 +214,23 @@ class RadialTerm(NamedTerm):
 
         The gradient is ∇W(z) = 2 φ'(|z|²) z.
         """
+        raise NotImplementedError
+
+
+class RadialTerm(RadialKernel, NamedTerm):
+    """A radial entry of a registry, given by its profile φ and its slope."""
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        # keepdim: positions in one dimension must not look like a value of dimension 0.
+        return self._call(self.entry.function, squared_norm(x)[..., None], None)[..., 0]
+
+    def slope(self, s: Tensor) -> Tensor:
         assert self.entry.gradient is not None  # every radial entry brings its slope
         with torch.no_grad():
             return self._call(self.entry.gradient, s, None)
 
     @property
-    def exponential(self) -> tuple[float, float] | None:
+    def exponential(self) -> tuple[float, float] | None:  # type: ignore[override]
         """(a, b) if the slope is a·exp(−b·s), else None."""
         if self.entry.exponential is None:
             return None
@@ -222,7 +238,7 @@ class RadialTerm(NamedTerm):
         return self.params["scale"] * a, b
 
     @property
-    def length(self) -> float:
+    def length(self) -> float:  # type: ignore[override]
         """The smallest length in the kernel: of its positive parameters."""
         return min((self.params[key] for key in self.entry.positive), default=1.0)
 
