@@ -18,7 +18,7 @@ from popdyn.scores.transport import displacement_interpolation
 from popdyn.scores.uncertainty import bootstrap_weights
 from popdyn.snapshots import positions
 
-__all__ = ["gradient_scores", "reference_rows", "score"]
+__all__ = ["gradient_scores", "interpolation", "reference_rows", "score"]
 
 MAX_PARTICLES = 20_000
 
@@ -225,7 +225,7 @@ def _reference_rows(
         return (first, None) if len(first) else None
 
     def interpolate(k: int) -> Prediction:
-        return _interpolation(protocol, k)
+        return interpolation(protocol, k)
 
     def row(predict: Any, **options: Any) -> dict[str, Any]:
         return distribution_scores(protocol, predict, standard_errors=standard_errors, **options)
@@ -245,7 +245,8 @@ def _reference_rows(
     }
 
 
-def _interpolation(protocol: Protocol, k: int) -> Prediction:
+def interpolation(protocol: Protocol, k: int) -> Prediction:
+    """Return the ``mccann`` row's prediction of snapshot k, None without a later observed one."""
     earlier = protocol.before(k)
     later = protocol.after(k)
     if later is None:

@@ -6,7 +6,7 @@ import pytest
 from popdyn.energies import FreeEnergy
 from popdyn.scores import reference_rows, score
 from popdyn.scores.protocol import Protocol
-from popdyn.scores.scoring import _interpolation
+from popdyn.scores.scoring import interpolation
 from popdyn.scores.transport import w1, w2
 from popdyn.snapshots import make_tree
 
@@ -31,7 +31,7 @@ def test_w2_at_held_out_times_with_2000_points(cells):
         y = protocol.sample(k, "target")
         assert len(y) == 2000
         assert w2(protocol.sample(k - 1, "start"), y) == pytest.approx(copied, abs=0.03)
-        assert w2(_interpolation(protocol, k)[0], y) == pytest.approx(interpolated, abs=0.03)
+        assert w2(interpolation(protocol, k)[0], y) == pytest.approx(interpolated, abs=0.03)
         assert w2(*protocol.halves(k)) == pytest.approx(floor, abs=0.02)
 
 
@@ -54,5 +54,5 @@ def test_w2_at_held_out_times_with_all_cells(cells):
 @pytest.mark.parametrize(("k", "expected"), [(1, 0.718), (2, 0.728), (3, 0.766)])
 def test_leave_one_out_w1_with_all_cells(cells, k, expected):
     protocol = Protocol(cells, hold_out=(k,), points=None)
-    atoms, weights = _interpolation(protocol, k)
+    atoms, weights = interpolation(protocol, k)
     assert w1(atoms, protocol.sample(k, "target"), weights) == pytest.approx(expected, abs=1e-3)
