@@ -18,10 +18,15 @@ from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.stability import PROBES, largest_stable_step
 from popdyn.simulation.streams import generator
 
-__all__ = ["Report", "simulate_block"]
+__all__ = ["ExplosionError", "Report", "simulate_block"]
 
 Report = Callable[[int], None]
 """Told how many steps of single particles were taken since it was last called."""
+
+
+class ExplosionError(PopdynError):
+    """The particles left finite numbers, as they would in every rerun."""
+
 
 # Floats in one chunk: its position, gradient and noise stay in a core's own cache. Measured on
 # one core with 1 MB of it: flat from 2^15 to 2^18, half as fast without chunks.
@@ -43,7 +48,7 @@ def simulate_block(
     The same arguments give the same bits, wherever and in whatever order blocks are run.
 
     Raises:
-        PopdynError: If the particles leave finite numbers.
+        ExplosionError: If the particles leave finite numbers.
     """
     starts = generator(config.seed, "initial", group, block)
     rows = config.rows(group, block)
@@ -164,8 +169,10 @@ class _Marcher:
             f"(scheme {self.scheme.name}, step {h:.4g})"
         )
         if stable < h:
-            raise PopdynError(f"{what}: expected a step below {stable:.2g}, the largest stable one")
-        raise PopdynError(
+            raise ExplosionError(
+                f"{what}: expected a step below {stable:.2g}, the largest stable one"
+            )
+        raise ExplosionError(
             f"{what}: the curvature on their way allows {stable:.2g}, so the energy itself drives "
             "them to infinity; expected one that confines"
             if math.isfinite(stable)

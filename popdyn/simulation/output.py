@@ -15,7 +15,7 @@ import xarray as xr
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
-from popdyn.simulation.blocks import simulate_block
+from popdyn.simulation.blocks import ExplosionError, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density
 from popdyn.simulation.forces import Drive
@@ -144,7 +144,12 @@ def _streamed(
             for block in writer.pending():
                 wanted.setdefault((block.group, block.start // config.block), []).append(block)
             tasks = [Task(g, b, tuple(blocks)) for (g, b), blocks in wanted.items()]
-            run_tasks(energy, config, tasks, lambda *_: None, writer=writer.workers, **where)
+            try:
+                run_tasks(energy, config, tasks, lambda *_: None, writer=writer.workers, **where)
+            except ExplosionError:
+                # There is nothing to resume, and the name must be free for a better step.
+                writer.resume = False
+                raise
             writer.attrs.update(extras.attributes())
             for name, dataset in groups.items():
                 writer.write_group(name, dataset)

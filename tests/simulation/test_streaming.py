@@ -57,6 +57,14 @@ def test_an_existing_store_is_kept_unless_overwritten(tmp_path):
     assert open_snapshots(path)["train"].sizes["particle"] == 20
 
 
+def test_an_explosion_leaves_nothing_behind(tmp_path):
+    with pytest.raises(PopdynError, match="left finite numbers"):
+        simulate(
+            FreeEnergy("wavy_plateau"), particles=50, dt=0.1, step=0.1, out=tmp_path / "x.zarr"
+        )
+    assert not list(tmp_path.iterdir())
+
+
 SCRIPT = """
 import sys, popdyn
 if __name__ == "__main__":
