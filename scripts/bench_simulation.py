@@ -38,7 +38,13 @@ def best(function: Callable[[], Any], repeats: int = 3) -> float:
 
 def popdyn_rate(n: int, d: int, steps: int) -> float:
     config = configure(
-        particles=n, dim=d, times=[0, steps * 1e-4], step=1e-4, paired=True, scheme="euler_maruyama"
+        particles=n,
+        dim=d,
+        times=[0, steps * 1e-4],
+        step=1e-4,
+        paired=True,
+        scheme="euler_maruyama",
+        block=n,
     )
     simulate_block(ENERGY, configure(particles=1000, dim=d), "train", 0)
     return n * steps / best(lambda: simulate_block(ENERGY, config, "train", 0)) / 1e6
@@ -151,7 +157,9 @@ def measure_size(n: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=os.environ.get("POPDYN_BENCH_DISK")) as folder:
         out = Path(folder) / "x.zarr"
         began = time.perf_counter()
-        simulate(ENERGY, particles=n, test_particles=0, scheme="euler_maruyama", out=out)
+        simulate(
+            ENERGY, particles=n, test_particles=0, step=0.002, scheme="euler_maruyama", out=out
+        )
         seconds = time.perf_counter() - began
         size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     return {
@@ -213,7 +221,7 @@ def main() -> None:
     print("Exact Gaussian forces on 100 000 particles, one thread: memory in MB\n")
     print(table([in_a_process("--measure", "pair_memory")]) + "\n", flush=True)
     if arguments.size:
-        print("Six snapshots to disk, 20 steps an interval, one thread: memory and store in MB\n")
+        print("Six snapshots to disk, 5 steps an interval, one thread: memory and store in MB\n")
         print(table([in_a_process("--measure", "size", str(n)) for n in SCALING]), flush=True)
 
 

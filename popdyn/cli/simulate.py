@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -96,12 +97,15 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     type=click.IntRange(min=1),
     help="Particles made at once; larger interacting populations are split.  [default: 16 MiB]",
 )
+@click.option("--device", default="cpu", show_default=True, help="Where particles are stepped.")
 @click.option("--check-step", is_flag=True, help="Estimate the bias that the step leaves.")
 @click.option("--reference", is_flag=True, help="Solve the Fokker–Planck equation, too.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes."
 )
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler instead.")
+@click.option("--suite", metavar="NAME", help="A whole suite instead, into the folder --out.")
+@click.option("--entry", multiple=True, help="With --suite: this entry alone; may be given again.")
 @param_option("--potential-param", "potential")
 @param_option("--interaction-param", "interaction")
 @param_option("--initial-param", "initial law")
@@ -109,7 +113,11 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @out_option("The store")
 @overwrite_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
+    suite: str | None,
+    entry: tuple[str, ...],
     potential: str | None,
     interaction: str | None,
     diffusivity: float,
@@ -134,7 +142,13 @@ def command(
       popdyn simulate --potential styblinski_tang --out st.zarr
       popdyn simulate --potential quadratic --interaction gaussian_repulsion \\
           --interaction-param scale=3 --diffusivity 0.2 --times 0,0.1,0.4 --out both.zarr
+      popdyn simulate --suite jko15 --out data
     """
+    if suite is not None:
+        _simulate_suite(ctx, suite, entry, out, overwrite, options["seed"], as_json)
+        return
+    if entry:
+        raise click.UsageError("--entry names an entry of a suite: expected --suite")
     if potential is None and interaction is None and diffusivity == 0:
         raise click.UsageError(
             "nothing moves: expected --potential, --interaction or --diffusivity"
@@ -191,6 +205,34 @@ def command(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _simulate_suite(
+    ctx: click.Context,
+    suite: str,
+    entries: tuple[str, ...],
+    out: str,
+    overwrite: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from popdyn.benchmark import make_suite  # the rooms above are slow to load
+
+    own = ("suite", "entry", "out", "overwrite", "seed", "as_json")
+    for name in ctx.params:
+        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and name not in own:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag} beside --suite: the suite says what is simulated")
+
+    def report(path: Path, made: bool) -> None:
+        console.print(f"{path}" + ("" if made else ": there already"), highlight=False)
+
+    paths = make_suite(
+        suite, out, seed=seed, entries=entries, overwrite=overwrite, progress=True, report=report
+    )
+    if as_json:
+        emit({"suite": suite, "seed": seed, "stores": [str(path) for path in paths]})
 
 
 def _one_or_all(numbers: tuple[int, ...]) -> int | list[int]:

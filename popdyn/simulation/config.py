@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from popdyn.energies import FreeEnergy
 from popdyn.energies.interactions import check_even
@@ -39,6 +40,7 @@ class SimulationConfig:
         noise: Standard deviation of the observation noise on each component.
         interaction_batch: Partners of the random batch method; all pairs if None.
         seed: Seed of everything random.
+        device: Where torch steps the particles.
         threads: Threads of torch, on which the last bits may depend.
     """
 
@@ -54,6 +56,7 @@ class SimulationConfig:
     noise: float = 0.0
     interaction_batch: int | None = None
     seed: int = 0
+    device: str = "cpu"
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class SimulationConfig:
                 raise PopdynError(
                     f"{name} differ between snapshots: paired observation needs one number"
                 )
+        _check_device(self.device)
         if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
             raise PopdynError(f"step is {self.step}: expected a positive number")
         if not (math.isfinite(self.noise) and self.noise >= 0):
@@ -137,6 +141,16 @@ class SimulationConfig:
         steps = np.cumsum([0] + [n for _, _, n in self.intervals])
         rows = self.counts(group) if block is None else self.rows(group, block)
         return rows[0] * int(steps[-1]) if self.paired else int(np.dot(rows, steps))
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PopdynError(
+            f"device is '{device}': expected cpu, or one that is there ({reason})"
+        ) from None
 
 
 def snapshot_times(

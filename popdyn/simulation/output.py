@@ -175,6 +175,7 @@ def _attributes(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
         "step": config.steps,
         "seed": config.seed,
         "block": config.block,
+        "device": config.device,
         "threads": config.threads,
     }
     if config.noise:
@@ -195,7 +196,7 @@ def _probe(energy: FreeEnergy, config: SimulationConfig) -> str:
         PopdynError: If the energy does not fit the dimension.
     """
     stream = generator(0, "initial")
-    x = 4.0 * torch.randn(64, config.dim, generator=stream)
+    x = (4.0 * torch.randn(64, config.dim, generator=stream)).to(config.device)
     drive = Drive(energy)
     digest = hashlib.sha256()
     for t in (config.times[0], config.times[-1]):
@@ -205,7 +206,7 @@ def _probe(energy: FreeEnergy, config: SimulationConfig) -> str:
                 f"the gradient of {energy!r} has shape {tuple(gradient.shape)} for positions of "
                 f"shape {tuple(x.shape)}: expected the same"
             )
-        digest.update(gradient.detach().numpy().tobytes())
+        digest.update(gradient.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -41,6 +41,7 @@ def configure(
     interaction_batch: int | None = None,
     test_particles: int | Sequence[int] | None = None,
     seed: int = 0,
+    device: str = "cpu",
     block: int | None = None,
 ) -> SimulationConfig:
     """Return the checked configuration that the options of :func:`simulate` mean.
@@ -69,6 +70,7 @@ def configure(
         noise=noise,
         interaction_batch=interaction_batch,
         seed=seed,
+        device=device,
         threads=torch.get_num_threads(),
     )
 
@@ -91,6 +93,7 @@ def simulate(
     interaction_batch: int | None = None,
     test_particles: int | Sequence[int] | None = None,
     seed: int = 0,
+    device: str = "cpu",
     block: int | None = None,
     check_step: bool = False,
     reference: bool = False,
@@ -123,6 +126,8 @@ def simulate(
             all pairs if None.
         test_particles: Particles in each snapshot of the test group; as ``particles`` if None.
         seed: Seed of everything random.
+        device: Where torch steps the particles, such as ``"cuda"``; a custom energy must take
+            tensors that live there.
         block: Particles of a snapshot that are made at once; about 16 MiB of them if None. An
             interacting population that is larger is made of independent systems of this size.
         check_step: Estimate the bias that the step leaves in each snapshot's moments, by a
@@ -166,6 +171,7 @@ def simulate(
         interaction_batch=interaction_batch,
         test_particles=test_particles,
         seed=seed,
+        device=device,
         block=block,
     )
     return run_simulation(

@@ -59,7 +59,7 @@ def largest_curvature(drive: Drive, x: Tensor, t: float) -> float:
 def _power(drive: Drive, x: Tensor, t: float, shift: float) -> float:
     joint = drive.W is not None
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    v = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
     # the cube root of the rounding error balances it against the error of the difference
     small = torch.finfo(x.dtype).eps ** (1 / 3) * (1.0 + float(x.abs().max()))
     value = 0.0

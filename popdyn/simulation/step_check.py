@@ -41,14 +41,17 @@ def step_bias(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
     scheme = SCHEMES[config.scheme]
     n = min(config.train[0], config.block)
     n = n if energy.W is not None else min(n, PARTICLES)
-    streams = {p: generator(config.seed, p, "check") for p in ("initial", "noise", "partners")}
-    drive = Drive(energy, partners=config.interaction_batch, generator=streams["partners"])
+    starts = generator(config.seed, "initial", "check")
+    noise, partners = (
+        generator(config.seed, purpose, "check", device=config.device)
+        for purpose in ("noise", "partners")
+    )
+    drive = Drive(energy, partners=config.interaction_batch, generator=partners)
     # Two, as each overwrites its last noise and both halves of a step are needed at once.
     brownians = [
-        Brownian(energy.diffusivity, integral=scheme.integral, generator=streams["noise"])
-        for _ in range(2)
+        Brownian(energy.diffusivity, integral=scheme.integral, generator=noise) for _ in range(2)
     ]
-    coarse = config.initial.sample(n, config.dim, streams["initial"])
+    coarse = config.initial.sample(n, config.dim, starts).to(config.device)
     fine = coarse.clone()
     assert scheme.weak_order is not None  # check_step is refused for schemes without one
     factor = 2.0**scheme.weak_order / (2.0**scheme.weak_order - 1.0)

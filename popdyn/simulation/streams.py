@@ -3,14 +3,10 @@
 import numpy as np
 import torch
 
-__all__ = ["PURPOSES", "generator", "numpy_generator"]
+__all__ = ["PURPOSES", "generator"]
 
 PURPOSES = {"initial": 0, "noise": 1, "partners": 2, "observation": 3}
 GROUP_KEYS = {"train": 0, "test": 1, "check": 2}
-
-
-def _sequence(seed: int, purpose: str, group: str, block: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose], GROUP_KEYS[group], block))
 
 
 def generator(
@@ -23,12 +19,6 @@ def generator(
         >>> bool((torch.rand(4, generator=a) == torch.rand(4, generator=b)).all())
         True
     """
-    words = _sequence(seed, purpose, group, block).generate_state(1, np.uint64)
+    key = (PURPOSES[purpose], GROUP_KEYS[group], block)
+    words = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(words[0]))
-
-
-def numpy_generator(
-    seed: int, purpose: str, group: str = "train", block: int = 0
-) -> np.random.Generator:
-    """Return the NumPy generator of a purpose, group and block."""
-    return np.random.default_rng(_sequence(seed, purpose, group, block))

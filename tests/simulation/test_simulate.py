@@ -200,6 +200,7 @@ def test_the_step_of_an_explosion_is_the_first_that_is_not_finite():
         ({"seed": -1}, "seed is -1"),
         ({"block": 0}, "block is 0"),
         ({"workers": 0}, "workers is 0"),
+        ({"device": "abacus"}, "device is 'abacus'"),
         ({"particles": 10**12}, "of memory, .* are free: expected out"),
     ],
 )
@@ -249,3 +250,17 @@ def test_the_reference_density_stands_beside_the_particles():
 
 def test_threads_are_recorded():
     assert simulate(OU, particles=5).attrs["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("energy", [OU, INTERACTING], ids=["free", "interacting"])
+def test_a_cuda_device_follows_the_same_law(energy):
+    options = {"particles": 4000, "test_particles": 0, "times": [0, 1]}
+    here, there, again = (
+        simulate(energy, device=device, **options)["train"]["x"].values
+        for device in ("cpu", "cuda", "cuda")
+    )
+    assert np.array_equal(there, again)
+    assert np.array_equal(there[0], here[0])
+    for j in range(2):
+        assert stats.ks_2samp(here[1, :, j], there[1, :, j]).pvalue > 1e-5
