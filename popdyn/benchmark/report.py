@@ -1,2 +1,198 @@
-def write_report(*a, **k):
-    pass
+"""``report.html``: one file that needs nothing else, for a screen, a phone and a keyboard."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from rich.console import Console
+
+from popdyn.benchmark import panels, tables
+from popdyn.benchmark.cells import Cell
+from popdyn.benchmark.commands import reproduce
+from popdyn.benchmark.suite import Suite
+from popdyn.learners import LEARNERS, Run, load_run
+from popdyn.snapshots import counts, dimension, open_snapshots, times
+
+__all__ = ["write_report"]
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class _EntryPart:
+    """What the page shows of one entry."""
+
+    name: str
+    summary: str
+    facts: str
+    score: str
+    shade: float | None
+    table: tables.Table
+    groups: Sequence[panels.Group]
+    drawn_seed: int | None
+    commands: Mapping[str, Sequence[str]]
+    failures: Sequence[str]
+
+
+def write_report(
+    suite: Suite,
+    results: Mapping[str, Any],
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    progress: bool = False,
+) -> Path:
+    """Write the page of a bench.
+
+    Args:
+        suite: The suite.
+        results: What ``results.json`` holds.
+        cells: The cells that its rows stand for, in the same order.
+        folder: Folder of the bench, with its stores and runs.
+        progress: Whether to say on a terminal that figures are being drawn.
+
+    Returns:
+        The file.
+    """
+    console = Console(stderr=True, quiet=not progress)
+    pairs = list(zip(cells, results["rows"], strict=True))
+    names = list(dict.fromkeys(cell.entry.name for cell in cells))
+    parts = []
+    for i, name in enumerate(names, 1):
+        with console.status(f"report: figures of {name} ({i} of {len(names)})"):
+            parts.append(_entry(suite, [p for p in pairs if p[0].entry.name == name], folder))
+    board = tables.leaderboard(results, suite.headline, "Means over entries and seeds")
+    label = tables.LABELS.get(suite.headline, suite.headline)
+    grid = tables.matrix(results, suite.headline, f"{label} by entry and learner")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["svg"] = Markup  # drawn here, with every text escaped by matplotlib
+    learners = list(dict.fromkeys(cell.learner for cell in cells))
+    text = environment.get_template("report.html.jinja").render(
+        suite=suite,
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "report.js").read_text(encoding="utf-8")),
+        board=board,
+        grid=grid,
+        headline=label,
+        notes=tables.column_notes([board, *(part.table for part in parts)]),
+        learners={name: LEARNERS[name].summary for name in learners},
+        options={name: _own_options(cells, name) for name in learners},
+        parts=parts,
+        seeds=1 + max(cell.seed for cell in cells),
+        cells=len(cells),
+        failed=sum(row["status"] != "ok" for row in results["rows"]),
+        command=_command(suite, cells),
+        points=cells[0].score["points"],
+        machine=_machine(),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    path = folder / "report.html"
+    beside = folder / f".report.html.{os.getpid()}"
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def _entry(
+    suite: Suite, pairs: Sequence[tuple[Cell, Mapping[str, Any]]], folder: Path
+) -> _EntryPart:
+    entry = pairs[0][0].entry
+    rows = [row for _, row in pairs]
+    good = [cell for cell, row in pairs if row["status"] == "ok"]
+    seed = min((cell.seed for cell in good), default=None)
+    facts, groups = "no data", []
+    if seed is not None:
+        shown = [cell for cell in good if cell.seed == seed]
+        data = open_snapshots(folder / "stores" / f"{shown[0].data}.zarr")
+        facts = _facts(data)
+        runs = {cell.learner: _run(folder, cell) for cell in shown if cell.learner != "zero"}
+        groups = panels.entry_panels(
+            entry.name, data, runs, hold_out=entry.hold_out, plane=suite.plane
+        )
+    table = tables.entry_table(rows, suite.headline, f"Scores of {entry.name}, means over seeds")
+    best = _best(table, suite.headline)
+    return _EntryPart(
+        name=entry.name,
+        summary=entry.summary,
+        facts=facts,
+        score=best.text,
+        shade=best.shade,
+        table=table,
+        groups=groups,
+        drawn_seed=seed,
+        commands={c.learner: reproduce(c) for c, _ in pairs if c.seed == (seed or 0)},
+        failures=[
+            f"{row['learner']}, seed {row['seed']}: {row['reason']}"
+            for row in rows
+            if row["status"] != "ok"
+        ],
+    )
+
+
+def _run(folder: Path, cell: Cell) -> Run:
+    return load_run(folder / "cells" / cell.name / "run")
+
+
+def _facts(data: Any) -> str:
+    t, n, m = times(data), counts(data), counts(data, "test")
+    energy = data.attrs.get("energy")
+    parts = [f"{len(t)} snapshots, t = {t[0]:g} … {t[-1]:g}", f"d = {dimension(data)}"]
+    parts.append(f"{_span(n)} particles each to learn from, {_span(m)} to test on")
+    parts.append(str(data.attrs.get("observation")))
+    if energy is not None:
+        parts.append(f"β = {energy['diffusivity']:g}")
+    if data.attrs.get("scheme"):
+        parts.append(f"scheme {data.attrs['scheme']}")
+    return "; ".join(parts)
+
+
+def _span(n: Iterable[int]) -> str:
+    low, high = min(n), max(n)
+    return f"{low}" if low == high else f"{low}–{high}"
+
+
+def _best(table: tables.Table, headline: str) -> tables.TableCell:
+    """Return the best learner's headline score; the zero predictor and the truth do not count."""
+    column = next((i for i, (_, name) in enumerate(table.head) if name == headline), None)
+    if column is None:
+        return tables.TableCell("–")
+    learned = [
+        cells[column]
+        for kind, cells in table.rows
+        if kind == "learner" and cells[0].text not in ("zero", "oracle")
+    ]
+    found = [cell for cell in learned if cell.value is not None]
+    sign = -1.0 if tables.higher_is_better(headline) else 1.0
+    return min(found, key=lambda c: sign * (c.value or 0.0), default=tables.TableCell("–"))
+
+
+def _own_options(cells: Sequence[Cell], learner: str) -> str:
+    """Return the options that a learner was given, where all its cells agree."""
+    found = [dict(cell.options) for cell in cells if cell.learner == learner]
+    same = {k: v for k, v in found[0].items() if all(o.get(k) == v for o in found)}
+    return ", ".join(f"{k} = {v}" for k, v in same.items()) or "defaults"
+
+
+def _command(suite: Suite, cells: Sequence[Cell]) -> str:
+    learners = ",".join(dict.fromkeys(cell.learner for cell in cells))
+    name = suite.name if suite.packaged else str(suite.path)
+    seeds = 1 + max(cell.seed for cell in cells)
+    return f"popdyn bench {name} --learners {learners} --seeds {seeds} --out results"
+
+
+def _machine() -> str:
+    names = ("popdyn-jko", "torch", "numpy")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{versions}, Python {platform.python_version()}, {system}"

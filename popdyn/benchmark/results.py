@@ -23,10 +23,14 @@ _GIVEN = ("true", "standard_error")
 _BOOKKEEPING = ("by_time", "standard_error")
 
 
-def flatten(scores: Mapping[str, Any]) -> dict[str, float | None]:
+def flatten(
+    scores: Mapping[str, Any], references: Mapping[str, Any] | None = None
+) -> dict[str, float | None]:
     """Return a row's scores under dotted names; a list over times becomes its mean.
 
-    A mean is null where any of its times is: means over different times do not compare.
+    Means over different times do not compare. So the mean is taken over the times at which every
+    reference row has a value, if there are such times (the last one has no later snapshot to
+    interpolate from); it is null where one of these is.
 
     Example:
         >>> flatten({"distribution": {"times": [1, 2], "w2": [0.1, 0.3]}})
@@ -38,11 +42,22 @@ def flatten(scores: Mapping[str, Any]) -> dict[str, float | None]:
         out |= {f"gradient.{part}.{k}": v for k, v in numbers.items() if _numeric(v)}
     beta = {k: v for k, v in scores.get("diffusivity", {}).items() if k not in _GIVEN}
     out |= {f"diffusivity.{k}": v for k, v in beta.items() if _numeric(v)}
-    for name, values in scores.get("distribution", {}).items():
+    found = scores.get("distribution", {})
+    common = _common_times(scores.get("references") if references is None else references)
+    for name, values in found.items():
         if isinstance(values, list) and name not in _NOT_SCORES and all(map(_numeric, values)):
-            missing = not values or any(v is None for v in values)
-            out[f"distribution.{name}"] = None if missing else statistics.fmean(values)
+            chosen = [values[k] for k in common] if common else values
+            missing = not chosen or any(v is None for v in chosen)
+            out[f"distribution.{name}"] = None if missing else statistics.fmean(chosen)
     return out
+
+
+def _common_times(references: Mapping[str, Any] | None) -> list[int]:
+    rows = [row["distribution"]["points"] for row in (references or {}).values()]
+    full = [points for points in rows if any(n is not None for n in points)]
+    if not full:
+        return []
+    return [k for k in range(len(full[0])) if all(points[k] is not None for points in full)]
 
 
 def higher_is_better(name: str) -> bool:

@@ -174,6 +174,7 @@ class Suite:
         options: Options of single learners, by name.
         score: Keywords of ``score``: ``points`` and ``from_``.
         path: The file that it was read from.
+        packaged: Whether it ships with popdyn, so that its name is enough.
 
     Raises:
         FieldError: On a wrong field.
@@ -188,6 +189,7 @@ class Suite:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     score: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    packaged: bool = False
 
     def __post_init__(self) -> None:
         _check_name(self.name)

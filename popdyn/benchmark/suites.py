@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ def _packaged() -> dict[str, Suite]:
     for folder in (package / "datasets", package.parent / "datasets"):
         if folder.is_dir():
             found = sorted(folder.glob(f"*/{FILE}"))
-            return {suite.name: suite for suite in map(read_suite, found)}
+            suites = (replace(read_suite(file), packaged=True) for file in found)
+            return {suite.name: suite for suite in suites}
     return {}
 
 

@@ -7,12 +7,18 @@ from typing import Any
 
 import click
 
-from popdyn.cli.common import console, emit, json_option, out_option, overwrite_option, seed_option
+from popdyn.cli.common import (
+    console,
+    emit,
+    json_option,
+    out_option,
+    overwrite_option,
+    run_and_store,
+    seed_option,
+)
 from popdyn.errors import PopdynError
-from popdyn.learners import Run, load_run
 from popdyn.plots import FIGURES, animate, save_figure
 from popdyn.plots.style import FORMATS
-from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
@@ -72,8 +78,7 @@ def command(
       popdyn plot runs/st --out figures
       popdyn plot runs/eb5 --out figures --plane 1,2 --only prediction --only landscape
     """
-    loaded = load_run(run)
-    tree = open_snapshots(_store(run, loaded, data))
+    loaded, tree = run_and_store(run, data)
     folder = Path(out)
     wanted = [n for n in FIGURES if (n in only if only else FIGURES[n].applies(loaded, tree))]
     files = [folder / f"{name}.{ending}" for name in wanted]
@@ -93,14 +98,6 @@ def command(
         _say(files[-1], as_json)
     if as_json:
         emit({"run": run, "figures": [str(file) for file in files]})
-
-
-def _store(run: str, loaded: Run, data: str | None) -> str:
-    path = data or loaded.config.get("data")
-    if path is None or not Path(path).exists():
-        found = "the run names none" if path is None else f"'{path}' does not exist"
-        raise PopdynError(f"the store of '{run}' is needed, but {found}: expected --data X.zarr")
-    return str(path)
 
 
 def _say(file: Path, as_json: bool) -> None:

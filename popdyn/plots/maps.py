@@ -13,7 +13,7 @@ from matplotlib.colors import BoundaryNorm, Colormap
 
 from popdyn.energies import FreeEnergy
 from popdyn.plots.plane import View
-from popdyn.plots.style import COLORS, GREY
+from popdyn.plots.style import COLORS, GREY, SHADES
 
 __all__ = [
     "Surface",
@@ -106,6 +106,7 @@ def draw_force(
     t: float = 0.0,
     longest: float | None = None,
     points: int = 17,
+    cloud: int = 800,
 ) -> float:
     """Fill a panel with the force, −∇V − mean ∇W, as arrows over the particles.
 
@@ -118,6 +119,7 @@ def draw_force(
         t: Time.
         longest: Force that the longest arrow stands for; that of this energy if None.
         points: Arrows along each axis.
+        cloud: Particles drawn.
 
     Returns:
         The force of the longest arrow, for panels to be compared.
@@ -127,15 +129,13 @@ def draw_force(
     force = np.asarray(energy.force(x, population, t)) @ view.plane.axes.T
     size = np.linalg.norm(force, axis=1)
     longest = longest or float(np.quantile(size[near], 0.98) if near.any() else size.max()) or 1.0
-    cloud = view.plane.project(population[:800])
+    dots = view.plane.project(population[:cloud])
     axis.set_title(title)
     if len(ticks) == 1:
         axis.plot(x[:, 0], force[:, 0], color=COLORS[0])
         axis.set(xlabel=view.plane.labels[0], ylabel="force")
         return longest
-    axis.scatter(
-        cloud[:, 0], cloud[:, 1], s=3, color=GREY, alpha=0.35, linewidths=0, rasterized=True
-    )
+    axis.scatter(dots[:, 0], dots[:, 1], s=3, color=GREY, alpha=0.35, linewidths=0, rasterized=True)
     # Lengths by the square root: weak forces keep a direction that can be seen, and none is
     # so long that it covers its neighbours.
     share = np.minimum(size / longest, 1.0)
@@ -145,7 +145,7 @@ def draw_force(
         *view.plane.project(x)[near].T,
         *arrows.T,
         np.minimum(size, longest)[near],
-        cmap="viridis",
+        cmap=SHADES,
         clim=(0, longest),
         angles="xy",
         scale_units="xy",
@@ -153,7 +153,7 @@ def draw_force(
         width=0.006,
         pivot="mid",
     )
-    mappable = ScalarMappable(cmap="viridis")
+    mappable = ScalarMappable(cmap=SHADES)
     mappable.set_clim(0, longest)
     axis.figure.colorbar(mappable, ax=axis, label="|force| (length: its root)")
     _frame(axis, view)

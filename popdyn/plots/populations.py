@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 import xarray as xr
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -17,7 +16,7 @@ from matplotlib.colors import Normalize
 
 from popdyn.energies import FreeEnergy
 from popdyn.plots.plane import View, sample
-from popdyn.plots.style import COLORS, GREY, legend_below
+from popdyn.plots.style import COLORS, GREY, SHADES, legend_below
 from popdyn.simulation import advance
 from popdyn.snapshots import times
 
@@ -93,7 +92,7 @@ def paths_of(
 def draw_cells(axis: Axes, data: xr.DataTree, view: View, title: str, points: int = 400) -> None:
     """Fill a panel with the particles of all snapshots, coloured by time."""
     t = times(data)
-    norm, colors = Normalize(t[0], t[-1]), colormaps["viridis"]
+    norm, colors = Normalize(t[0], t[-1]), SHADES
     for k in range(len(t)):
         u = view.plane.project(sample(data, k, points))
         color = colors(float(norm(t[k])))
@@ -170,7 +169,7 @@ def draw_paths(
         return
     if cloud:
         _points(axis, view.cloud, 3, GREY, 0.3, "observed")
-    colors = colormaps["viridis"]
+    colors = SHADES
     norm = Normalize(paths.times[0], paths.times[-1])
     for i in chosen:
         u = view.plane.project(paths.x[:, i])

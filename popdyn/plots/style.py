@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
@@ -13,8 +14,12 @@ from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from popdyn.errors import PopdynError
 
@@ -24,6 +29,7 @@ __all__ = [
     "COLORS",
     "FORMATS",
     "GREY",
+    "SHADES",
     "legend_below",
     "new_figure",
     "panel_svg",
@@ -36,6 +42,8 @@ __all__ = [
 # Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY = "#808080"
+# Viridis without its ends, which vanish on a dark and on a light page: for arrows and dots.
+SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.25, 0.9, 128)), "popdyn")
 FORMATS = ("png", "svg", "pdf")
 
 # Text and axes of a figure for a page take this colour, which then becomes the page's own.
@@ -110,6 +118,8 @@ def sketch(draw: Callable[[Axes], None]) -> Figure:
     """Return a figure of one panel that ``draw`` fills."""
     figure, axes = new_figure()
     draw(axes[0, 0])
+    for axis in (axes[0, 0].xaxis, axes[0, 0].yaxis):
+        axis.set_major_locator(MaxNLocator(5))
     return figure
 
 
@@ -129,15 +139,15 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
         figure.savefig(path, format=ending, dpi=dpi, metadata=metadata)
 
 
-def panel_svg(draw: Callable[[Axes], None], name: str, alt: str, dpi: int = 130) -> str:
+def panel_svg(draw: Callable[[Axes], None], name: str, alt: str, dpi: int = 110) -> str:
     """Return one panel as an SVG element for a page.
 
     Text and axes take the page's own colour, light or dark; ids get a prefix, so that many
-    panels live on one page.
+    panels live on one page; the page decides size and fonts.
 
     Args:
         draw: Fills the axes.
-        name: Prefix of the ids; letters, digits and hyphens.
+        name: Prefix of the ids; letters, digits, hyphens and underscores.
         alt: What a reader who does not see it is told.
         dpi: Resolution of what is rasterised within.
     """
@@ -147,12 +157,25 @@ def panel_svg(draw: Callable[[Axes], None], name: str, alt: str, dpi: int = 130)
         figure.savefig(buffer, format="svg", dpi=dpi, transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    # The view box alone decides the shape; the page decides the size.
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"(data:image/png;base64,)([^\"]+)", _smaller, text)
+    # Tenths of a pixel are enough, and half of the file.
+    text = re.sub(r'="[^"]*"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), text)
+    text = re.sub(r" font-family: [^;]*;", "", text)
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", text)
+    text = re.sub(r"\s+", " ", text)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+
+
+def _smaller(match: re.Match[str]) -> str:
+    """Return an embedded picture with a palette of 128 colours, a fraction of its size."""
+    picture = Image.open(io.BytesIO(base64.b64decode(match[2])))
+    buffer = io.BytesIO()
+    picture.quantize(128, method=Image.Quantize.FASTOCTREE).save(buffer, "png", optimize=True)
+    found = base64.b64encode(buffer.getvalue()).decode()
+    return match[1] + min(found, "".join(match[2].split()), key=len)

@@ -1,0 +1,78 @@
+"""The command lines that make one cell again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from popdyn.benchmark.cells import Cell
+
+__all__ = ["reproduce"]
+
+
+def reproduce(cell: Cell) -> list[str]:
+    """Return the lines that make a cell's store, run and scores again, on one thread as it was.
+
+    Example:
+        >>> from popdyn.benchmark.suite import Entry
+        >>> entry = Entry("flat", energy={"potential": "flat"}, simulation={"particles": 50})
+        >>> for line in reproduce(Cell(entry, "zero", 0, {}, {"points": 20})):
+        ...     print(line)
+        export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+        popdyn simulate --potential flat --particles 50 --seed 0 --out flat-seed0.zarr
+        popdyn train flat-seed0.zarr --learner zero --seed 0 --threads 1 --out flat-zero-seed0
+        popdyn score flat-zero-seed0 --points 20 --seed 0
+    """
+    store, run, seed = f"{cell.data}.zarr", cell.name, ["--seed", str(cell.seed)]
+    score: list[str] = []
+    for name, value in cell.score.items():
+        if (name, value) != ("from_", "previous"):
+            score += [f"--{name.rstrip('_')}", str(value)]
+    held = ",".join(map(str, cell.entry.hold_out))
+    lines = [
+        [*_data(cell), *seed, "--out", store],
+        [
+            *("popdyn", "train", store, "--learner", cell.learner, *seed, "--threads", "1"),
+            *(["--hold-out", held] if held else []),
+            *_options(cell.options),
+            *("--out", run),
+        ],
+        ["popdyn", "score", run, *score, *seed],
+    ]
+    return ["export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1", *map(shlex.join, lines)]
+
+
+def _data(cell: Cell) -> list[str]:
+    entry = cell.entry
+    if entry.source is not None:
+        out = ["popdyn", "import", str(entry.source["file"])]
+        rest = {k: v for k, v in entry.source.items() if k not in ("file", "environment")}
+        return out + _flags(rest)
+    return ["popdyn", "simulate", *_flags({**entry.energy, **entry.simulation})]
+
+
+def _flags(values: Mapping[str, Any]) -> list[str]:
+    out = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name.endswith("_params"):
+            for key, part in value.items():
+                out += [flag.removesuffix("s"), f"{key}={json.dumps(part)}"]
+        elif name == "time_map":
+            out += [flag, ",".join(f"{k}={v}" for k, v in value.items())]
+        elif isinstance(value, bool):
+            out += [flag] if value else []
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            out += [flag, ",".join(map(str, value))]
+        else:
+            out += [flag, str(value)]
+    return out
+
+
+def _options(options: Mapping[str, Any]) -> list[str]:
+    out = []
+    for name, value in options.items():
+        out += ["--option", f"{name}={json.dumps(value)}"]
+    return out

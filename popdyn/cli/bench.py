@@ -1,0 +1,108 @@
+"""``popdyn bench``: a whole suite, and its leaderboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from popdyn.benchmark import bench, load_suite
+from popdyn.benchmark.tables import leaderboard
+from popdyn.cli.common import emit, json_option, out_option, overwrite_option, standard_output
+from popdyn.cli.score import Points
+from popdyn.errors import PopdynError
+
+__all__ = ["command"]
+
+PIPE_WIDTH = 240
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
+
+
+def _options(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        learner, dot, key = name.partition(".")
+        if not (sign and dot and learner and key):
+            raise click.BadParameter(f"'{pair}': expected learner.option=value")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        out.setdefault(learner, {})[key.replace("-", "_")] = value
+    return out
+
+
+@click.command(name="bench")
+@click.argument("suite")
+@out_option("Folder of results")
+@click.option(
+    "--learners", callback=_names, metavar="A,B", help="Learners.  [default: the suite's]"
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds 0…S−1 of each."
+)
+@click.option("--entries", callback=_names, metavar="A,B", help="Entries.  [default: all]")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    callback=_options,
+    metavar="LEARNER.K=V",
+    help="Option of a learner, over the suite's own; the value is JSON, or a word.",
+)
+@click.option("--points", type=Points(), help="Particles a side.  [default: the suite's]")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Local processes."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler instead; it sees --out.")
+@overwrite_option
+@json_option
+def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
+    """Simulate, train and score everything in SUITE: a name, or the path of a suite.toml.
+
+    What is done is not done again: the same command goes on where it was stopped, and tries
+    cells that failed once more.
+
+    \b
+    Example:
+      popdyn bench jko15 --learners zero,ijkonet --seeds 3 --workers 2 --out results/jko15
+      popdyn bench my/suite.toml --option ijkonet.steps=500 --out results/mine
+    """
+    loaded = load_suite(suite)
+    results = bench(loaded, out, progress=True, **options)
+    failed = [row for row in results["rows"] if row["status"] != "ok"]
+    if as_json:
+        emit(results)
+    else:
+        # A pipe has no width of its own: rich would squeeze the table into 80 columns.
+        wide = standard_output.is_terminal
+        screen = standard_output if wide else Console(width=PIPE_WIDTH)
+        screen.print(_table(results, loaded.headline, str(Path(out) / "report.html")))
+    if failed:
+        first = failed[0]
+        raise PopdynError(
+            f"{len(failed)} of {len(results['rows'])} cells failed; the first, {first['entry']} "
+            f"by {first['learner']} with seed {first['seed']}: {first['reason']}"
+        )
+
+
+def _table(results: dict[str, Any], headline: str, caption: str) -> Table:
+    found = leaderboard(results, headline, results["suite"])
+    table = Table(title=found.caption, title_justify="left", box=None, pad_edge=False)
+    table.caption, table.caption_justify = caption, "left"
+    for i, (label, _) in enumerate(found.head):
+        table.add_column(label, justify="right" if i else "left", no_wrap=True)
+    for kind, cells in found.rows:
+        style = "dim" if kind == "reference" else None
+        table.add_row(*(cell.text for cell in cells), style=style)
+    return table
