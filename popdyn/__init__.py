@@ -1,19 +1,52 @@
 """Population dynamics from snapshots: simulate a known energy, learn it back, score honestly."""
 
-from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
-from popdyn.learners import Run, fit, load_run, save_run
-from popdyn.simulation import simulate
-from popdyn.snapshots import open_snapshots, write
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from popdyn.energies import FreeEnergy
+    from popdyn.errors import PopdynError
+    from popdyn.learners import Run, fit, load_run, save_run
+    from popdyn.scores import score
+    from popdyn.simulation import predict, simulate
+    from popdyn.snapshots import import_data, inspect, open_snapshots, validate, write
 
 __all__ = [
     "FreeEnergy",
     "PopdynError",
     "Run",
     "fit",
+    "import_data",
+    "inspect",
     "load_run",
     "open_snapshots",
+    "predict",
     "save_run",
+    "score",
     "simulate",
+    "validate",
     "write",
 ]
+
+ROOMS = {
+    "energies": ("FreeEnergy",),
+    "errors": ("PopdynError",),
+    "learners": ("Run", "fit", "load_run", "save_run"),
+    "scores": ("score",),
+    "simulation": ("predict", "simulate"),
+    "snapshots": ("import_data", "inspect", "open_snapshots", "validate", "write"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Rooms are imported when they are first entered: a command should not wait for all of them.
+    for room, names in ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(f"popdyn.{room}"), name)
+    if name in (*ROOMS, "benchmark", "plots"):
+        return importlib.import_module(f"popdyn.{name}")
+    raise AttributeError(f"module 'popdyn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *ROOMS]

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -89,12 +90,14 @@ def main() -> None:
     """Run the command line: status 0 on success, 2 for wrong usage, 1 for everything else."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    # Whoever stops a job gets the same clean end as a person at the keyboard.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = group.main(args=arguments, prog_name="popdyn", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        _fail(error.format_message(), debug, error.exit_code, f" ({where} --help)" if where else "")
     except (KeyboardInterrupt, click.exceptions.Abort):
         _fail("interrupted; what was already written is kept", debug)
     except BrokenPipeError:
@@ -114,9 +117,11 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, debug: bool) -> None:
-    if debug and sys.exc_info()[0] not in (None, KeyboardInterrupt, click.exceptions.Abort):
+def _fail(message: str, debug: bool, status: int = 1, hint: str = "") -> None:
+    error = sys.exc_info()[1]
+    mistake = (KeyboardInterrupt, click.exceptions.Abort, click.ClickException)
+    if debug and not isinstance(error, mistake):
         raise  # called only while an exception is being handled
-    line = " ".join(message.splitlines())
-    click.echo(f"popdyn: error: {line}", err=True)
-    sys.exit(1)
+    line = " ".join(message.split())
+    click.echo(f"popdyn: error: {line}{hint}", err=True)
+    sys.exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from popdyn.errors import PopdynError
+from popdyn.registry import lookup
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from popdyn.learners import Run
 
 __all__ = [
+    "Name",
     "NumberList",
     "console",
     "emit",
@@ -78,6 +81,29 @@ def seed_option(function: F) -> F:
 
 def out_option(what: str) -> Callable[[F], F]:
     return click.option("--out", required=True, type=click.Path(), help=f"{what} to write.")
+
+
+class Name(click.ParamType):
+    """A name of a registry; a wrong one is answered with those that are near.
+
+    Args:
+        registries: ``module:attribute`` of each, imported when a name is checked.
+        kind: What an entry is called.
+    """
+
+    def __init__(self, kind: str, *registries: str) -> None:
+        self.name, self.registries = kind, registries
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        known: dict[str, Any] = {}
+        for registry in self.registries:
+            module, _, attribute = registry.partition(":")
+            known |= getattr(importlib.import_module(module), attribute)
+        try:
+            lookup(known, value, self.name)
+        except PopdynError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 class NumberList(click.ParamType):

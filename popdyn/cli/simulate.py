@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from popdyn.cli.common import (
+    Name,
     NumberList,
     console,
     emit,
@@ -32,8 +33,16 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(name="simulate")
-@click.option("--potential", help="A name of `popdyn list potentials`.")
-@click.option("--interaction", help="A name of `popdyn list interactions`, or a potential's.")
+@click.option(
+    "--potential",
+    type=Name("potential", "popdyn.energies:POTENTIALS"),
+    help="A name of `popdyn list potentials`.",
+)
+@click.option(
+    "--interaction",
+    type=Name("interaction", "popdyn.energies:POTENTIALS", "popdyn.energies:INTERACTIONS"),
+    help="A name of `popdyn list interactions`, or a potential's.",
+)
 @click.option(
     "--diffusivity", type=click.FloatRange(min=0), default=0.0, show_default=True, help="β."
 )

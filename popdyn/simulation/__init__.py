@@ -5,6 +5,7 @@ from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import fokker_planck
 from popdyn.simulation.initial import INITIAL_LAWS, InitialLaw
 from popdyn.simulation.output import run_simulation
+from popdyn.simulation.predict import predict
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.simulate import configure, simulate
 
@@ -16,6 +17,7 @@ __all__ = [
     "advance",
     "configure",
     "fokker_planck",
+    "predict",
     "run_simulation",
     "simulate",
 ]

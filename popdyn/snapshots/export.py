@@ -68,7 +68,7 @@ def export(
     path = Path(out)
     target = target_of(path)
     if path.exists() and not overwrite:
-        raise PopdynError(f"{path} exists: expected a new name, or overwrite")
+        raise PopdynError(f"{path} exists: expected a new name, or --overwrite")
     if path.is_dir() and not (path / "data.npy").is_file():
         raise PopdynError(f"{path} is a folder without data.npy: expected an export to overwrite")
     data = source if isinstance(source, xr.DataTree) else open_snapshots(source)

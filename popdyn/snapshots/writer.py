@@ -272,7 +272,7 @@ class StoreWriter:
         raise PopdynError(
             f"{self.partial} was begun with {name} {_brief(begun.get(name))}, this is "
             f"{_brief(self._configuration.get(name))}: expected the same command (it resumes), "
-            "or overwrite"
+            "or --overwrite"
         )
 
     def _configure(self, fingerprint: str | None) -> dict[str, Any]:
@@ -362,7 +362,7 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:
-        raise PopdynError(f"{path} exists: expected a new name, or overwrite")
+        raise PopdynError(f"{path} exists: expected a new name, or --overwrite")
     if path.is_symlink() or not (path / "zarr.json").is_file():
         raise PopdynError(f"{path} exists and is no store: expected a store to overwrite")
 

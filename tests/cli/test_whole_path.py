@@ -119,14 +119,14 @@ def test_existing_out_is_kept_without_overwrite(run_popdyn, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"cells": np.zeros((9, 2))}, ["pcs", "cells"]),
-        ({"pcs": np.full((9, 2), np.nan), "sample_labels": np.arange(9) // 3}, ["NaN"]),
-        ({"pcs": np.zeros((9, 2)), "sample_labels": np.zeros(9)}, ["1"]),
+        ({"cells": np.zeros((9, 2))}, ["bad.npz", "pcs", "cells"]),
+        ({"pcs": np.full((9, 2), np.nan), "sample_labels": np.arange(9) // 3}, ["bad.npz", "nan"]),
+        ({"pcs": np.zeros((9, 2)), "sample_labels": np.zeros(9)}, ["sample_labels"]),
     ],
 )
 def test_bad_npz(run_popdyn, tmp_path, arrays, words):
     np.savez(tmp_path / "bad.npz", **arrays)
-    assert_one_clear_line(run_popdyn("import", "bad.npz", "--out", "x.zarr"), 1, "bad.npz", *words)
+    assert_one_clear_line(run_popdyn("import", "bad.npz", "--out", "x.zarr"), 1, *words)
     assert not (tmp_path / "x.zarr").exists()
 
 
