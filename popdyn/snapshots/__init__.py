@@ -2,6 +2,7 @@
 
 from popdyn.snapshots.export import export
 from popdyn.snapshots.import_ import import_data
+from popdyn.snapshots.inspect_ import inspect
 from popdyn.snapshots.layout import Block, block_rows
 from popdyn.snapshots.reader import open_snapshots
 from popdyn.snapshots.standardize import standardization
@@ -19,6 +20,7 @@ __all__ = [
     "dimension",
     "export",
     "import_data",
+    "inspect",
     "make_tree",
     "open_snapshots",
     "positions",

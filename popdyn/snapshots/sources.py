@@ -189,7 +189,8 @@ def _principal_components(matrix: Any, components: int, path: Path) -> np.ndarra
     if issparse(matrix):
         # Sparse input is centred implicitly; this solver starts from a fixed vector.
         pca = PCA(components, svd_solver="arpack", random_state=0)
-        return np.asarray(pca.fit_transform(csr_matrix(matrix, dtype=np.float64)))
+        sparse: Any = matrix
+        return np.asarray(pca.fit_transform(csr_matrix(sparse, dtype=np.float64)))
     if not np.isfinite(matrix).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
         raise PopdynError(f"{path}: X is not finite at row {row}, column {column}")

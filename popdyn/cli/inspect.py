@@ -1,0 +1,63 @@
+"""``popdyn inspect``: what is in a store, and what can be learned from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.progress import Progress
+from rich.table import Table
+
+from popdyn.cli.common import console, emit, json_option, standard_output
+from popdyn.snapshots import inspect, open_snapshots, times
+
+__all__ = ["command"]
+
+
+@click.command(name="inspect")
+@click.argument("store", type=click.Path())
+@json_option
+def command(store: str, as_json: bool) -> None:
+    """Show what is in STORE: sizes, provenance, moments, and what can be learned from it.
+
+    \b
+    Example:
+      popdyn inspect st.zarr
+    """
+    data = open_snapshots(store)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=2 * len(times(data)))
+        report = inspect(data, progress=lambda: bar.advance(task))
+    if as_json:
+        emit({"store": store, **report})
+        return
+    for name, value in report["provenance"].items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        standard_output.print(f"{name:<12} {text}", highlight=False, markup=False, soft_wrap=True)
+    standard_output.print()
+    standard_output.print(_snapshots(report))
+    standard_output.print()
+    standard_output.print(
+        f"what can be learned: {report['verdict']}", highlight=False, soft_wrap=True
+    )
+    if report["reachable_skill"] is not None:
+        skill = f"{report['reachable_skill']:.2f}"
+        standard_output.print(f"reachable skill of ∇V, by estimate: {skill}", highlight=False)
+
+
+def _snapshots(report: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("snapshot", "time", "train", "test", "mean", "std"):
+        justify: Any = "right" if name in ("snapshot", "train", "test") else "left"
+        table.add_column(name, justify=justify, no_wrap=True)
+    particles = report["particles"]
+    for k, (time, row) in enumerate(zip(report["times"], report["moments"], strict=True)):
+        cells = [str(k), f"{time:g}", str(particles["train"][k]), str(particles["test"][k])]
+        table.add_row(*cells, *(_vector(row[name]) for name in ("mean", "std")))
+    return table
+
+
+def _vector(values: list[float]) -> str:
+    shown = " ".join(f"{v:.3g}" for v in values[:3])
+    return shown + (" …" if len(values) > 3 else "")
