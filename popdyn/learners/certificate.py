@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -70,6 +69,8 @@ def _mean_energy(drive: Drive, x: Tensor, t: Tensor) -> Tensor:
 
 
 def _squared(a: Tensor, b: Tensor) -> float:
+    import ot  # it takes a second to load, and most commands never come here
+
     x, y = (v.double().cpu().numpy() for v in (a, b))
     value, log = ot.emd2([], [], ot.dist(x, y), numItermax=1_000_000, log=True)
     if log["warning"] is not None:

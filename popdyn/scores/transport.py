@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import ot
 from scipy.spatial.distance import cdist
 
 from popdyn.errors import PopdynError
@@ -53,6 +52,8 @@ def transport_plan(x: np.ndarray, y: np.ndarray, metric: Metric = "sqeuclidean")
     Raises:
         PopdynError: If the solver does not converge, or the samples are too large for it.
     """
+    import ot  # it takes a second to load, and most commands never come here
+
     cost = _cost_matrix(x, y, metric)
     plan, log = ot.emd([], [], cost, numItermax=MAX_ITERATIONS, log=True)
     _check(log, cost.shape)
@@ -116,6 +117,8 @@ def _squared_w2_on_line(u: np.ndarray, v: np.ndarray, a: Weights, b: Weights) ->
 
 
 def _cost(x: np.ndarray, y: np.ndarray, a: Weights, b: Weights, metric: Metric) -> float:
+    import ot
+
     cost = _cost_matrix(x, y, metric)
     p: Any = [] if a is None else a
     q: Any = [] if b is None else b
