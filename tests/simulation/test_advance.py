@@ -26,6 +26,11 @@ def test_populations_may_run_over_intervals_of_their_own():
         [advance(energy, x[i], float(start[i]), float(stop[i]), substeps=200) for i in range(3)]
     )
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    # dx/dt = t − x from start to stop
+    span = (stop - start)[:, None, None]
+    begin, end = start[:, None, None], stop[:, None, None]
+    exact = end - 1 + (x - begin + 1) * torch.exp(-span)
+    torch.testing.assert_close(together, exact, rtol=0, atol=1e-4)
 
 
 def test_common_random_numbers_make_the_increments():

@@ -9,9 +9,13 @@ from popdyn.simulation.initial import INITIAL_LAWS, initial_law
 from popdyn.simulation.streams import generator
 
 
-@pytest.mark.parametrize("name", INITIAL_LAWS)
-def test_samples_have_the_declared_density(name):
-    law, dim = initial_law(name)
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [(name, {}) for name in INITIAL_LAWS]
+    + [("ring", {"radius": 1.0, "width": 0.8}), ("two_moons", {"scale": 1.0, "width": 0.5})],
+)
+def test_samples_have_the_declared_density(name, params):
+    law, dim = initial_law(name, params)
     n, cells = 200_000, 60  # the uniform box ends where a cell does
     x = law.sample(n, dim, generator(0, "initial")).numpy()
     assert x.shape == (n, 2)

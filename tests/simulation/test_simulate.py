@@ -72,6 +72,14 @@ def test_paired_snapshots_follow_particles():
     assert abs(np.corrcoef(x[0].ravel(), step.ravel())[0, 1]) < 4 / math.sqrt(step.size)
 
 
+def test_the_noise_does_not_know_the_start():
+    x = simulate(
+        FreeEnergy(diffusivity=0.5), particles=5000, initial="gaussian", paired=True, step=0.01
+    )["train"]["x"].values
+    first = (x[1] - x[0]).ravel()
+    assert abs(np.corrcoef(x[0].ravel(), first)[0, 1]) < 4 / math.sqrt(first.size)
+
+
 @pytest.mark.parametrize("energy", [OU, INTERACTING], ids=["free", "interacting"])
 def test_snapshots_may_differ_in_size_and_spacing(energy):
     counts, times = [50, 7, 60, 60], [0.5, 0.6, 1.0, 3.0]
@@ -95,7 +103,7 @@ def test_snapshots_may_differ_in_size_and_spacing(energy):
 def test_the_step_divides_every_interval():
     config = configure(times=[0, 0.1, 0.35], step=0.1)
     assert [(round(h, 12), n) for _, h, n in config.intervals] == [(0.1, 1), (0.083333333333, 3)]
-    assert configure(dt=0.3, step=0.1).intervals[0][2] == 3  # 0.3/0.1 rounds above 3
+    assert configure(times=[0, 0.1 + 0.2], step=0.1).intervals[0][2] == 3  # the ratio is above 3
 
 
 def test_observation_noise_is_added_after_the_dynamics():
