@@ -29,6 +29,8 @@ from popdyn.snapshots.tree import GROUPS
 
 __all__ = ["command"]
 
+# Numerical over true diffusivity of the reference solution, from which a person is told.
+MUCH = 0.05
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -109,6 +111,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--device", default="cpu", show_default=True, help="Where particles are stepped.")
 @click.option("--check-step", is_flag=True, help="Estimate the bias that the step leaves.")
 @click.option("--reference", is_flag=True, help="Solve the Fokker–Planck equation, too.")
+@click.option("--reference-cells", type=click.IntRange(min=2), help="Cells along each axis.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes."
 )
@@ -136,6 +139,7 @@ def command(
     test_particles: tuple[int, ...] | None,
     check_step: bool,
     reference: bool,
+    reference_cells: int | None,
     workers: int,
     scheduler: str | None,
     initial_param: dict[str, Any],
@@ -177,11 +181,12 @@ def command(
     )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     began = time.perf_counter()
-    run_simulation(
+    data = run_simulation(
         energy,
         config,
         check_step=check_step,
         reference=reference,
+        reference_cells=reference_cells,
         workers=workers,
         scheduler=scheduler,
         out=out,
@@ -190,6 +195,15 @@ def command(
         attrs={"history": f"{now} popdyn {shlex.join(sys.argv[1:])}"},
     )
     seconds = time.perf_counter() - began
+    if reference and diffusivity > 0:
+        added = data["reference"].attrs["numerical_diffusivity"]
+        if added > MUCH * diffusivity:
+            console.print(
+                f"the reference's grid adds about {added:.2g} to the diffusivity {diffusivity:g}: "
+                "more --reference-cells make it smaller",
+                highlight=False,
+                soft_wrap=True,
+            )
     steps = sum(config.particle_steps(group) for group in GROUPS)
     if as_json:
         emit(

@@ -40,6 +40,7 @@ def run_simulation(
     *,
     check_step: bool = False,
     reference: bool = False,
+    reference_cells: int | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     out: str | Path | None = None,
@@ -58,7 +59,7 @@ def run_simulation(
     total = sum(config.particle_steps(group) for group in GROUPS)
     with progress_bar(total, visible=progress) as report:
         where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "report": report}
-        extras = _Extras(energy, config, check_step, reference)
+        extras = _Extras(energy, config, check_step, reference, reference_cells)
         if out is None:
             return _in_memory(energy, config, attributes, extras, where)
         _streamed(energy, config, attributes, extras, where, Path(out), overwrite, probes)
@@ -69,10 +70,15 @@ class _Extras:
     """What is stored beside the particles on request."""
 
     def __init__(
-        self, energy: FreeEnergy, config: SimulationConfig, check_step: bool, reference: bool
+        self,
+        energy: FreeEnergy,
+        config: SimulationConfig,
+        check_step: bool,
+        reference: bool,
+        cells: int | None,
     ) -> None:
         self.energy, self.config = energy, config
-        self.check_step, self.reference = check_step, reference
+        self.check_step, self.reference, self.cells = check_step, reference, cells
 
     def attributes(self) -> dict[str, Any]:
         return {"step_check": step_bias(self.energy, self.config)} if self.check_step else {}
@@ -87,7 +93,9 @@ class _Extras:
         pilot = replace(config, train=(n,) * len(config.times), noise=0.0)
         x = np.concatenate(simulate_block(self.energy, pilot, "train", 0))
         bounds = list(zip(x.min(0).tolist(), x.max(0).tolist(), strict=True))
-        solution = reference_density(self.energy, density, config.times, bounds=bounds)
+        solution = reference_density(
+            self.energy, density, config.times, bounds=bounds, cells=self.cells
+        )
         return {"reference": solution}
 
 

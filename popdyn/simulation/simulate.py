@@ -97,6 +97,7 @@ def simulate(
     block: int | None = None,
     check_step: bool = False,
     reference: bool = False,
+    reference_cells: int | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     out: str | Path | None = None,
@@ -133,7 +134,9 @@ def simulate(
         check_step: Estimate the bias that the step leaves in each snapshot's moments, by a
             rerun with half the step on the same Brownian path; root attribute ``step_check``.
         reference: Solve the Fokker–Planck equation, too (one or two dimensions); group
-            ``reference``.
+            ``reference``. Its attribute ``numerical_diffusivity`` is what the grid adds to β.
+        reference_cells: Cells of that solution along each axis; 400 in one dimension, 100 in
+            two, if None.
         workers: Local processes that make blocks. With more than one, a script needs the usual
             ``if __name__ == "__main__":``.
         scheduler: Address of a Dask scheduler whose workers make the blocks; they see the same
@@ -179,6 +182,7 @@ def simulate(
         config,
         check_step=check_step,
         reference=reference,
+        reference_cells=reference_cells,
         workers=workers,
         scheduler=scheduler,
         out=out,

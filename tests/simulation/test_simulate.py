@@ -245,9 +245,16 @@ def test_a_hundred_dimensions():
 def test_the_reference_density_stands_beside_the_particles():
     energy = FreeEnergy("quadratic", diffusivity=0.5)
     data = simulate(
-        energy, particles=4000, times=[0, 0.5, 1], initial="gaussian", dim=1, reference=True
+        energy,
+        particles=4000,
+        times=[0, 0.5, 1],
+        initial="gaussian",
+        dim=1,
+        reference=True,
+        reference_cells=300,
     )
     rho = data["reference"]["density"].isel(time=2)
+    assert rho.shape == (300,)
     width = float(rho["x0"][1] - rho["x0"][0])
     variance = float((rho * rho["x0"] ** 2).sum() * width)
     exact = math.exp(-2) + 0.5 * (1 - math.exp(-2))
