@@ -7,7 +7,7 @@ from popdyn.energies.free_energy import FreeEnergy
 from popdyn.snapshots.layout import DIMENSIONS, DTYPES
 from popdyn.snapshots.tree import FORMAT
 
-__all__ = ["Finding", "array_findings", "attribute_findings", "standardize_findings"]
+__all__ = ["Finding", "array_findings", "attribute_findings", "sized_findings"]
 
 Finding = tuple[str, str]
 """What was found, and the name of the rule that it breaks."""
@@ -41,7 +41,6 @@ def attribute_findings(attributes: Mapping[str, Any]) -> Iterator[Finding]:
     checks = {
         "initial": lambda v: isinstance(v, dict),
         "scheme": lambda v: isinstance(v, str),
-        "step": lambda v: _number(v) and v > 0,
         "seed": lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
     }
     for name, sound in checks.items():
@@ -49,17 +48,29 @@ def attribute_findings(attributes: Mapping[str, Any]) -> Iterator[Finding]:
             yield wrong(name, name)
 
 
-def standardize_findings(attributes: Mapping[str, Any], dimension: int) -> Iterator[Finding]:
-    """Yield what is wrong with the attribute ``standardize``, if it is there."""
+def sized_findings(
+    attributes: Mapping[str, Any], dimension: int | None, intervals: int | None
+) -> Iterator[Finding]:
+    """Yield what is wrong with ``step`` and ``standardize``, whose lengths the arrays decide.
+
+    Args:
+        attributes: Root attributes.
+        dimension: d, or None where no array tells: then any length will do.
+        intervals: K, likewise.
+    """
+    step = attributes.get("step")
+    if isinstance(step, list):
+        sound = _numbers(step, intervals) and all(h > 0 for h in step)
+    else:
+        sound = step is None or (_number(step) and step > 0)
+    if "step" not in attributes or not sound:
+        yield f"step = {str(step)[:90]}" if "step" in attributes else "no attribute step", "step"
     if "standardize" not in attributes:
         return
     value = attributes["standardize"]
     sound = isinstance(value, dict) and value.get("method") in ("none", "global", "component")
-    for key in ("mean", "scale"):
-        numbers = value.get(key) if isinstance(value, dict) else None
-        sound = sound and isinstance(numbers, list) and len(numbers) == dimension
-        sound = sound and all(_number(n) and (key == "mean" or n > 0) for n in numbers or [])
-    if not sound:
+    sound = sound and all(_numbers(value.get(key), dimension) for key in ("mean", "scale"))
+    if not sound or any(scale <= 0 for scale in value["scale"]):
         yield f"standardize = {str(value)[:90]}", "standardize"
 
 
@@ -150,6 +161,11 @@ def _sizes(shape: Any, ndim: int) -> bool:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers(values: Any, length: int | None) -> bool:
+    known = isinstance(values, list) and (length is None or len(values) == length)
+    return known and all(_number(value) for value in values)
 
 
 def _texts(values: Any) -> bool:

@@ -39,7 +39,8 @@ RULES = {
     "true FreeEnergy.",
     "initial": "The root attribute `initial` is null or an object.",
     "scheme": "The root attribute `scheme` is null or a text.",
-    "step": "The root attribute `step` is null or a number above 0.",
+    "step": "The root attribute `step` is null, a number above 0, or a list with one for each "
+    "interval.",
     "seed": "The root attribute `seed` is null or a whole number of 0 or more.",
     "standardize": "The root attribute `standardize`, where there is one, is an object with the "
     '`method` "none", "global" or "component", and one `mean` and one `scale` above 0 for '

@@ -13,7 +13,7 @@ from popdyn.snapshots.documents import (
     Finding,
     array_findings,
     attribute_findings,
-    standardize_findings,
+    sized_findings,
 )
 from popdyn.snapshots.layout import DIMENSIONS
 from popdyn.snapshots.metadata import ROOT, DamageError, check_digests, read_document
@@ -84,9 +84,10 @@ class _Check:
             self._root(root)
         for node in [node for node, d in self.documents.items() if "/" in node]:
             self._array(node)
-        dimensions = {self.arrays[n].shape[2] for g in GROUPS if (n := f"{g}/x") in self.arrays}
-        if root is not None and isinstance(root.get("attributes"), dict) and len(dimensions) == 1:
-            self._add(ROOT, standardize_findings(root["attributes"], dimensions.pop()))
+        if root is not None and isinstance(root.get("attributes"), dict):
+            shape = self.arrays["train/x"].shape if "train/x" in self.arrays else None
+            dimension, intervals = (shape[2], shape[0] - 1) if shape else (None, None)
+            self._add(ROOT, sized_findings(root["attributes"], dimension, intervals))
         self._data(root or {})
 
     def _add(self, node: str, findings: Iterable[Finding]) -> None:

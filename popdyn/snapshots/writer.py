@@ -157,7 +157,7 @@ class StoreWriter:
     @property
     def workers(self) -> BlockWriter:
         """What to send to the processes that write blocks while this one holds the lock."""
-        return BlockWriter(self.store, self.layouts)
+        return BlockWriter(self.store.absolute(), self.layouts)
 
     def pending(self) -> list[Block]:
         """Return the blocks that are still to be written, in order."""
