@@ -121,7 +121,7 @@ class MLPPotential(LearnedTerm):
         self.register_buffer("offset", torch.zeros(()))
 
     def _inputs(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        z = self.scaling.standardise(x)
+        z = self.scaling.standardise(x.to(self.scaling.mean.dtype))
         if self.time_range is None:
             return z, z
         first, last = self.time_range
@@ -134,7 +134,7 @@ class MLPPotential(LearnedTerm):
         for weight, bias in zip(self.weights, self.biases, strict=False):
             h = nn.functional.silu(nn.functional.linear(h, weight, bias))
         out = nn.functional.linear(h, self.weights[-1])[..., 0]
-        return self.scaling.unit * out + self.scaling.tail(z) - self.offset
+        return (self.scaling.unit * out + self.scaling.tail(z) - self.offset).to(x.dtype)
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         z, h = self._inputs(x, t)
@@ -149,7 +149,8 @@ class MLPPotential(LearnedTerm):
         for weight, slope in zip(reversed(self.weights[1:-1]), reversed(slopes[:-1]), strict=False):
             g = (g @ weight) * slope
         g = (g @ self.weights[0])[..., : z.shape[-1]]
-        return (self.scaling.unit * g + self.scaling.tail_gradient(z)) / self.scaling.scale
+        g = (self.scaling.unit * g + self.scaling.tail_gradient(z)) / self.scaling.scale
+        return g.to(x.dtype)
 
     def config(self) -> dict[str, Any]:
         return {
