@@ -9,7 +9,16 @@ from typing import Any
 
 from popdyn.errors import PopdynError
 
-__all__ = ["DIGEST", "DamageError", "check_digests", "consolidate", "read_document", "write_file"]
+__all__ = [
+    "DIGEST",
+    "ROOT",
+    "DamageError",
+    "check_digests",
+    "consolidate",
+    "read_document",
+    "records_digest",
+    "write_file",
+]
 
 DIGEST = "metadata_digest"
 ROOT = "zarr.json"
@@ -78,6 +87,12 @@ def consolidate(store: Path, attributes: Mapping[str, Any]) -> None:
     text = json.dumps(document, indent=2, allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()
     write_file(store / ROOT, text.replace(f'"{ROOT}": "{_ZEROS}"', f'"{ROOT}": "{digest}"'))
+
+
+def records_digest(store: Path) -> bool:
+    """Return whether the root document has anything of a digest in it: a store once finished."""
+    raw = (store / ROOT).read_bytes()
+    return DIGEST.encode() in raw or bool(_OWN.search(raw))
 
 
 def check_digests(store: Path) -> list[DamageError]:

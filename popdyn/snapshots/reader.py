@@ -16,7 +16,14 @@ from zarr.storage import LocalStore
 
 from popdyn.errors import PopdynError
 from popdyn.snapshots.layout import expected_keys
-from popdyn.snapshots.metadata import DIGEST, ROOT, DamageError, check_digests, read_document
+from popdyn.snapshots.metadata import (
+    DIGEST,
+    ROOT,
+    DamageError,
+    check_digests,
+    read_document,
+    records_digest,
+)
 from popdyn.snapshots.tree import FORMAT, GROUPS
 
 __all__ = [
@@ -40,8 +47,11 @@ class StrictStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         buffer = await super().get(key, prototype, byte_range)
-        if buffer is None and "/c/" in key:
+        if "/c/" in key and buffer is None:
             raise DamageError(self.root, key, "is missing", "every chunk")
+        if "/c/" in key and not len(buffer or ()):
+            # The sharding codec takes an empty file for a shard of fill values.
+            raise DamageError(self.root, key, "is empty", "a chunk with its checksum")
         return buffer
 
 
@@ -174,6 +184,10 @@ def _finished(store: Path) -> dict[str, Any]:
         what = "is no store" if store.exists() else "does not exist"
         raise PopdynError(f"{store} {what}: expected a folder written by popdyn")
     document = read_document(store, ROOT)
+    if records_digest(store):
+        # First of all, so that a damaged attribute is not taken at its word.
+        for damage in check_digests(store):
+            raise damage
     attributes = document.get("attributes")
     if not isinstance(attributes, dict) or "popdyn_format" not in attributes:
         raise PopdynError(f"{store} is no snapshot store: expected the attribute popdyn_format")
@@ -182,8 +196,8 @@ def _finished(store: Path) -> dict[str, Any]:
         raise PopdynError(f"{store} has format {found}: expected {FORMAT}")
     if attributes.get("complete") is not True or "consolidated_metadata" not in document:
         raise PopdynError(f"{store} is unfinished: expected a store that is complete")
-    for damage in check_digests(store):
-        raise damage
+    if DIGEST not in attributes:
+        raise DamageError(store, ROOT, "has no digest", f"the attribute {DIGEST}")
     return attributes
 
 

@@ -1,0 +1,120 @@
+"""Damage: flipped bytes, lost chunks, truncated files. Nothing is read as a fill value."""
+
+import random
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from popdyn.errors import PopdynError
+from popdyn.snapshots import make_tree, open_snapshots, positions, validate, write
+
+
+@pytest.fixture(scope="module", params=["chunks", "shards"])
+def store(request, tmp_path_factory):
+    generator = np.random.default_rng(0)
+    train = [generator.normal(size=(n, 2)) for n in (120, 50, 80)]
+    test = [generator.normal(size=(n, 2)) for n in (20, 20, 5)]
+    tree = make_tree(train, test, [0, 0.5, 2], {"energy": None, "title": "ünïcode"})
+    tree["origin"] = xr.DataTree(xr.Dataset({"row": ("cell", np.arange(40))}))
+    path = tmp_path_factory.mktemp("damage") / "a.zarr"
+    write(tree, path, chunk_rows=20, shard_rows=40 if request.param == "shards" else None)
+    assert validate(path) == []
+    return path
+
+
+def files_of(store):
+    return sorted(p for p in store.rglob("*") if p.is_file())
+
+
+def read_all(store):
+    """Every value of every array, through the ordinary readers."""
+    data = open_snapshots(store)
+    for group in ("train", "test"):
+        for k in range(3):
+            positions(data, k, group)
+    return data.load()
+
+
+def test_two_hundred_random_flips_are_all_reported(store):
+    random.seed(12)
+    files = files_of(store)
+    sizes = [f.stat().st_size for f in files]
+    for i in range(200):
+        # Half of them anywhere by size, half in any file: chunks of padding are small.
+        file = random.choices(files, sizes)[0] if i % 2 else random.choice(files)
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        place = random.randrange(len(flipped))
+        flipped[place] ^= 1 << random.randrange(8)
+        file.write_bytes(flipped)
+        name = file.relative_to(store).as_posix()
+        breaches = validate(store)
+        assert any(b.node == name for b in breaches), f"byte {place} of {name}: {breaches}"
+        with pytest.raises(PopdynError, match=name) as error:
+            read_all(store)
+        assert "\n" not in str(error.value)
+        file.write_bytes(whole)
+    assert validate(store) == []
+
+
+def test_every_lost_file_is_reported(store):
+    for file in files_of(store):
+        whole = file.read_bytes()
+        file.unlink()
+        name = file.relative_to(store).as_posix()
+        found = {b.node for b in validate(store)}
+        # Of a store without its root there is nothing else to say.
+        assert name in found or name.removesuffix("/zarr.json") in found or found == {"/"}
+        with pytest.raises(PopdynError):
+            open_snapshots(store)
+        file.write_bytes(whole)
+    assert validate(store) == []
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_half_written_files_are_reported(store, kept):
+    for file in files_of(store):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(kept * len(whole))])
+        assert validate(store) != []
+        with pytest.raises(PopdynError):
+            read_all(store)
+        file.write_bytes(whole)
+
+
+def test_a_chunk_lost_after_opening_is_not_read_as_nan(store):
+    data = open_snapshots(store)
+    chunk = store / "train/x/c/0/1/0"
+    whole = chunk.read_bytes()
+    chunk.unlink()
+    # zarr reads it without a word, and so does xarray.
+    assert np.isnan(xr.open_datatree(store, engine="zarr")["train"]["x"].values[0]).any()
+    with pytest.raises(PopdynError, match="train/x/c/0/1/0 is missing: expected every chunk"):
+        data["train"]["x"].values  # noqa: B018
+    with pytest.raises(PopdynError, match="train/x/c/0/1/0 is missing"):
+        data["train"]["x"][:, ::30, 0].mean().load()
+    chunk.write_bytes(whole)
+
+
+def test_a_chunk_in_the_wrong_place_is_found(store):
+    """Each has a checksum that agrees: only the padding gives it away."""
+    here, there = store / "train/x/c/0/2/0", store / "train/x/c/1/2/0"
+    kept = here.read_bytes()
+    here.write_bytes(there.read_bytes())
+    assert [b.rule for b in validate(store)] == ["positions"]
+    with pytest.raises(PopdynError, match="train snapshot 0 is nan"):
+        read_all(store)
+    here.write_bytes(kept)
+
+
+def test_what_is_no_store(store, tmp_path):
+    with pytest.raises(PopdynError, match="does not exist"):
+        open_snapshots(tmp_path / "none")
+    with pytest.raises(PopdynError, match="is no store: expected a folder written by popdyn"):
+        open_snapshots(tmp_path)
+    xr.Dataset({"a": ("x", [1.0])}).to_zarr(tmp_path / "b.zarr", consolidated=False)
+    with pytest.raises(PopdynError, match="is no snapshot store"):
+        open_snapshots(tmp_path / "b.zarr")
+    with pytest.raises(PopdynError, match="is unfinished"):
+        open_snapshots(tmp_path / "c.zarr.partial")
