@@ -122,7 +122,8 @@ def _on_cluster(
     from distributed.protocol.pickle import dumps
     from distributed.scheduler import KilledWorker
 
-    shared = client.scatter(dumps(job), broadcast=False)
+    # A task and not scattered data, which dies with the worker that holds it.
+    shared = client.submit(bytes, dumps(job), pure=False)
     pending = {}
     for task in tasks:
         future = client.submit(_run_pickled, shared, task, sources(), pure=False)
