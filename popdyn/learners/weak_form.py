@@ -1,0 +1,324 @@
+"""The weak form: V, W and β at once from how the means of test functions change, in seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popdyn.energies import FreeEnergy
+from popdyn.errors import PopdynError
+from popdyn.learners.features import Block, FeatureMap, gaussian_block, polynomials
+from popdyn.learners.models import set_mean_zero
+from popdyn.learners.run import Run
+from popdyn.learners.training import Workplace
+from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form_evidence import Posterior, maximise_evidence
+from popdyn.learners.weak_form_fields import fields_for
+from popdyn.learners.weak_form_model import Unknowns
+from popdyn.learners.weak_form_moments import Equations, Linearised, MomentEquations
+from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, RadialInteraction
+
+__all__ = ["WeakFormOptions", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
+
+SCOUTS = 4000
+ENERGIES = ("potential", "interaction", "diffusion")
+
+
+@dataclass(frozen=True)
+class WeakFormOptions:
+    """Options of the weak form; all quantities are dimensionless.
+
+    Attributes:
+        energies: What is learned; the rest is 0 or fixed.
+        diffusivity: β if it is known, else None: learned, or 0.
+        time_varying: Whether V depends on time, by polynomials in it.
+        degree: Highest degree of those.
+        coarse, fine: Gauss–Newton steps with the coarse dictionary, then with all of it.
+        tests: Largest number of test functions.
+        correct: Whether the bias of noisy regressors is taken off.
+    """
+
+    energies: tuple[str, ...] = ("potential",)
+    diffusivity: float | None = None
+    time_varying: bool = False
+    degree: int = 3
+    coarse: int = 2
+    fine: int = 2
+    tests: int = 200
+    correct: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.energies if name not in ENERGIES]
+        if unknown or not self.energies:
+            raise PopdynError(
+                f"energies '{','.join(self.energies)}': expected some of {', '.join(ENERGIES)}"
+            )
+        beta = self.diffusivity
+        if beta is not None and not (math.isfinite(beta) and beta >= 0):
+            raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
+        for name, least in (("degree", 1), ("coarse", 1), ("fine", 0), ("tests", 2)):
+            if getattr(self, name) < least:
+                raise PopdynError(f"{name} is {getattr(self, name)}: expected {least} or more")
+
+
+@dataclass(frozen=True)
+class WeakFormSolution:
+    """What the weak form found.
+
+    Attributes:
+        potential: V, or None if it was not learned.
+        interaction: W, or None.
+        diffusivity: β, learned or given.
+        diffusivity_standard_error: Of a learned β, else None.
+        misfit: χ² of the moment equations over their number less the unknowns determined; about 1
+            if the model holds.
+        determined: How many unknowns of each group the data determines.
+        trace: One record for each Gauss–Newton step.
+        posterior: Estimate and covariance of all unknowns.
+        unknowns: What they stand for.
+    """
+
+    potential: LinearPotential | None
+    interaction: RadialInteraction | None
+    diffusivity: float
+    diffusivity_standard_error: float | None
+    misfit: float
+    determined: dict[str, float]
+    trace: list[dict[str, float]] = field(default_factory=list)
+    posterior: Posterior | None = None
+    unknowns: Unknowns | None = None
+
+
+def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
+    """Solve E_{k+1} f = E_k f∘Φ_θ for V, W and β, for many test functions f and all intervals.
+
+    Φ_θ is the flow of an interval itself, so no quadrature in time is involved; Gauss–Newton steps
+    with a coarse dictionary, then a fine one, solve for θ.
+    """
+    snapshots = [torch.cat([a, b]).cpu() for a, b in zip(data.fit, data.validation, strict=True)]
+    levels = _levels(data, snapshots, options)
+    theta: np.ndarray | None = None
+    before: Unknowns | None = None
+    trace: list[dict[str, float]] = []
+    rounds = (options.coarse, options.fine)
+    for unknowns, tests, steps in ((*level, n) for level, n in zip(levels, rounds, strict=True) if n):
+        smallest = min(len(x) for x in snapshots)
+        count = min(options.tests, max(20, smallest // 20))
+        last = unknowns is levels[-1][0] or not options.fine
+        # The coarse solution is where the fine one starts: a part of the particles will do.
+        used = snapshots if last else [x[:SCOUTS] for x in snapshots]
+        equations = MomentEquations(unknowns, tests, used, data.times, count, data.seed)
+        start = np.zeros(unknowns.size) if before is None else _carried(before, theta, unknowns)
+        theta, posterior, misfit = _gauss_newton(equations, start, steps, options, trace)
+        before = unknowns
+    assert before is not None and theta is not None
+    return _solution(before, theta, posterior, misfit, trace, data)
+
+
+def _gauss_newton(
+    equations: MomentEquations,
+    theta: np.ndarray,
+    steps: int,
+    options: WeakFormOptions,
+    trace: list[dict[str, float]],
+) -> tuple[np.ndarray, Posterior, float]:
+    unknowns = equations.unknowns
+    learns_beta = unknowns.diffusivity is None
+    flat = [unknowns.size - 1] if learns_beta else []
+    at = equations.evaluate(theta)
+    for _ in range(steps):
+        system = equations.linearise(at)
+        posterior = maximise_evidence(system, unknowns.groups, flat)
+        target = posterior.mean
+        if learns_beta and target[-1] < 0:  # the boundary: the rest is solved for at β = 0
+            posterior = _at_zero(posterior, maximise_evidence(system, unknowns.groups, (), flat))
+            target = posterior.mean
+        step = target - theta
+        for halving in range(5):
+            ahead = equations.evaluate(theta + step * 0.5**halving)
+            if _objective(ahead, at, posterior) <= _objective(at, at, posterior) * 1.0001:
+                break
+        moved = float(np.linalg.norm(ahead.theta - theta) / max(np.linalg.norm(target), 1e-300))
+        freedom = max(1.0, system.count - sum(posterior.determined.values()))
+        trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
+        theta, at = ahead.theta, ahead
+        if moved < 1e-3:
+            break
+    return theta, posterior, system.misfit / freedom
+
+
+def _objective(ahead: Equations, at: Equations, posterior: Posterior) -> float:
+    """Return misfit plus prior of a state, with the noise and the prior held."""
+    finite = np.isfinite(posterior.precision)
+    prior = posterior.precision[finite] @ np.square(ahead.theta[finite])
+    value = at.misfit(ahead.residuals) + float(prior)
+    return value if math.isfinite(value) else math.inf
+
+
+def _at_zero(free: Posterior, fixed: Posterior) -> Posterior:
+    """Return the posterior at β = 0 with the standard error of the free β."""
+    covariance = fixed.covariance.copy()
+    covariance[-1, -1] = free.covariance[-1, -1]
+    return Posterior(
+        fixed.mean, covariance, fixed.precision, fixed.strengths, fixed.determined
+    )
+
+
+def _carried(before: Unknowns, theta: np.ndarray | None, after: Unknowns) -> np.ndarray:
+    """Return the coarse solution in the unknowns of the fine level, which begin with its own."""
+    assert theta is not None
+    out = np.zeros(after.size)
+    old = theta[before.potential].reshape(before.times, -1)
+    out[after.potential].reshape(after.times, -1)[:, : old.shape[1]] = old
+    own = theta[before.interaction]
+    out[after.interaction][: len(own)] = own
+    if after.diffusivity is None:
+        out[-1] = theta[-1]
+    return out
+
+
+def _levels(
+    data: TrainingSet, snapshots: Sequence[Tensor], options: WeakFormOptions
+) -> list[tuple[Unknowns, FeatureMap]]:
+    """Return the unknowns and the tests of the coarse and of the fine level."""
+    scaling = data.scaling().cpu()
+    everything = torch.cat(list(snapshots))
+    stride = max(1, len(everything) // 20_000)
+    z = scaling.standardise(everything[::stride]).double().numpy()
+    dim = z.shape[1]
+    half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+    coarse: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
+    fine: list[Block] = []
+    for length, level in ((0.6, coarse), (0.25, fine), (0.1, fine)):
+        if dim > 12 and level is fine:
+            continue
+        limit = 40 if dim <= 3 else 12
+        for c in range(dim):
+            name = f"bumps of width {length:g} in one component"
+            level.append(gaussian_block(z, [c], length, limit, name))
+    if dim > 1:
+        coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
+        if dim <= 12:
+            fine.append(gaussian_block(z, range(dim), 0.3, 300, "narrow bumps"))
+    radial = _radial(everything, data.seed) if "interaction" in options.energies else []
+    out = []
+    for n, blocks in enumerate((coarse, coarse + fine), start=1):
+        tests = FeatureMap(scaling, blocks)
+        own = radial[n - 1] if radial else None
+        fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
+        out.append((_unknowns(tests, own, fields, data, options), tests))
+    return out
+
+
+def _unknowns(
+    features: FeatureMap,
+    radial: RadialFeatures | None,
+    fields: Any,
+    data: TrainingSet,
+    options: WeakFormOptions,
+) -> Unknowns:
+    learned = options.energies
+    times = 1
+    if options.time_varying:
+        times = 1 + min(options.degree, len(data.times) - 2)
+    mixing, names = features.mixing() if "potential" in learned else (np.zeros((0, 0)), [])
+    groups = [
+        f"V: {name}" if m == 0 else f"V: {name}, degree {m} in time"
+        for m in range(times)
+        for name in names
+    ]
+    radial_mixing = np.zeros((0, 0))
+    if radial is not None:
+        radial_mixing, own = radial.mixing()
+        groups += [f"W: {name}" for name in own]
+    beta = options.diffusivity
+    if "diffusion" in learned and beta is None:
+        groups.append("β")
+    else:
+        beta = beta or 0.0
+    return Unknowns(
+        features if "potential" in learned else None,
+        mixing,
+        times,
+        (float(data.times[0]), float(data.times[-1])),
+        radial,
+        radial_mixing,
+        fields,
+        beta,
+        tuple(groups),
+    )
+
+
+def _radial(everything: Tensor, seed: int) -> list[RadialFeatures]:
+    """Return the radial functions of the coarse and of the fine level, for the data's distances."""
+    rng = np.random.default_rng([seed, 4])
+    pairs = rng.integers(len(everything), size=(2, 20_000))
+    x = everything.double()
+    distance = (x[pairs[0]] - x[pairs[1]]).norm(dim=1).numpy()
+    reach = float(np.quantile(distance, 0.999))
+    wide, narrow = reach / 8.0, reach / 20.0
+    centers = [np.arange(9) * wide, np.arange(11) * narrow]
+    widths = [np.full(9, wide), np.full(11, narrow)]
+    return [
+        RadialFeatures(
+            reach,
+            torch.from_numpy(np.concatenate(centers[:n])),
+            torch.from_numpy(np.concatenate(widths[:n])),
+        )
+        for n in (1, 2)
+    ]
+
+
+def _solution(
+    unknowns: Unknowns,
+    theta: np.ndarray,
+    posterior: Posterior,
+    misfit: float,
+    trace: list[dict[str, float]],
+    data: TrainingSet,
+) -> WeakFormSolution:
+    V = W = None
+    if unknowns.features is not None:
+        weights = torch.from_numpy(unknowns.potential_weights(theta))
+        V = LinearPotential(unknowns.features, weights, unknowns.span).requires_grad_(False)
+        V.to(data.device)
+        set_mean_zero(V, data.fit, [float(t) for t in data.times])
+    if unknowns.radial is not None:
+        kernel = torch.from_numpy(unknowns.interaction_weights(theta))
+        W = RadialInteraction(unknowns.radial, kernel).requires_grad_(False).to(data.device)
+    error = None
+    if unknowns.diffusivity is None:
+        error = float(math.sqrt(max(posterior.covariance[-1, -1], 0.0)))
+    return WeakFormSolution(
+        V,
+        W,
+        unknowns.beta(theta),
+        error,
+        misfit,
+        posterior.determined,
+        trace,
+        posterior,
+        unknowns,
+    )
+
+
+def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace) -> Run:
+    """Fit a free energy to the training set; see :func:`popdyn.fit`."""
+    solution = solve_weak_form(data, options)
+    energy = FreeEnergy(solution.potential, solution.interaction, solution.diffusivity)
+    energy.diffusivity_standard_error = solution.diffusivity_standard_error
+    certificate = {"misfit": solution.misfit, "determined": solution.determined}
+    return Run(
+        energy,
+        "weak_form",
+        {},
+        [{"step": i + 1, **record} for i, record in enumerate(solution.trace)],
+        certificate,
+        steps=len(solution.trace),
+    )

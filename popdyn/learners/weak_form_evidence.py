@@ -1,0 +1,109 @@
+"""Bayesian linear regression whose prior strengths, one for each group, maximise the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from popdyn.learners.weak_form_moments import Linearised
+
+__all__ = ["Posterior", "maximise_evidence"]
+
+ROUNDS = 40
+CHANGE = 0.05  # of a strength, at which it counts as settled
+SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
+FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The estimate.
+
+    Attributes:
+        mean: θ, ``(p,)``.
+        covariance: Its covariance, ``(p, p)``.
+        precision: The prior's, ``(p,)``; infinite where a group is switched off.
+        strengths: Prior standard deviation of each group, 0 where it is switched off.
+        determined: How many unknowns of each group the data determines.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    precision: np.ndarray
+    strengths: dict[str, float]
+    determined: dict[str, float]
+
+
+def maximise_evidence(
+    system: Linearised, groups: Sequence[str], flat: Sequence[int] = (), off: Sequence[int] = ()
+) -> Posterior:
+    """Return the posterior at the prior strengths under which the data is most likely.
+
+    The model is b = A θ + u, u ~ N(0, S), θ_j ~ N(0, s_g²) for j in group g. At the
+    maximum |θ_g|² = s_g² γ_g, γ_g the number of unknowns of the group that the data determines.
+
+    Args:
+        system: A, b and S.
+        groups: The group of each unknown.
+        flat: Unknowns without a prior.
+        off: Unknowns that are 0.
+
+    References:
+        MacKay, Neural Computation 4 (1992) 415.
+    """
+    names = list(dict.fromkeys(g for j, g in enumerate(groups) if j not in flat and j not in off))
+    member = np.array([-1 if g not in names else names.index(g) for g in groups])
+    member[list(flat)] = -1
+    member[list(off)] = -1
+    precision, right = _whitened(system)
+    # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
+    own = np.sqrt(np.maximum(np.diag(precision), 1e-300))
+    variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
+    determined = np.zeros(len(names))
+    active = np.ones(len(names), dtype=bool)
+    mean, covariance = np.zeros(len(groups)), np.zeros((len(groups), len(groups)))
+    for _ in range(ROUNDS):
+        scale = np.where(member >= 0, np.sqrt(variance)[member] * active[member], 0.0)
+        scale[list(flat)] = FLAT / own[list(flat)]
+        use = np.flatnonzero(scale)
+        s = scale[use]
+        inner = np.linalg.inv(np.eye(len(use)) + s[:, None] * precision[np.ix_(use, use)] * s)
+        mean[:], covariance[:] = 0.0, 0.0
+        covariance[np.ix_(use, use)] = s[:, None] * inner * s
+        mean[use] = covariance[np.ix_(use, use)] @ right[use]
+        seen = np.eye(len(use)) - inner  # what the data, not the prior, says about each unknown
+        mine = member[use][:, None] == np.flatnonzero(active)
+        determined[active] = np.diag(seen) @ mine
+        size = np.square(mean[use]) @ mine / variance[active]
+        # Fisher scoring in log s²: the gradient is ½(|θ_g|²/s_g² − γ_g).
+        information = mine.T.astype(float) @ np.square(seen) @ mine
+        information[np.diag_indices(len(information))] += 1e-9 + 0.01 * determined[active]
+        change = np.linalg.solve(information, size - determined[active]).clip(-2.0, 2.0)
+        variance[active] *= np.exp(change)
+        active &= determined > SWITCHED_OFF
+        if not len(change) or np.abs(change).max() < CHANGE:
+            break
+    determined[~active] = 0.0
+    with np.errstate(divide="ignore"):
+        prior = np.where(member >= 0, 1.0 / (variance * active)[member], 0.0)
+    prior[list(off)] = np.inf
+    return Posterior(
+        mean,
+        covariance,
+        prior,
+        {name: float(np.sqrt(variance[g]) * active[g]) for g, name in enumerate(names)},
+        {name: float(determined[g]) for g, name in enumerate(names)},
+    )
+
+
+def _whitened(system: Linearised) -> tuple[np.ndarray, np.ndarray]:
+    """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all."""
+    spread = 0.5 * (system.spread + system.spread.T)
+    size = 1.0 / np.sqrt(np.maximum(np.diag(spread), 1e-300))
+    strengths, vectors = np.linalg.eigh(spread * size[:, None] * size)
+    kept = strengths > 1e-9 * strengths[-1]
+    root = (vectors[:, kept] / np.sqrt(strengths[kept])).T * size
+    matrix = root @ (0.5 * (system.matrix + system.matrix.T))
+    return matrix.T @ matrix, matrix.T @ (root @ system.right)

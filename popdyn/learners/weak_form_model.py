@@ -1,0 +1,167 @@
+"""The weak form's unknowns, and populations that run under a state of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popdyn.learners.features import FeatureMap
+from popdyn.learners.weak_form_fields import Fields
+from popdyn.learners.weak_form_terms import RadialFeatures, time_basis
+
+__all__ = ["Drive", "Path", "Unknowns"]
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """What is linear in the unknowns θ = (V for each degree in time, W, β).
+
+    θ are coefficients of combinations with unit prior variance; ``mixing`` takes them to weights
+    of the functions themselves.
+
+    Attributes:
+        features: Functions of x for V, or None.
+        mixing: ``(m, p)`` combinations of them.
+        times: Number T of polynomials in time; 1 for a static V.
+        span: First and last time of the data.
+        radial: Functions of |z| for W, or None.
+        radial_mixing: Combinations of them.
+        fields: Mean fields of the radial functions.
+        diffusivity: β where it is known, None where it is learned.
+        groups: For each unknown the name of the group that it shares its strength with.
+    """
+
+    features: FeatureMap | None
+    mixing: np.ndarray
+    times: int
+    span: tuple[float, float]
+    radial: RadialFeatures | None
+    radial_mixing: np.ndarray
+    fields: Fields | None
+    diffusivity: float | None
+    groups: tuple[str, ...]
+
+    @property
+    def potential(self) -> slice:
+        """Where the unknowns of V are."""
+        return slice(0, self.times * self.mixing.shape[1])
+
+    @property
+    def interaction(self) -> slice:
+        """Where the unknowns of W are."""
+        return slice(self.potential.stop, self.potential.stop + self.radial_mixing.shape[1])
+
+    @property
+    def size(self) -> int:
+        """The number of unknowns."""
+        return self.interaction.stop + (self.diffusivity is None)
+
+    def potential_weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return the weights of the functions of V, ``(m, T)``."""
+        own = theta[self.potential].reshape(self.times, -1)
+        return self.mixing @ own.T
+
+    def interaction_weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return the weights of the radial functions, ``(m)``."""
+        return self.radial_mixing @ theta[self.interaction]
+
+    def beta(self, theta: np.ndarray) -> float:
+        """Return β, which is not below 0 however θ is."""
+        return float(max(theta[-1], 0.0)) if self.diffusivity is None else self.diffusivity
+
+
+@dataclass(frozen=True)
+class Path:
+    """A population that ran for an interval.
+
+    Attributes:
+        end: Where it arrived, ``(n, d)``.
+        middles: Where it was in the middle of each step.
+        times: The times of those.
+        step: Length of a step.
+    """
+
+    end: Tensor
+    middles: list[Tensor]
+    times: list[float]
+    step: float
+
+
+class Drive:
+    """The dynamics under a state θ of the unknowns."""
+
+    # A step of Runge–Kutta's scheme is exact to some 1e-3 up to this product of rate and step.
+    RATE = 0.8
+    MOST = 6
+
+    def __init__(self, unknowns: Unknowns, theta: np.ndarray) -> None:
+        self.unknowns = unknowns
+        self.weights = torch.from_numpy(unknowns.potential_weights(theta)).float()
+        self.kernel = torch.from_numpy(unknowns.interaction_weights(theta))[:, None]
+        self.beta = unknowns.beta(theta)
+        self.driven = unknowns.features is not None and bool(self.weights.count_nonzero())
+        self.pulled = unknowns.fields is not None and bool(self.kernel.count_nonzero())
+
+    def weights_at(self, t: float) -> Tensor:
+        """Return the weights of V's functions at a time, ``(m, 1)``."""
+        now = torch.tensor(t, dtype=torch.float32)
+        return self.weights @ time_basis(now, self.unknowns.span, self.unknowns.times)[:, None]
+
+    def gradient(self, x: Tensor, t: float) -> Tensor:
+        """Return ∇V(x, t) + mean over the others of ∇W, ``(n, d)``."""
+        out = torch.zeros_like(x)
+        features = self.unknowns.features
+        if self.driven and features is not None:
+            scaling = features.scaling
+            out += features.gradient_of(x, self.weights_at(t))[..., 0].T
+            out += scaling.tail_gradient(scaling.standardise(x)) / scaling.scale
+        if self.pulled and self.unknowns.fields is not None:
+            field = self.unknowns.fields.gradients(x, x, self.kernel)[..., 0].T
+            out += field * (len(x) / (len(x) - 1))
+        return out
+
+    def bend(self, x: Tensor, t: float) -> Tensor:
+        """Return ∇²V(x, t), ``(n, d, d)``; W's part is left out, it matters little."""
+        features = self.unknowns.features
+        if self.driven and features is not None:
+            return features.hessian_of(x, self.weights_at(t)[:, 0])
+        return x.new_zeros(len(x), x.shape[1], x.shape[1])
+
+    def steps(self, x: Tensor, t: float, tau: float) -> int:
+        """Return how many steps an interval needs: for the stiffest of all but a few particles."""
+        rates = self.bend(x[:2000], t).flatten(1).norm(dim=1)
+        stiff = float(rates.quantile(0.98)) if self.driven else 0.0
+        least = 2 if self.beta > 0 else 1
+        return min(self.MOST, max(least, math.ceil(tau * stiff / self.RATE)))
+
+    def run(self, x: Tensor, t: float, tau: float, seed: Sequence[int]) -> Path:
+        """Run a population for an interval by Runge–Kutta's scheme of order 4.
+
+        Noise enters as a constant force over each step, which is of weak order 2. Its draws follow
+        from the seed alone, so that two states see the same noise.
+        """
+        if not (self.driven or self.pulled or self.beta > 0):
+            return Path(x, [x], [t + 0.5 * tau], tau)
+        steps = self.steps(x, t, tau)
+        h = tau / steps
+        rng = np.random.default_rng(seed)
+        middles, times = [], []
+        for i in range(steps):
+            now, push = t + i * h, 0.0 * x
+            if self.beta > 0:
+                push = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+                push *= math.sqrt(2.0 * self.beta / h)
+            one = push - self.gradient(x, now)
+            two = push - self.gradient(x + 0.5 * h * one, now + 0.5 * h)
+            three = push - self.gradient(x + 0.5 * h * two, now + 0.5 * h)
+            four = push - self.gradient(x + h * three, now + h)
+            after = x + (h / 6.0) * (one + 2.0 * two + 2.0 * three + four)
+            middles.append(0.5 * (x + after) + (h / 8.0) * (one - four))
+            times.append(now + 0.5 * h)
+            x = after
+        return Path(x, middles, times, h)

@@ -1,0 +1,371 @@
+"""Moment equations E_{k+1} f = E_k f∘Φ_θ of all intervals, linearised, with their exact noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from popdyn.learners.features import FeatureMap
+from popdyn.learners.weak_form_fields import influence
+from popdyn.learners.weak_form_model import Drive, Path, Unknowns
+from popdyn.learners.weak_form_terms import time_basis
+
+__all__ = ["Equations", "Linearised", "MomentEquations"]
+
+NUMBERS = 8_000_000  # in one block of gradients
+WITNESSES = 2000  # particles that the noise of the Jacobian is estimated from
+WITNESSES_PAIRED = 400
+POPULATION = 500  # particles that stand for the others where one acts through them
+
+
+@dataclass
+class Equations:
+    """The moment equations at a state θ.
+
+    Attributes:
+        theta: The state.
+        residuals: E_{k+1} f − E_k f∘Φ_θ, ``(K, q)``.
+        covariance: Its covariance as the diagonal and upper blocks, ``(K, q, q)``, ``(K−1, q, q)``.
+        paths: The runs.
+        moved: f∘Φ_θ with what a particle does through the others, centred, ``(n_k, q)`` each.
+    """
+
+    theta: np.ndarray
+    residuals: np.ndarray
+    covariance: tuple[np.ndarray, np.ndarray]
+    paths: list[Path]
+    moved: list[Tensor]
+
+    def __post_init__(self) -> None:
+        self.inverse, self.half = _tridiagonal(self.covariance)
+
+    def misfit(self, residuals: np.ndarray) -> float:
+        """Return rᵀ C⁻¹ r of residuals, ``(K, q)``, with the noise of this state."""
+        return float(np.square(self.half(residuals[..., None])).sum())
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """The weighted normal equations, A θ = b with noise of covariance ``spread``.
+
+    Attributes:
+        matrix: A, free of the bias that noisy regressors have.
+        right: b, likewise.
+        spread: The covariance of b − A θ at the truth.
+        misfit: rᵀ C⁻¹ r.
+        count: Number of moment equations.
+    """
+
+    matrix: np.ndarray
+    right: np.ndarray
+    spread: np.ndarray
+    misfit: float
+    count: int
+
+
+class MomentEquations:
+    """Test functions on a set of snapshots.
+
+    Args:
+        unknowns: What is learned.
+        tests: The test functions' dictionary.
+        snapshots: Particles, ``(n_k, d)`` float32 each.
+        times: t_k, ``(K + 1,)``.
+        count: Largest number q of test functions: the leading principal components of the
+            dictionary over all snapshots.
+        seed: Seeds the noise of the runs.
+    """
+
+    def __init__(
+        self,
+        unknowns: Unknowns,
+        tests: FeatureMap,
+        snapshots: Sequence[Tensor],
+        times: np.ndarray,
+        count: int,
+        seed: int,
+    ) -> None:
+        self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
+        self.seed = seed
+        mixing, _ = tests.mixing()
+        values = [tests.values(x) for x in snapshots]
+        pooled = sum(_covariance(v - v.mean(0), v - v.mean(0)) for v in values) / len(values)
+        pooled = mixing.T @ pooled @ mixing
+        size = 1.0 / np.sqrt(np.maximum(np.diag(pooled), 1e-12 * pooled.max()))
+        strengths, vectors = np.linalg.eigh(pooled * size[:, None] * size)
+        kept = np.flatnonzero(strengths > 1e-5 * strengths[-1])[-count:]
+        combined = size[:, None] * vectors[:, kept] / np.sqrt(strengths[kept])
+        self.projection = torch.from_numpy(mixing @ combined).float()
+        self.count = len(kept)
+        self.observed, self.means = [], []
+        for v in values:
+            own = v @ self.projection
+            mean = own.mean(0, dtype=torch.float64)
+            self.means.append(mean)
+            self.observed.append(own - mean.float())
+        self.noise = [_covariance(f, f) / len(f) for f in self.observed]
+
+    def evaluate(self, theta: np.ndarray) -> Equations:
+        """Run every snapshot for its interval under θ and compare with the next one."""
+        drive = Drive(self.unknowns, theta)
+        paths, moved, residuals = [], [], []
+        for k, tau in enumerate(np.diff(self.times)):
+            start = float(self.times[k])
+            path = drive.run(self.snapshots[k], start, float(tau), [self.seed, 3, k])
+            values = self.tests.values(path.end) @ self.projection
+            mean = values.mean(0, dtype=torch.float64)
+            residuals.append((self.means[k + 1] - mean).numpy())
+            values -= mean.float()
+            if drive.pulled:
+                values += self._through_others(drive.kernel, path, float(tau))[..., 0]
+            paths.append(path)
+            moved.append(values)
+        return Equations(theta, np.stack(residuals), self._covariance(moved), paths, moved)
+
+    def _through_others(self, weights: Tensor, path: Path, tau: float, rows: int = -1) -> Tensor:
+        """Return what each particle does to the mean of f by moving the others, centred."""
+        assert self.unknowns.radial is not None
+        middle = path.middles[len(path.middles) // 2]
+        others = middle[:POPULATION]
+        _, gradients = self.tests.gradients(path.end[:POPULATION])
+        x = middle if rows < 0 else middle[:rows]
+        out = influence(
+            self.unknowns.radial, weights, x, others, gradients @ self.projection
+        )
+        return (out - out.mean(0)).mul_(-tau)
+
+    def _covariance(self, moved: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        K, q = len(moved), self.count
+        diagonal, upper = np.zeros((K, q, q)), np.zeros((K - 1, q, q))
+        for k in range(K):
+            diagonal[k] = _covariance(moved[k], moved[k]) / len(moved[k])
+            diagonal[k] += self.noise[k + 1]
+            diagonal[k][np.diag_indices(q)] *= 1.0 + 1e-5
+            if k > 0:
+                upper[k - 1] = -_covariance(self.observed[k], moved[k]) / len(moved[k])
+        return diagonal, upper
+
+    def linearise(self, at: Equations) -> Linearised:
+        """Return the normal equations of generalised least squares around a state.
+
+        The Jacobian M is a sample mean too. Its noise would add B = E[δMᵀC⁻¹δM] to MᵀC⁻¹M and
+        correlate it with the residuals; both are computed from the particles and taken off, which
+        leaves the sum over pairs of different particles: the mean over all ways to split the
+        sample in a regressor's and an instrument's half. What is left has the covariance MᵀC⁻¹M.
+        """
+        # At the zero state nothing moves yet: M as the mean over both ends of the interval.
+        still = not Drive(self.unknowns, at.theta).driven
+        parts = [self._jacobian(at, k, still) for k in range(len(at.paths))]
+        jacobian = np.stack([part.mean for part in parts])
+        M, r = at.half(jacobian), at.half(at.residuals[..., None])[:, 0]
+        raw, score = M.T @ M, M.T @ r
+        bias, leaning = np.zeros_like(raw), np.zeros_like(score)
+        for k, part in enumerate(parts):
+            own, before = at.inverse[0][k], at.inverse[1][k - 1] if k > 0 else None
+            noise, lean = part.noise(own, self._leverage(at, k, part.rows, own, before))
+            bias += noise
+            leaning += lean
+        matrix = raw - bias
+        right = score - leaning + matrix @ at.theta
+        return Linearised(matrix, right, raw, float(r @ r), at.residuals.size)
+
+    def _leverage(
+        self, at: Equations, k: int, rows: int, own: np.ndarray, before: np.ndarray | None
+    ) -> Tensor:
+        """Return C⁻¹ times what the first particles of snapshot k put in the residuals."""
+        out = -(at.moved[k][:rows] @ torch.from_numpy(own).float())
+        if before is not None:
+            out += self.observed[k][:rows] @ torch.from_numpy(before).float()
+        return (out - out.mean(0)) / len(at.moved[k])
+
+    def _jacobian(self, at: Equations, k: int, still: bool) -> _Jacobian:
+        if still and not self.unknowns.beta(at.theta) > 0:
+            ends = [self._part(at, k, k), self._part(at, k, k + 1)]
+            return _Jacobian(0.5 * (ends[0].mean + ends[1].mean), ends[0].factors)
+        return self._part(at, k, None)
+
+    def _part(self, at: Equations, k: int, still: int | None) -> _Jacobian:
+        """Return M of an interval: derivatives of E_k f∘Φ_θ by the unknowns, ``(q, p)``."""
+        unknowns, drive = self.unknowns, Drive(self.unknowns, at.theta)
+        path = at.paths[k]
+        if still is not None:
+            x = self.snapshots[still]
+            path = Path(x, [x], path.times, path.step)
+        n, d = path.end.shape
+        each = d * (unknowns.mixing.shape[1] + self.tests.size + unknowns.interaction.stop)
+        rows = n if unknowns.radial is not None else min(n, max(2000, NUMBERS // each))
+        witnesses = min(rows, WITNESSES if unknowns.radial is None else WITNESSES_PAIRED)
+        fields = [self._fields(middle) for middle in path.middles]
+        total = torch.zeros(self.count, unknowns.size, dtype=torch.float64)
+        kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        block = max(256, NUMBERS // each)
+        for start in range(0, rows, block):
+            part = slice(start, min(rows, start + block))
+            moves, spread = self._sensitivity(drive, path, fields, part)
+            _, slopes = self.tests.gradients(path.end[part])
+            slopes = slopes @ self.projection
+            for c in range(d):
+                total[:, : moves.shape[2]] += (slopes[c].T @ moves[c]).double()
+            bend = slopes.new_zeros(slopes.shape[1], self.count)
+            if spread is not None:
+                bend = self.tests.contracted(path.end[part], spread) @ self.projection
+                total[:, -1] += bend.sum(0, dtype=torch.float64)
+            if start < witnesses:
+                kept.append((slopes[:, :witnesses], moves[:, :witnesses], bend[:witnesses]))
+        mean = (total / rows).numpy()
+        slopes, moves = (torch.cat([part[i] for part in kept], 1) for i in (0, 1))
+        slopes, moves = slopes[:, :witnesses], moves[:, :witnesses]
+        bend = torch.cat([part[2] for part in kept])[:witnesses]
+        extra = self._extra(path, bend, witnesses)
+        return _Jacobian(mean, (slopes, moves, extra, rows))
+
+    def _fields(self, x: Tensor) -> Tensor | None:
+        if self.unknowns.fields is None:
+            return None
+        weights = torch.from_numpy(self.unknowns.radial_mixing)
+        return self.unknowns.fields.gradients(x, x, weights) * (len(x) / (len(x) - 1))
+
+    def _sensitivity(
+        self, drive: Drive, path: Path, fields: list[Tensor | None], part: slice
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return ∂Φ/∂θ for V and W, ``(d, n, p)``, and ∂/∂β of the covariance over 2, ``(n, d, d)``.
+
+        Implicit midpoint steps along the path; what W does by way of the others' moves is left
+        out: the solution does not depend on it, only how fast it is found.
+        """
+        unknowns, h = self.unknowns, path.step
+        eye = torch.eye(path.end.shape[1])
+        moves: Tensor | None = None
+        spread: Tensor | None = None
+        mixing = torch.from_numpy(unknowns.mixing).float()
+        for middle, t, field in zip(path.middles, path.times, fields, strict=True):
+            x = middle[part]
+            columns = []
+            if unknowns.features is not None:
+                _, slopes = unknowns.features.gradients(x)
+                slopes = slopes @ mixing
+                now = torch.tensor(t, dtype=torch.float32)
+                basis = time_basis(now, unknowns.span, unknowns.times)
+                columns = [slopes * b for b in basis]
+            if field is not None:
+                columns.append(field[:, part])
+            force = torch.cat(columns, 2) if columns else x.new_zeros(*x.T.shape, 0)
+            bend = (0.5 * h) * drive.bend(x, t)
+            size = bend.flatten(1).norm(dim=1).clamp_min(1e-12)
+            bend *= (0.75 / size).clamp_max(1.0)[:, None, None]
+            inverse = torch.linalg.inv(eye + bend)
+            gain = inverse @ (eye - bend)
+            pushed = torch.einsum("nij,jnp->inp", h * inverse, force)
+            if moves is not None:
+                pushed = torch.einsum("nij,jnp->inp", gain, moves) - pushed
+                moves = pushed
+            else:
+                moves = -pushed
+            if unknowns.diffusivity is None:
+                fresh = h * inverse @ inverse.mT
+                spread = fresh if spread is None else gain @ spread @ gain.mT + fresh
+        assert moves is not None
+        return moves, spread
+
+    def _extra(self, path: Path, bend: Tensor, witnesses: int) -> tuple[Tensor, slice] | None:
+        """Return the witnesses' part in M that does not go through their own move."""
+        unknowns = self.unknowns
+        parts = []
+        if unknowns.radial is not None:
+            weights = torch.from_numpy(unknowns.radial_mixing)
+            tau = path.step * len(path.middles)
+            parts.append(self._through_others(weights, path, tau, witnesses))
+        if unknowns.diffusivity is None:
+            parts.append((bend - bend.mean(0))[..., None])
+        if not parts:
+            return None
+        return torch.cat(parts, 2), slice(unknowns.potential.stop, unknowns.size)
+
+
+class _Jacobian:
+    """M of an interval with a sample of the particles' own parts in it."""
+
+    def __init__(self, mean: np.ndarray, factors: tuple) -> None:
+        self.mean, self.factors = mean, factors
+
+    @property
+    def rows(self) -> int:
+        """How many particles the sample has."""
+        return int(self.factors[0].shape[1])
+
+    def noise(self, weight: np.ndarray, leverage: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return E[δMᵀ w δM] and the mean of δMᵀ times the particles' own leverage.
+
+        A particle's part in M is ∇f · ∂Φ/∂θ plus the extra columns.
+        """
+        slopes, moves, extra, rows = self.factors
+        size, sample = self.mean.shape[1], slopes.shape[1]
+        w = torch.from_numpy(weight).float()
+        pulled = slopes @ w
+        square = torch.einsum("inq,jnq->nij", pulled, slopes)
+        bias = np.zeros((size, size))
+        lean = np.zeros(size)
+        own = slice(0, moves.shape[2])
+        weighted = torch.einsum("nij,jnp->inp", square, moves)
+        total = sum(moves[c].T @ weighted[c] for c in range(len(moves)))
+        bias[own, own] = total.double().numpy()
+        along = torch.einsum("dnq,nq->dn", slopes, leverage)
+        lean[own] = torch.einsum("dnp,dn->p", moves, along).double().numpy()
+        if extra is not None:
+            more, where = extra
+            product = torch.einsum("dnq,nqe->dne", pulled, more)
+            mixed = torch.einsum("dnp,dne->pe", moves, product).double().numpy()
+            bias[own, where] += mixed
+            bias[where, own] += mixed.T
+            flat = torch.einsum("qs,nse->nqe", w, more)
+            bias[where, where] += torch.einsum("nqe,nqg->eg", more, flat).double().numpy()
+            lean[where] += torch.einsum("nqe,nq->e", more, leverage).double().numpy()
+        mean = torch.einsum("dnq,dnp->qp", slopes, moves).double().numpy() / sample
+        bias[own, own] -= sample * mean.T @ weight @ mean
+        return bias / (sample * rows), lean / sample
+
+
+def _covariance(a: Tensor, b: Tensor) -> np.ndarray:
+    """Return the covariance of centred columns, ``(n, p), (n, q) → (p, q)``, in float64."""
+    return (a.T @ b).double().numpy() / max(1, len(a) - 1)
+
+
+def _tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-untyped-def]
+    """Factor a block tridiagonal matrix.
+
+    Returns:
+        The diagonal and upper blocks of its inverse; and a function that maps ``(K, q, p)`` to
+        L⁻¹ of it, ``(K q, p)``, for C = L Lᵀ.
+    """
+    diagonal, upper = covariance
+    K = len(diagonal)
+    factors, links = [], []
+    schur = diagonal[0]
+    for k in range(K):
+        factors.append(np.linalg.cholesky(schur))
+        if k + 1 < K:
+            link = scipy.linalg.solve_triangular(factors[k], upper[k], lower=True)
+            links.append(link)
+            schur = diagonal[k + 1] - link.T @ link
+
+    def half(right: np.ndarray) -> np.ndarray:
+        out: list[np.ndarray] = []
+        for k in range(K):
+            rest = right[k] - links[k - 1].T @ out[-1] if k else right[k]
+            out.append(scipy.linalg.solve_triangular(factors[k], rest, lower=True))
+        return np.concatenate(out)
+
+    own, above = np.zeros_like(diagonal), np.zeros_like(upper)
+    eye = np.eye(diagonal.shape[1])
+    for k in reversed(range(K)):
+        own[k] = scipy.linalg.cho_solve((factors[k], True), eye)
+        if k + 1 < K:
+            gain = scipy.linalg.solve_triangular(factors[k].T, links[k], lower=False)
+            above[k] = -gain @ own[k + 1]
+            own[k] += gain @ own[k + 1] @ gain.T
+    return (own, above), half

@@ -1,0 +1,220 @@
+"""What the weak form learns: a potential linear in features, and a radial interaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from popdyn.energies.terms import RadialKernel, Time, squared_norm
+from popdyn.learners.features import FeatureMap
+from popdyn.learners.models import MODELS, LearnedTerm
+
+__all__ = ["LinearPotential", "RadialFeatures", "RadialInteraction", "time_basis"]
+
+
+def time_basis(t: Tensor, span: tuple[float, float], count: int) -> Tensor:
+    """Return Legendre polynomials of degree 0 to count − 1 in time, ``(...) → (..., count)``."""
+    s = 2.0 * (t - span[0]) / (span[1] - span[0]) - 1.0
+    columns = [torch.ones_like(s), s]
+    for k in range(1, count - 1):
+        columns.append(((2 * k + 1) * s * columns[k] - k * columns[k - 1]) / (k + 1))
+    return torch.stack(columns[:count], -1)
+
+
+class LinearPotential(LearnedTerm):
+    """V(x, t) = Σ_jm a_jm φ_j(x) P_m(t) plus the confining tail outside the box of the data.
+
+    Args:
+        features: The functions φ_j.
+        weights: a, ``(m, T)``; T = 1 for a potential that does not depend on time.
+        span: First and last time of the data, where the polynomials P_m live.
+    """
+
+    weights: Tensor
+    offset: Tensor
+
+    def __init__(self, features: FeatureMap, weights: Tensor, span: tuple[float, float]) -> None:
+        super().__init__()
+        self.features, self.span = features, span
+        self.register_buffer("weights", weights.double())
+        self.register_buffer("offset", torch.zeros(()))
+        self.time_dependent = weights.shape[1] > 1
+
+    def _weights(self, t: Time, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return weights ``(m, c)``, and what to combine c columns with, if one time is not all."""
+        weights = self.weights.to(x)
+        count = weights.shape[1]
+        if count == 1:
+            return weights, None
+        now = torch.as_tensor(self.span[0] if t is None else t, dtype=x.dtype, device=x.device)
+        basis = time_basis(now, self.span, count)
+        if now.numel() == 1:
+            return weights @ basis.reshape(count, 1), None
+        return weights, basis.expand(*x.shape[:-1], count).reshape(-1, count)
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        weights, basis = self._weights(t, x)
+        out = self.features.sum(flat, weights)
+        out = out[:, 0] if basis is None else (out * basis).sum(1)
+        tail = self.features.scaling.tail(self.features.scaling.standardise(flat))
+        return (out + tail - self.offset.to(x)).reshape(x.shape[:-1]).to(x.dtype)
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        with torch.no_grad():
+            flat = x.reshape(-1, x.shape[-1])
+            weights, basis = self._weights(t, x)
+            out = self.features.gradient_of(flat, weights)
+            out = out[..., 0] if basis is None else (out * basis).sum(2)
+            scaling = self.features.scaling
+            tail = scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
+            return (out.T + tail).reshape(x.shape).to(x.dtype)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "features": self.features.config(),
+            "times": self.weights.shape[1],
+            "span": list(self.span),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LinearPotential:
+        features = FeatureMap.from_config(config["features"])
+        first, last = config["span"]
+        return cls(features, torch.zeros(features.size, config["times"]), (first, last))
+
+    def label(self) -> str:
+        return f"linear in {self.features.size} features"
+
+
+class RadialFeatures(nn.Module):
+    """Smooth even functions of r = |z|: r², r⁴, and bumps at several radii.
+
+    A bump is exp(−(r−c)²/(2w²)) + exp(−(r+c)²/(2w²)), a smooth function of z also at 0.
+
+    Args:
+        reach: The largest distance that the data covers; r is clamped to it.
+        centers: Centres c of the bumps.
+        widths: Their widths w.
+    """
+
+    reach: Tensor
+    centers: Tensor
+    widths: Tensor
+
+    def __init__(self, reach: float, centers: Tensor, widths: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("reach", torch.tensor(float(reach), dtype=torch.float64))
+        self.register_buffer("centers", centers.double())
+        self.register_buffer("widths", widths.double())
+        self.size = 2 + len(centers)
+
+    def values(self, r: Tensor) -> Tensor:
+        """Return the functions' values, ``(...) → (..., m)``."""
+        powers = torch.stack([(r / self.reach) ** 2, (r / self.reach) ** 4], -1)
+        near = (r[..., None] - self.centers) / self.widths
+        far = (r[..., None] + self.centers) / self.widths
+        bumps = (-0.5 * near.square()).exp() + (-0.5 * far.square()).exp()
+        return torch.cat([powers, bumps], -1)
+
+    def slopes(self, r: Tensor) -> Tensor:
+        """Return dφ/d(r²), ``(...) → (..., m)``; finite at 0."""
+        reach, c, w = self.reach, self.centers, self.widths
+        powers = torch.stack([torch.ones_like(r) / reach**2, 2.0 * r.square() / reach**4], -1)
+        safe = r.clamp_min(1e-6 * float(reach))[..., None]
+        near = (-0.5 * ((safe - c) / w).square()).exp()
+        far = near * (-2.0 * safe * c / w.square()).exp()
+        # near − far over r without cancellation, c·(near − far)/r → 2c²/w² · near at 0
+        odd = -near * torch.expm1(-2.0 * safe * c / w.square()) / safe
+        return torch.cat([powers, (c * odd - near - far) / (2.0 * w.square())], -1)
+
+    def mixing(self) -> tuple[np.ndarray, list[str]]:
+        """Return the combinations of unit prior variance, ``(m, p)``, and their groups."""
+        c, w = self.centers.numpy(), self.widths.numpy()
+        parts, groups = [np.eye(2)], ["polynomials of distance"] * 2
+        for width in dict.fromkeys(w):
+            own = c[w == width]
+            gram = np.exp(-0.5 * ((own[:, None] - own) / width) ** 2)
+            gram += np.exp(-0.5 * ((own[:, None] + own) / width) ** 2)
+            strengths, vectors = np.linalg.eigh(gram)
+            kept = strengths > 1e-6 * strengths[-1]
+            parts.append(vectors[:, kept] / np.sqrt(strengths[kept]))
+            groups += [f"bumps of width {width:.3g} in distance"] * int(kept.sum())
+        out = np.zeros((self.size, len(groups)))
+        row = column = 0
+        for part in parts:
+            out[row : row + part.shape[0], column : column + part.shape[1]] = part
+            row, column = row + part.shape[0], column + part.shape[1]
+        return out, groups
+
+
+class RadialInteraction(LearnedTerm, RadialKernel):
+    """W(z) = Σ_m b_m w_m(|z|); beyond the reach of the data its force falls off as 1/r.
+
+    The slope comes from a fine table in r, so that a pair costs the same whatever the number of
+    functions.
+
+    Args:
+        features: The functions w_m.
+        weights: b, ``(m)``.
+    """
+
+    weights: Tensor
+    NODES = 4096
+
+    def __init__(self, features: RadialFeatures, weights: Tensor) -> None:
+        super().__init__()
+        self.features = features
+        self.register_buffer("weights", weights.double())
+        self._table: Tensor | None = None
+
+    @property
+    def length(self) -> float:  # type: ignore[override]
+        """The smallest width of the bumps."""
+        return float(self.features.widths.min())
+
+    def table(self) -> Tensor:
+        """Return the slope at equal steps of r from 0 to the reach, ``(NODES + 1)``."""
+        if self._table is None:
+            r = torch.linspace(0.0, float(self.features.reach), self.NODES + 1).to(self.weights)
+            self._table = self.features.slopes(r) @ self.weights
+        return self._table
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._table = None
+        return super().load_state_dict(*args, **kwargs)
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        r = squared_norm(x).clamp_min(1e-30).sqrt()
+        reach = float(self.features.reach)
+        inside = self.features.values(r.clamp_max(reach).double()) @ self.weights
+        edge = 2.0 * reach**2 * float(self.table()[-1])
+        out = inside + edge * (r.double() / reach).clamp_min(1.0).log()
+        return out.to(x.dtype)
+
+    def slope(self, s: Tensor) -> Tensor:
+        table = self.table().to(s)
+        reach = float(self.features.reach)
+        place = s.clamp_min(0.0).sqrt().mul_(self.NODES / reach)
+        left = place.clamp(max=self.NODES - 1).long()
+        low = table[left]
+        inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
+        return inside.mul_((reach**2 / s.clamp_min(reach**2)))
+
+    def config(self) -> dict[str, Any]:
+        return {"size": len(self.weights)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RadialInteraction:
+        bumps = config["size"] - 2
+        features = RadialFeatures(1.0, torch.zeros(bumps), torch.ones(bumps))
+        return cls(features, torch.zeros(config["size"]))
+
+    def label(self) -> str:
+        return f"radial, {len(self.weights)} functions of distance"
+
+
+MODELS.update({cls.__name__: cls.from_config for cls in (LinearPotential, RadialInteraction)})
