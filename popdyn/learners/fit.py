@@ -18,7 +18,8 @@ import xarray as xr
 
 from popdyn.errors import PopdynError
 from popdyn.learners.ensemble import fit_ensemble
-from popdyn.learners.ijkonet import IJKOnetOptions, fit_ijkonet
+from popdyn.learners.ijkonet import fit_ijkonet
+from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
 from popdyn.learners.training import CHECKPOINT, Workplace

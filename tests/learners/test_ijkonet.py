@@ -6,7 +6,7 @@ import torch
 
 import popdyn
 from popdyn.energies import FreeEnergy
-from popdyn.learners.ijkonet import interval_weights
+from popdyn.learners.ijkonet_problem import interval_weights
 from popdyn.learners.inner import Proximal
 from popdyn.learners.models import MLPPotential, Scaling, SecondOrder
 from popdyn.learners.training_set import TrainingSet

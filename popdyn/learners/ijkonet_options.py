@@ -1,0 +1,89 @@
+"""Options of iJKOnet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from popdyn.errors import PopdynError
+from popdyn.learners.inner import INNERS
+from popdyn.registry import lookup
+
+__all__ = ["IJKOnetOptions"]
+
+
+ENERGIES = ("potential", "interaction", "diffusion")
+
+
+@dataclass(frozen=True)
+class IJKOnetOptions:
+    """Options of iJKOnet; all quantities are dimensionless.
+
+    Attributes:
+        inner: Inner solver: ``network``, ``proximal`` or ``simulate``.
+        model: ``linear`` (features, solved by Newton's method; with ``simulate``) or ``mlp`` (a
+            network, trained by gradient steps). None: linear where it can be.
+        energies: What is learned; the rest is 0 or fixed.
+        diffusivity: β if it is known, else None: learned if asked for, or 0.
+        time_varying: Whether V depends on time.
+        steps: Training steps of a network; Newton's method stops by itself.
+        batch: Particles of each snapshot in a step.
+        learning_rate: Peak rate of AdamW; warm-up and cosine.
+        weight_decay: AdamW's weight decay.
+        hidden: Widths of the potential's layers.
+        inner_steps: Ascent steps of the inner network for each step of the energy.
+        multimap: With ``network``: one map for each interval.
+        first_order: Leave out the second-order recovery after a JKO-based fit.
+        every: Steps between two evaluations of the held-out criterion.
+        validation_fraction: Part of each snapshot kept for that criterion.
+    """
+
+    inner: str = "simulate"
+    model: str | None = None
+    energies: tuple[str, ...] = ("potential",)
+    diffusivity: float | None = None
+    time_varying: bool = False
+    steps: int = 2000
+    batch: int = 1000
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    hidden: tuple[int, ...] = (64, 64)
+    inner_steps: int = 5
+    multimap: bool = False
+    first_order: bool = False
+    every: int = 100
+    validation_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        lookup(INNERS, self.inner, "inner solver")
+        unknown = [name for name in self.energies if name not in ENERGIES]
+        if unknown or not self.energies:
+            raise PopdynError(
+                f"energies '{','.join(self.energies)}': expected some of {', '.join(ENERGIES)}"
+            )
+        beta = self.diffusivity
+        if beta is not None and not (math.isfinite(beta) and beta >= 0):
+            raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
+        if self.inner != "simulate" and (beta or "diffusion" in self.energies):
+            raise PopdynError(
+                f"--inner {self.inner} has no entropy term, found diffusion: use --inner simulate"
+            )
+        if self.model not in (None, "linear", "mlp"):
+            raise PopdynError(f"model is '{self.model}': expected linear or mlp")
+        if self.model == "linear" and self.inner != "simulate":
+            raise PopdynError(
+                f"model 'linear' needs --inner simulate, found {self.inner}: use --option model=mlp"
+            )
+        if not self.linear and self.energies != ("potential",):
+            raise PopdynError(
+                f"energies {','.join(self.energies)} with a network: it learns 'potential' alone; "
+                "--inner simulate with model linear learns all three"
+            )
+        for name in ("steps", "batch", "inner_steps", "every"):
+            if getattr(self, name) < 1:
+                raise PopdynError(f"{name} is {getattr(self, name)}: expected 1 or more")
+
+    @property
+    def linear(self) -> bool:
+        """Whether the energies are linear in features."""
+        return self.inner == "simulate" and self.model != "mlp"
