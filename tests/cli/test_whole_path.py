@@ -27,16 +27,15 @@ def test_simulate_validate_train_score(run_popdyn, tmp_path):
     assert made.code == 0, made.err
     assert json.loads(made.out)["out"] == "st.zarr"
     assert run_popdyn("validate", "st.zarr").code == 0
-    trained = run_popdyn("train", "st.zarr", "--out", "run", "--steps", "60", "--json")
+    trained = run_popdyn("train", "st.zarr", "--out", "run", "--json")
     assert trained.code == 0, trained.err
     wanted = {"run", "learner", "steps", "seconds", "converged", "certificate"}
     assert wanted <= set(trained.json)
-    assert trained.json["steps"] == 60
     scored = run_popdyn("score", "run", "--points", "200", "--json")
     assert scored.code == 0, scored.err
     scores = scored.json
     assert scores["learner"] == "ijkonet"
-    assert scores["gradient"]["potential"]["skill"] > 0.3
+    assert scores["gradient"]["potential"]["skill"] > 0.8
     assert scores["references"]["zero"]["gradient"]["potential"]["skill"] == 0
     assert {"zero", "floor", "copy_previous", "mccann"} <= set(scores["references"])
     assert scores["distribution"]["points"] == [200, 200, 200]
@@ -146,7 +145,7 @@ def test_wrong_command_and_option(run_popdyn):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, tmp_path, number):
     assert run_popdyn(*SIMULATE, "--out", "st.zarr").code == 0
-    train = ("train", "st.zarr", "--steps", "800", "--option", "every=50")
+    train = ("train", "st.zarr", "--option", "model=mlp", "--steps", "300", "--batch", "300")
     assert run_popdyn(*train, "--out", "whole").code == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "popdyn", *train, "--out", "cut"],
