@@ -4,10 +4,10 @@ import numpy as np
 
 __all__ = ["Features"]
 
-CENTRES = 200
-# Bumps say little where every point is far from every other; polynomials are kept.
-CENTRES_HIGH = 60
+CENTRES = {1: 40, 2: 200}
+# Beyond this dimension every point is far from every other: bumps say little.
 HIGH = 12
+CENTRES_HIGH = 60
 
 
 class Features:
@@ -29,7 +29,8 @@ class Features:
         z = (x - self.mean) / self.scale
         sample = z[np.random.default_rng(0).permutation(len(z))[:8_000]]
         d = z.shape[1]
-        n = max(1, min(CENTRES if d <= HIGH else CENTRES_HIGH, len(np.unique(sample, axis=0)) // 8))
+        n = CENTRES.get(d, CENTRES[2]) if d <= HIGH else CENTRES_HIGH
+        n = max(1, min(n, len(np.unique(sample, axis=0)) // 8))
         self.centres = KMeans(n, n_init=1, max_iter=20, random_state=0).fit(sample).cluster_centers_
         apart = np.asarray(cKDTree(self.centres).query(self.centres, k=[min(2, n)])[0])
         self.width = 1.5 * float(np.median(apart)) or 1.0

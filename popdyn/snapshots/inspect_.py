@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
-from popdyn.snapshots.reachable import reachable_skill
+from popdyn.snapshots.reachable import TooLittleError, reachable_skill
 from popdyn.snapshots.reader import open_snapshots
 from popdyn.snapshots.tree import GROUPS, counts, dimension, positions, times
 
@@ -63,9 +62,7 @@ def inspect(
     }
     try:
         found = reachable_skill(tree, progress)
-    except PopdynError as error:
-        if counts(tree).min() > 20:
-            raise
+    except TooLittleError as error:
         return {**report, "reachable_skill": None, "verdict": str(error)}
     return {
         **report,

@@ -88,7 +88,9 @@ def modes_of(data: xr.DataTree, progress: Callable[[], None] | None = None) -> M
     weights = (t - t.mean()) / np.sum((t - t.mean()) ** 2)
     quadrature = _quadrature(t)
     # −Σ w_k (E_k − E_0) φ is the integral of these Gram matrices: Abel summation of the above.
-    over_time = np.array([weights[k + 1 :].sum() for k in range(len(t) - 1)]) @ quadrature
+    # By trapezoids, whose weights are positive: this one has to be a scalar product.
+    per_interval = np.array([weights[k + 1 :].sum() for k in range(len(t) - 1)]) * np.diff(t) / 2
+    over_time = np.append(per_interval, 0) + np.append(0, per_interval)
     gram = sum(w * s.gram for w, s in zip(over_time, snapshots, strict=True))
     if data.attrs.get("observation") == "paired":
         increments = _paired_increments(data, features)
@@ -156,7 +158,11 @@ def _pieces(data: xr.DataTree, k: int, wanted: int, size: int) -> Iterator[np.nd
 
 def _basis(gram: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a basis in which the Gram matrix is 1 and the noise diagonal, ascending."""
-    scale = 1 / np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    size = np.diag(gram)
+    if not size.any():
+        return np.zeros((len(gram), 1)), np.zeros(1)
+    # A feature that hardly any particle feels must not be blown up to the size of the others.
+    scale = 1 / np.sqrt(np.maximum(size, 1e-6 * np.median(size[size > 0])))
     values, vectors = np.linalg.eigh(gram * np.outer(scale, scale))
     kept = values > RESOLVED * values[-1]
     basis = scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])

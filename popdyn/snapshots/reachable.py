@@ -10,7 +10,7 @@ from popdyn.errors import PopdynError
 from popdyn.snapshots.modes import Interval, Modes, modes_of
 from popdyn.snapshots.tree import counts
 
-__all__ = ["Reachable", "reachable_skill"]
+__all__ = ["Reachable", "TooLittleError", "reachable_skill"]
 
 FEWEST = 20
 # Prior odds that snapshots are not those of one static potential.
@@ -30,6 +30,10 @@ _WORDS = (
     (0.93, "about nine tenths"),
     (2.0, "nearly all"),
 )
+
+
+class TooLittleError(PopdynError):
+    """There is too little data to say what can be learned."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +73,19 @@ def reachable_skill(data: xr.DataTree, progress: Callable[[], None] | None = Non
         progress: Called after each snapshot.
 
     Raises:
-        PopdynError: If a snapshot has fewer than 20 particles.
+        TooLittleError: If a snapshot has fewer than 20 particles, or none of them differ.
 
     References:
         Wiener, Extrapolation, Interpolation and Smoothing of Stationary Time Series (1949).
     """
     if counts(data).min() < FEWEST:
-        raise PopdynError(
+        raise TooLittleError(
             f"a snapshot has {counts(data).min()} particles: expected {FEWEST} or more to say what "
             "can be learned"
         )
     modes = modes_of(data, progress)
+    if not modes.noise.any():
+        raise TooLittleError("the particles do not differ: expected some spread")
     mean, second, sure = _posterior(modes.slope, modes.noise)
     unexplained = _unexplained(modes, mean, float(second.sum()))
     total = float(second.sum()) + unexplained
@@ -111,7 +117,9 @@ def _posterior(slope: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.nda
     λ_0 and p by their evidence.
     """
     roughness = 1 / noise
-    energies = np.geomspace(1e-3 * noise.sum(), 10 * max(np.sum(slope**2), noise.sum()), 60)
+    # The median: one mode that the data hardly sees must not set the scale.
+    scale = len(noise) * float(np.median(noise))
+    energies = np.geomspace(1e-3 * scale, 10 * max(float(np.sum(slope**2)), scale), 60)
     evidence, means, seconds = [], [], []
     for power in np.arange(0, 8.1, 0.5):
         for knee in np.quantile(roughness, [0, 0.03, 0.1, 0.3, 0.6]):
@@ -138,8 +146,9 @@ def _unexplained(modes: Modes, potential: np.ndarray, signal: float) -> float:
     error = 1.3 * float(np.sqrt(np.sum([variance for _, variance in found]))) / len(found)
     if error == 0 or signal == 0 or len(found) < 2:
         return 0.0
-    # Either nothing is left over, or anything up to as much as the signal.
-    grid = np.linspace(0, signal, 201)[1:]
+    # Either nothing is left over, or anything up to as much as the signal, or beyond any doubt.
+    top = signal if excess < 5 * error else max(signal, excess + 3 * error)
+    grid = np.linspace(0, top, 201)[1:]
     log = np.append(-0.5 * ((excess - grid) / error) ** 2, -0.5 * (excess / error) ** 2)
     weight = np.exp(log - log.max())
     weight *= np.append(np.full(len(grid), SURPRISE / len(grid)), 1 - SURPRISE)
@@ -178,6 +187,8 @@ def _verdict(skill: float, limit: float, needed: int | None) -> str:
     share = next(words for bound, words in _WORDS if above < bound)
     text = f"{share} of the gradient is above the sampling noise"
     if limit < 0.97:
+        if above > 0.93:
+            text = "sampling noise is not what limits"
         text += f", but one static potential explains {limit:.0%} of the motion at most"
     if skill >= 0.9:
         return text
