@@ -10,7 +10,7 @@ import torch
 from popdyn.energies import FreeEnergy
 from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.ijkonet_options import IJKOnetOptions
-from popdyn.learners.ijkonet_problem import IJKOnetProblem
+from popdyn.learners.ijkonet_problem import HeldOut, IJKOnetProblem
 from popdyn.learners.inner import Simulate
 from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
 from popdyn.learners.run import Run
@@ -21,13 +21,33 @@ from popdyn.learners.weak_form import WeakFormOptions, solve_weak_form
 __all__ = ["fit_ijkonet"]
 
 SOLVED = 0.1  # an inner residual above this is not called solved
-FITS = 2.0  # χ² for each degree of freedom above which the energy does not explain the data
+FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
 CERTIFIED = 1000  # particles of each snapshot in the certificate
 
 
 def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:
-    """Fit a free energy to the training set; see :func:`popdyn.fit`."""
-    return _fit_linear(data, options) if options.linear else _fit_network(data, options, place)
+    """Fit a free energy to the training set; see :func:`popdyn.fit`.
+
+    Without a choice of model the linear one is tried first. Where its χ² says that it does not
+    explain the snapshots, a network is trained as well, and the held-out energy distance chooses.
+    """
+    if not options.linear:
+        return _fit_network(data, options, place)
+    linear = _fit_linear(data, options)
+    doubtful = linear.certificate["misfit"] > FITS or not linear.converged
+    if options.model == "linear" or options.energies != ("potential",) or not doubtful:
+        return linear
+    network = _fit_network(data, options, place)
+    held, inner = HeldOut(data), Simulate(torch.Generator().manual_seed(data.seed))
+    distances = [held.energy_distance(run.energy, inner) for run in (linear, network)]
+    chosen = linear if distances[0] <= distances[1] else network
+    chosen.certificate["held_out_linear"], chosen.certificate["held_out_network"] = distances
+    chosen.notes.append(
+        f"features alone do not explain the snapshots (χ² {linear.certificate['misfit']:.3g} for "
+        "each degree of freedom): a network was trained too, and the held-out energy distance "
+        f"chose the {'features' if chosen is linear else 'network'}"
+    )
+    return chosen
 
 
 def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
@@ -56,8 +76,8 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     notes = []
     if solution.misfit > FITS:
         notes.append(
-            f"the energy does not explain the snapshots to their sampling noise: χ² is "
-            f"{solution.misfit:.1f} for each degree of freedom"
+            "the energy does not explain the snapshots to their sampling noise: χ² is "
+            f"{solution.misfit:.3g} for each degree of freedom"
         )
     metrics = [{"step": i + 1, **record} for i, record in enumerate(solution.trace)]
     converged = certificate["inner_residual"] < SOLVED and certificate["outer_step"] < SOLVED

@@ -22,7 +22,8 @@ class IJKOnetOptions:
     Attributes:
         inner: Inner solver: ``network``, ``proximal`` or ``simulate``.
         model: ``linear`` (features, solved by Newton's method; with ``simulate``) or ``mlp`` (a
-            network, trained by gradient steps). None: linear where it can be.
+            network, trained by gradient steps). None: linear with ``simulate``, and where that
+            does not explain the snapshots the better of the two on held-out particles.
         energies: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
