@@ -22,6 +22,7 @@ from popdyn.benchmark.cells import (
     write_failure,
     write_json,
 )
+from popdyn.benchmark.commands import bench_command
 from popdyn.benchmark.progress import Progress
 from popdyn.benchmark.report import write_report
 from popdyn.benchmark.results import results_of, write_results
@@ -104,7 +105,10 @@ def bench(
             rows = _run(cells, folder, workers, scheduler, progress)
             results = results_of(loaded, rows)
             write_results(results, folder)
-            write_report(loaded, results, cells, folder, progress=progress)
+            command = bench_command(
+                loaded, out, names, seeds=seeds, entries=entries, options=options, points=points
+            )
+            write_report(loaded, results, cells, folder, command=command, progress=progress)
     except Timeout:
         raise PopdynError(f"another popdyn bench writes to '{folder}': expected one") from None
     return results

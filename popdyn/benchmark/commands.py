@@ -1,15 +1,17 @@
-"""The command lines that make one cell again."""
+"""The command lines that make a bench, or one cell of it, again."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from popdyn.benchmark.cells import Cell
+from popdyn.benchmark.suite import Suite
 
-__all__ = ["reproduce"]
+__all__ = ["bench_command", "reproduce"]
 
 
 def reproduce(cell: Cell) -> list[str]:
@@ -42,6 +44,27 @@ def reproduce(cell: Cell) -> list[str]:
         ["popdyn", "score", run, *score, *seed],
     ]
     return ["export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1", *map(shlex.join, lines)]
+
+
+def bench_command(
+    suite: Suite,
+    out: str | os.PathLike[str],
+    learners: Sequence[str],
+    *,
+    seeds: int,
+    entries: Sequence[str] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    points: int | str | None = None,
+) -> str:
+    """Return the command line of a whole bench; arguments are those of ``bench``."""
+    line = ["popdyn", "bench", suite.name if suite.packaged else str(suite.path)]
+    line += ["--learners", ",".join(learners), "--seeds", str(seeds)]
+    line += ["--entries", ",".join(entries)] if entries else []
+    for learner, given in (options or {}).items():
+        for name, value in given.items():
+            line += ["--option", f"{learner}.{name}={json.dumps(value)}"]
+    line += [] if points is None else ["--points", str(points)]
+    return shlex.join([*line, "--out", os.fspath(out)])
 
 
 def _data(cell: Cell) -> list[str]:

@@ -214,9 +214,9 @@ def _forces(
         f"force by {name}": e for name, e in energies.items()
     }
     clock = times(data)
+    longest: list[float] = []  # the first panel, the truth, sets the scale of all
     for t in moments:
         population = sample(data, int(np.abs(clock - t).argmin()), 1000)
-        longest: list[float] = []
         for title, energy in shown.items():
 
             def draw(
@@ -225,7 +225,6 @@ def _forces(
                 title: str = f"{title}, t = {t:g}",
                 t: float = t,
                 population: np.ndarray = population,
-                longest: list[float] = longest,
             ) -> None:
                 size = longest[0] if longest else None
                 found = maps.draw_force(

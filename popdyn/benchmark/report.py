@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,20 +51,26 @@ def write_report(
     cells: Sequence[Cell],
     folder: Path,
     *,
+    command: str,
     progress: bool = False,
 ) -> Path:
-    """Write the page of a bench.
+    """Write the page of a bench, unless it is there and shows these very results.
 
     Args:
         suite: The suite.
         results: What ``results.json`` holds.
         cells: The cells that its rows stand for, in the same order.
         folder: Folder of the bench, with its stores and runs.
+        command: The command line that makes the page.
         progress: Whether to say on a terminal that figures are being drawn.
 
     Returns:
         The file.
     """
+    path = folder / "report.html"
+    key = _key(results, command)
+    if path.exists() and key in path.read_text(encoding="utf-8")[:2000]:
+        return path
     console = Console(stderr=True, quiet=not progress)
     pairs = list(zip(cells, results["rows"], strict=True))
     names = list(dict.fromkeys(cell.entry.name for cell in cells))
@@ -70,7 +78,7 @@ def write_report(
     for i, name in enumerate(names, 1):
         with console.status(f"report: figures of {name} ({i} of {len(names)})"):
             parts.append(_entry(suite, [p for p in pairs if p[0].entry.name == name], folder))
-    board = tables.leaderboard(results, suite.headline, "Means over entries and seeds")
+    boards = tables.leaderboards(results, suite)
     label = tables.LABELS.get(suite.headline, suite.headline)
     grid = tables.matrix(results, suite.headline, f"{label} by entry and learner")
     environment = jinja2.Environment(
@@ -79,29 +87,37 @@ def write_report(
     environment.filters["svg"] = Markup  # drawn here, with every text escaped by matplotlib
     learners = list(dict.fromkeys(cell.learner for cell in cells))
     text = environment.get_template("report.html.jinja").render(
+        key=key,
         suite=suite,
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "report.js").read_text(encoding="utf-8")),
-        board=board,
+        boards=boards,
         grid=grid,
         headline=label,
-        notes=tables.column_notes([board, *(part.table for part in parts)]),
+        notes=tables.column_notes([*boards, *(part.table for part in parts)]),
         learners={name: LEARNERS[name].summary for name in learners},
         options={name: _own_options(cells, name) for name in learners},
         parts=parts,
         seeds=1 + max(cell.seed for cell in cells),
         cells=len(cells),
         failed=sum(row["status"] != "ok" for row in results["rows"]),
-        command=_command(suite, cells),
+        command=command,
         points=cells[0].score["points"],
         machine=_machine(),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    path = folder / "report.html"
     beside = folder / f".report.html.{os.getpid()}"
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
     return path
+
+
+def _key(results: Mapping[str, Any], command: str) -> str:
+    """Return a digest of what the page follows from: the same page is not drawn again."""
+    digest = hashlib.sha256(json.dumps([results, command, version("popdyn-jko")]).encode())
+    for file in sorted(HERE.glob("report.*")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _entry(
@@ -182,13 +198,6 @@ def _own_options(cells: Sequence[Cell], learner: str) -> str:
     found = [dict(cell.options) for cell in cells if cell.learner == learner]
     same = {k: v for k, v in found[0].items() if all(o.get(k) == v for o in found)}
     return ", ".join(f"{k} = {v}" for k, v in same.items()) or "defaults"
-
-
-def _command(suite: Suite, cells: Sequence[Cell]) -> str:
-    learners = ",".join(dict.fromkeys(cell.learner for cell in cells))
-    name = suite.name if suite.packaged else str(suite.path)
-    seeds = 1 + max(cell.seed for cell in cells)
-    return f"popdyn bench {name} --learners {learners} --seeds {seeds} --out results"
 
 
 def _machine() -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from popdyn.benchmark.results import flatten, higher_is_better
+from popdyn.benchmark.results import flatten, higher_is_better, summarise
+from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
 
-__all__ = ["LABELS", "Table", "TableCell", "column_notes", "entry_table", "leaderboard", "matrix"]
+__all__ = ["LABELS", "Table", "TableCell", "column_notes", "entry_table", "leaderboards", "matrix"]
 
 REFERENCES = ("floor", "copy_previous", "mccann")
 """Reference rows of a table; the fourth, ``zero``, is a learner as well."""
@@ -80,9 +81,17 @@ def number(value: float | None, std: float | None = None) -> str:
     return f"{text} ± {number(std)}" if std else text
 
 
-def leaderboard(results: Mapping[str, Any], headline: str, title: str) -> Table:
+def leaderboards(results: Mapping[str, Any], suite: Suite) -> list[Table]:
+    """Return a leaderboard for each group of entries; one where there are no groups."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in results["rows"]:
+        groups.setdefault(suite.entry(row["entry"]).group, []).append(row)
+    return [_leaderboard(rows, suite.headline, name or suite.name) for name, rows in groups.items()]
+
+
+def _leaderboard(rows: Sequence[Mapping[str, Any]], headline: str, title: str) -> Table:
     """Return one row for each learner and reference: means over entries and seeds."""
-    rows, summary = results["rows"], dict(results["summary"])
+    summary = summarise(rows, {})
     learners = list(dict.fromkeys(row["learner"] for row in rows))
     for name in REFERENCES:
         summary[name] = _reference(rows, name)

@@ -11,7 +11,7 @@ _KEY = re.compile(r"^\s*[\"']?([A-Za-z0-9_\-]+)[\"']?\s*[.=]")
 
 
 def line_of(text: str, table: str = "", field: str | None = None, index: int = 0) -> int:
-    """Return the line of a field, of the table's header if it has no such line, or 1.
+    """Return the line of a field; of an inline table that has it; of the table's header; or 1.
 
     Args:
         text: The whole file.
@@ -23,7 +23,8 @@ def line_of(text: str, table: str = "", field: str | None = None, index: int = 0
         >>> line_of('a = 1\\n[[entry]]\\nx = 1\\n[[entry]]\\nx = 2', "entry", "x", 1)
         5
     """
-    current, seen, header = "", -1, 1
+    current, seen, header, inline = "", -1, 1, 0
+    inside = re.compile(rf"[{{,]\s*[\"']?{re.escape(field or '')}[\"']?\s*=")
     for number, line in enumerate(text.splitlines(), 1):
         found = _HEADER.match(line)
         if found:
@@ -35,7 +36,11 @@ def line_of(text: str, table: str = "", field: str | None = None, index: int = 0
             elif current == f"{table}.{field}".lstrip(".") and max(seen, 0) == index:
                 return number
             continue
+        if field is None or current != table or max(seen, 0) != index:
+            continue
         key = _KEY.match(line)
-        if key and key[1] == field and current == table and max(seen, 0) == index:
+        if key and key[1] == field:
             return number
-    return header
+        if inside.search(line):
+            inline = inline or number
+    return inline or header

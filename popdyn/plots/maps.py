@@ -13,7 +13,7 @@ from matplotlib.colors import BoundaryNorm, Colormap
 
 from popdyn.energies import FreeEnergy
 from popdyn.plots.plane import View
-from popdyn.plots.style import COLORS, GREY, SHADES
+from popdyn.plots.style import COLORS, GREY, SHADES, color_bar
 
 __all__ = [
     "Surface",
@@ -155,7 +155,7 @@ def draw_force(
     )
     mappable = ScalarMappable(cmap=SHADES)
     mappable.set_clim(0, longest)
-    axis.figure.colorbar(mappable, ax=axis, label="|force| (length: its root)")
+    color_bar(axis, mappable, "|force| (length: its root)")
     _frame(axis, view)
     return longest
 
@@ -190,7 +190,7 @@ def _fill(
     image[..., 3] = np.where(shown.near, 1.0, _FAINT)
     corners = (*(view.low[0], view.high[0]), *(view.low[1], view.high[1]))
     axis.imshow(image, extent=corners, origin="lower", interpolation="nearest", aspect="auto")
-    bar = axis.figure.colorbar(ScalarMappable(norm, colors), ax=axis, label=label)
+    bar = color_bar(axis, ScalarMappable(norm, colors), label)
     bar.set_ticks([levels[0], 0.5 * (levels[0] + levels[-1]), levels[-1]])
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "−"))
     _frame(axis, view)

@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 
 from popdyn.energies import FreeEnergy
 from popdyn.plots.plane import View, sample
-from popdyn.plots.style import COLORS, GREY, SHADES, legend_below
+from popdyn.plots.style import COLORS, GREY, SHADES, color_bar, legend_below
 from popdyn.simulation import advance
 from popdyn.snapshots import times
 
@@ -100,7 +100,7 @@ def draw_cells(axis: Axes, data: xr.DataTree, view: View, title: str, points: in
             axis.hist(u[:, 0], 41, density=True, histtype="step", color=color)
         else:
             _points(axis, u, 4, color, 0.6, f"t = {t[k]:g}")
-    axis.figure.colorbar(ScalarMappable(norm, colors), ax=axis, label="time")
+    color_bar(axis, ScalarMappable(norm, colors), "time")
     axis.set_title(title)
     _frame(axis, view)
 
@@ -180,7 +180,7 @@ def draw_paths(
     ends = np.stack([view.plane.project(paths.x[a][chosen]) for a in (0, -1)])
     axis.plot(*ends[0].T, "o", color=colors(0.0), markersize=3, label="start")
     axis.plot(*ends[1].T, "s", color=COLORS[1], markersize=3, label="end")
-    axis.figure.colorbar(ScalarMappable(norm, colors), ax=axis, label="time")
+    color_bar(axis, ScalarMappable(norm, colors), "time")
     _frame(axis, view)
     legend_below(axis, dots=1.5)
 

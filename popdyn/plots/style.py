@@ -16,6 +16,8 @@ import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -30,6 +32,7 @@ __all__ = [
     "FORMATS",
     "GREY",
     "SHADES",
+    "color_bar",
     "legend_below",
     "new_figure",
     "panel_svg",
@@ -100,6 +103,12 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
+def color_bar(axis: Axes, mappable: ScalarMappable, label: str) -> Colorbar:
+    """Put a colour bar beside a panel, as high as the panel is."""
+    place = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
+    return axis.figure.colorbar(mappable, cax=place, label=label)
+
+
 def legend_below(axis: Axes, columns: int = 3, dots: float = 2.5) -> None:
     """Put the legend under a panel, where it hides nothing; dots are drawn larger there."""
     axis.legend(
@@ -116,9 +125,11 @@ def legend_below(axis: Axes, columns: int = 3, dots: float = 2.5) -> None:
 
 def sketch(draw: Callable[[Axes], None]) -> Figure:
     """Return a figure of one panel that ``draw`` fills."""
-    figure, axes = new_figure()
-    draw(axes[0, 0])
-    for axis in (axes[0, 0].xaxis, axes[0, 0].yaxis):
+    # A fixed frame: panels line up on a page, and no layout has to be solved for each.
+    figure = Figure(figsize=(3.6, 3.0))
+    axes = figure.add_axes((0.15, 0.2, 0.66, 0.72))
+    draw(axes)
+    for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
     return figure
 

@@ -1,0 +1,199 @@
+"""Figures: every one of the registry in every kind of data, and what they show."""
+
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import popdyn
+from popdyn import plots
+from popdyn.energies import FreeEnergy
+from popdyn.errors import PopdynError
+from popdyn.plots import FIGURES, curves, maps, populations
+from popdyn.plots.plane import Plane, view_of
+from popdyn.plots.style import panel_svg, save_figure
+from popdyn.plots.wells import find_wells
+from popdyn.snapshots import dimension, make_tree, positions
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_of_every_case(case, name, tmp_path):
+    run, data = case
+    entry = FIGURES[name]
+    if not entry.applies(run, data):
+        assert name == "interaction"
+        return
+    before = dict(matplotlib.rcParams)
+    figure = entry.draw(run, data, None, 0)
+    assert isinstance(figure, Figure)
+    drawn = [axis for axis in figure.axes if axis.axison]
+    assert drawn or name == "training"
+    labelled = [axis for axis in drawn if axis.get_title()]
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in labelled)
+    file = tmp_path / f"{name}.svg"
+    save_figure(figure, file)
+    assert "nan" not in re.sub(r'base64,[^"]*"', "", file.read_text()).lower()
+    assert dict(matplotlib.rcParams) == before  # a user's own settings stay
+
+
+def test_truth_and_estimate_share_one_scale(case):
+    run, data = case
+    if data.attrs.get("energy") is None or dimension(data) == 1:
+        pytest.skip("one panel, or curves")
+    figure = plots.potential_figure(run.energy, data)
+    true, back, error = (axis for axis in figure.axes[:3])
+    assert (true.get_title()[:4], back.get_title()[:9], error.get_title()[:5]) == (
+        "true",
+        "recovered",
+        "error",
+    )
+    bars = [child for axis in (true, back) for child in axis.child_axes]
+    assert bars[0].get_ylim() == bars[1].get_ylim()
+    assert true.get_xlim() == back.get_xlim()
+
+
+def test_a_figure_is_the_same_file_each_time(small_data, tmp_path):
+    for ending in ("svg", "png", "pdf"):
+        files = [tmp_path / f"{i}.{ending}" for i in (0, 1)]
+        for file in files:
+            save_figure(plots.prediction_figure(FreeEnergy(diffusivity=1.0), small_data), file)
+        assert files[0].read_bytes() == files[1].read_bytes()
+    with pytest.raises(PopdynError, match=r"'\.gif': expected \.png, \.svg or \.pdf"):
+        save_figure(Figure(), tmp_path / "x.gif")
+
+
+def test_surfaces_hold_the_potential_with_mean_zero(case):
+    run, data = case
+    view = view_of(data)
+    shown = maps.surface(run.energy, view, 0.0, 21)
+    ticks, x = view.grid(21)
+    values = run.energy.potential(x) - run.energy.potential(view.particles).mean()
+    np.testing.assert_allclose(shown.values.ravel(), values, rtol=1e-6)
+    assert shown.values.shape == (21,) * len(ticks)
+    # The first tick of the first axis is the left edge, rows go upwards.
+    corner = view.plane.lift(np.array([[t[-1] for t in ticks]]))
+    np.testing.assert_allclose(shown.values.ravel()[-1], values[-1])
+    np.testing.assert_allclose(x[-1], corner[0], atol=1e-5)
+    assert shown.near.mean() > 0.1
+
+
+def test_errors_are_of_the_gradient():
+    data = popdyn.simulate(FreeEnergy("quadratic"), particles=300, snapshots=2, seed=0)
+    view = view_of(data)
+    shown = maps.gradient_error(FreeEnergy(), FreeEnergy("quadratic"), view, 0.0, 11)
+    _, x = view.grid(11)
+    np.testing.assert_allclose(shown.values.ravel(), np.linalg.norm(x, axis=1), rtol=1e-5)
+    none = maps.gradient_error(FreeEnergy("quadratic"), FreeEnergy("quadratic"), view, 0.0, 11)
+    assert none.values.max() == 0
+
+
+def test_planes():
+    rng = np.random.default_rng(0)
+    # Three axes of spread 5, 2, 1 turned by a random rotation.
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    x = (rng.normal(size=(4000, 3)) * [5, 2, 1]) @ turn.T + [1, 2, 3]
+    plane = Plane.of(x, "pca")
+    # Directions from n samples: off by about √(λ₁λ₂/n)/(λ₁ − λ₂) < 0.01 radian.
+    for direction, wanted in zip(plane.axes, turn.T, strict=False):
+        assert abs(direction @ wanted) > 0.998
+    assert "%" in plane.labels[0]
+    u = plane.project(x)
+    np.testing.assert_allclose(plane.project(plane.lift(u)), u, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(u, axis=1).max() > 5, True)
+    chosen = Plane.of(x, (3, 1))
+    np.testing.assert_allclose(chosen.project(x), x[:, [2, 0]])
+    assert chosen.labels == ("x₃", "x₁")
+    np.testing.assert_allclose(chosen.lift(np.zeros((1, 2)))[0, 1], x[:, 1].mean(), rtol=1e-5)
+    for wrong, words in (
+        ((1, 4), "components from 1 to 3"),
+        ((1, 1), "different"),
+        ((1,), "2 different"),
+        ("umap", "expected pca"),
+    ):
+        with pytest.raises(PopdynError, match=words):
+            Plane.of(x, wrong)
+
+
+def test_wells_of_known_potentials():
+    energy = FreeEnergy("double_well", potential_params={"height": 2.0, "distance": 2.0})
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 2)).astype(np.float32) + np.float32([0.5, 0])
+    wells = find_wells(energy, x)
+    assert len(wells.bottoms) == 2
+    # Most start on the right, and so most drain there; the bottoms are at ±2.
+    np.testing.assert_allclose(wells.bottoms, [[2, 0], [-2, 0]], atol=0.05)
+    np.testing.assert_allclose(wells.shares, [(x[:, 0] > 0).mean(), (x[:, 0] < 0).mean()])
+    np.testing.assert_allclose(wells.depths, -energy.potential(x).mean(), atol=0.01)
+    assert len(find_wells(FreeEnergy("sphere"), x).bottoms) == 0  # all run off
+    assert len(find_wells(FreeEnergy(), x).bottoms) <= len(x)  # no force: nothing to find, no crash
+
+
+def test_predictions_start_from_observed_snapshots_only():
+    x = [np.full((20, 2), float(k), np.float32) for k in range(5)]
+    data = make_tree(x, x, [0.0, 1.0, 2.0, 3.0, 4.0])
+    ahead = populations.predicted(FreeEnergy(), data)  # nothing moves: the start shows
+    assert {k: v[0, 0] for k, v in ahead.items()} == {1: 0, 2: 1, 3: 2, 4: 3}
+    ahead = populations.predicted(FreeEnergy(), data, hold_out=(1, 2, 4))
+    assert {k: v[0, 0] for k, v in ahead.items()} == {1: 0, 2: 0, 4: 3}
+    assert populations.predicted(FreeEnergy(), data, hold_out=(0, 1)) == {}
+    with pytest.raises(PopdynError, match="nothing was observed before"):
+        plots.prediction_figure(FreeEnergy(), data, hold_out=(0, 1))
+
+
+def test_paths_follow_the_energy():
+    x = [np.random.default_rng(k).normal(size=(50, 2)).astype(np.float32) for k in range(3)]
+    data = make_tree(x, x, [0.0, 0.5, 1.0])
+    paths = populations.paths_of(FreeEnergy("quadratic"), data, frames=11)
+    assert paths.x.shape == (11, 50, 2)
+    exact = x[0] * np.exp(-paths.times)[:, None, None]
+    np.testing.assert_allclose(paths.x, exact, atol=1e-3)
+
+
+def test_animation(small_data, tmp_path):
+    file = tmp_path / "a.gif"
+    plots.animate(FreeEnergy(), small_data, file, frames=3)
+    with Image.open(file) as picture:
+        assert picture.n_frames == 3
+    for path, frames, words in ((tmp_path / "a.mp4", 3, "gif"), (file, 1, "2 or more")):
+        with pytest.raises(PopdynError, match=words):
+            plots.animate(FreeEnergy(), small_data, path, frames=frames)
+
+
+def test_curves():
+    assert curves.certificate_lines({"a_b": 0.1234, "c": True, "d": {"e": None}, "f": "x"}) == [
+        "a b 0.123",
+        "c: True",
+        "d e: –",
+        "f: x",
+    ]
+    data = popdyn.simulate(FreeEnergy("flat"), particles=30, snapshots=2)
+    assert curves.pair_distances(data).shape == (2 * 30 * 29 // 2,)
+    x = positions(data, 0, "test")
+    np.testing.assert_allclose(
+        curves.pair_distances(data)[0], np.linalg.norm(x[0] - x[1]), rtol=1e-5
+    )
+
+
+def test_a_panel_for_a_page_takes_the_pages_colours():
+    def draw(axis):
+        axis.plot([0, 1], [0, 1], label="<&>")
+        axis.imshow(np.random.default_rng(0).random((20, 20)))
+        axis.set_title("a < b & c")
+
+    text = panel_svg(draw, "f-1", 'alt "quoted" <b>')
+    assert text.startswith("<svg")
+    assert 'aria-label="alt &quot;quoted&quot; &lt;b>"' in text
+    assert "currentColor" in text
+    assert "#123456" not in text
+    assert "<metadata" not in text
+    assert "<style" not in text
+    assert "a &lt; b &amp; c" in text
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert ids
+    assert all(i.startswith("f-1-") for i in ids)
+    assert len(ids) == len(set(ids))
+    for used in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text):
+        assert "".join(used) in ids
