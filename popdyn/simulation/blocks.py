@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -51,6 +52,13 @@ def simulate_block(
     Raises:
         ExplosionError: If the particles leave finite numbers.
     """
+    with _threads(config.threads_for(energy)):
+        return _simulate(energy, config, group, block, report)
+
+
+def _simulate(
+    energy: FreeEnergy, config: SimulationConfig, group: str, block: int, report: Report | None
+) -> list[np.ndarray]:
     starts = generator(config.seed, "initial", group, block)
     rows = config.rows(group, block)
     marcher = _Marcher(energy, config, group, block, report)
@@ -73,6 +81,17 @@ def simulate_block(
         for x in out:
             x += config.noise * torch.empty_like(x).normal_(generator=observation)
     return [x.numpy() for x in out]
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _independent(out: list[Tensor], marcher: _Marcher) -> None:

@@ -20,6 +20,8 @@ from popdyn.snapshots.tree import check_times
 __all__ = ["SimulationConfig", "snapshot_times"]
 
 STEPS_PER_INTERVAL = 20
+# Pairs of a population from which more than one thread pays.
+PARALLEL_PAIRS = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,8 @@ class SimulationConfig:
         interaction_batch: Partners of the random batch method; all pairs if None.
         seed: Seed of everything random.
         device: Where torch steps the particles.
-        threads: Threads of torch, on which the last bits may depend.
+        threads: Threads of torch for large interacting populations, on which the last bits may
+            depend; see :meth:`threads_for`.
     """
 
     times: tuple[float, ...]
@@ -123,6 +126,17 @@ class SimulationConfig:
         steps = [h for _, h, _ in self.intervals]
         same = max(steps) - min(steps) <= 1e-9 * max(steps)
         return steps[0] if same else steps
+
+    def threads_for(self, energy: FreeEnergy) -> int:
+        """Threads of torch that a block takes.
+
+        One, unless there are many pairs: normals are drawn by one anyway, and two that wait for
+        each other every few microseconds gain a fifth on an idle machine and lose a factor of
+        50 on a busy one. More blocks at a time is what workers are for.
+        """
+        n = min(self.block, max(self.train + self.test))
+        pairs = n * (n if self.interaction_batch is None else self.interaction_batch)
+        return self.threads if energy.W is not None and pairs >= PARALLEL_PAIRS else 1
 
     def counts(self, group: str) -> tuple[int, ...]:
         """Particles in each snapshot of a group."""

@@ -184,7 +184,7 @@ def _attributes(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
         "seed": config.seed,
         "block": config.block,
         "device": config.device,
-        "threads": config.threads,
+        "threads": config.threads_for(energy),
     }
     if config.noise:
         out["noise"] = config.noise

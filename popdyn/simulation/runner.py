@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
@@ -146,7 +145,6 @@ def _run_pickled(pickled: bytes, task: Task, expected: dict[str, str]) -> list[n
     # A worker that joined late was not asked for its versions before.
     _compare_versions(sources(), expected, "a worker")
     job: Job = loads(pickled)
-    torch.set_num_threads(job.config.threads)
     return job.run(task)
 
 

@@ -263,8 +263,19 @@ def test_the_reference_density_stands_beside_the_particles():
         simulate(energy, particles=10, initial=np.zeros((5, 1)), reference=True)
 
 
-def test_threads_are_recorded():
-    assert simulate(OU, particles=5).attrs["threads"] == torch.get_num_threads()
+def test_threads_are_recorded_and_restored():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        options = {"particles": 500}, {"particles": 50}, {"particles": 2048, "snapshots": 2}
+        energies = OU, INTERACTING, INTERACTING
+        two = [simulate(e, step=0.01, **o) for e, o in zip(energies, options, strict=True)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [data.attrs["threads"] for data in two] == [1, 1, 2]
+    one = simulate(OU, particles=500, step=0.01)
+    assert np.array_equal(one["train"]["x"], two[0]["train"]["x"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -60,7 +60,7 @@ def test_the_command_makes_what_python_makes(run_popdyn, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--potential", "styblinski_tan"], 1, ["styblinski_tan", "did you mean styblinski_tang"]),
+        (["--potential", "styblinski_tan"], 2, ["styblinski_tan", "did you mean styblinski_tang"]),
         (["--potential", "flat", "--diffusivity", "-1"], 2, ["--diffusivity", "-1", "x>=0"]),
         (["--potential", "wavy_plateau", "--dt", "0.1", "--step", "0.1"], 1, ["stable", "step"]),
     ],
