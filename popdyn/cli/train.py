@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import torch
+from threadpoolctl import threadpool_limits
 
 from popdyn.cli.common import (
     NumberList,
@@ -67,7 +68,11 @@ COMMON = {"hold_out", "ensemble", "seed", "device"}
 )
 @click.option("--device", help="torch device.  [default: cpu]")
 @click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own choice]"
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="CPU threads; runs are equal bit for bit only where it is.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @seed_option
@@ -81,7 +86,7 @@ def command(
     seed: int,
     config: str | None,
     extra: tuple[str, ...],
-    threads: int | None,
+    threads: int,
     resume: bool,
     overwrite: bool,
     as_json: bool,
@@ -102,18 +107,18 @@ def command(
         or "seed" not in options
     ):
         options["seed"] = seed
-    if threads:
-        torch.set_num_threads(threads)
-    run = fit(
-        open_snapshots(store),
-        options.pop("learner", "ijkonet"),
-        out=out,
-        overwrite=overwrite,
-        resume=resume,
-        progress=True,
-        source=store,
-        **options,
-    )
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):  # NumPy's own threads
+        run = fit(
+            open_snapshots(store),
+            options.pop("learner", "ijkonet"),
+            out=out,
+            overwrite=overwrite,
+            resume=resume,
+            progress=True,
+            source=store,
+            **options,
+        )
     if as_json:
         emit({"run": str(Path(out))} | run.summary())
         return

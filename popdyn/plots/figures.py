@@ -71,6 +71,8 @@ def potential_figure(
 ) -> Figure:
     """Return the true and the recovered potential on one colour scale, and the gradient's error.
 
+    The particles of the first and of the last snapshot lie on top.
+
     Each potential has mean 0 over the particles. Colours are faint where no particles are near:
     what is shown there is a guess. For d > 2 it is a slice through the mean of the particles.
 
@@ -96,6 +98,8 @@ def potential_figure(
         maps.draw_potential(row[1], back, view, levels, f"recovered V{at}")
         error = maps.gradient_error(estimate, truth, view, t)
         maps.draw_error(row[2], error, view, error.range[1], f"error of the gradient{at}")
+    for axis in axes[:, : 1 if truth is None else 2].flat:
+        maps.draw_ends(axis, data, view)
     return figure
 
 

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap
 
 from popdyn.energies import FreeEnergy
-from popdyn.plots.plane import View
+from popdyn.plots.plane import View, sample
 from popdyn.plots.style import COLORS, GREY, SHADES, color_bar
+from popdyn.snapshots import times
 
 __all__ = [
     "Surface",
+    "draw_ends",
     "draw_error",
     "draw_force",
     "draw_potential",
@@ -88,6 +91,27 @@ def draw_potential(
     In one dimension the curve is drawn.
     """
     _fill(axis, shown, view, levels, title, label, colormaps["viridis"])
+
+
+def draw_ends(axis: Axes, data: xr.DataTree, view: View, points: int = 250) -> None:
+    """Put the first and the last snapshot on top of a map, with a legend; nothing where d = 1."""
+    if len(view.plane.axes) < 2:
+        return
+    t = times(data)
+    for k, color in ((0, "white"), (len(t) - 1, COLORS[1])):
+        dots = view.plane.project(sample(data, k, points))
+        axis.scatter(
+            dots[:, 0],
+            dots[:, 1],
+            s=5,
+            color=color,
+            edgecolors="black",
+            linewidths=0.2,
+            label=f"t = {t[k]:g}",
+            rasterized=True,
+        )
+    axis.set(xlim=(view.low[0], view.high[0]), ylim=(view.low[1], view.high[1]))
+    axis.legend(loc="upper right", fontsize="x-small", facecolor="0.7", framealpha=0.8)
 
 
 def draw_error(axis: Axes, shown: Surface, view: View, highest: float, title: str) -> None:
