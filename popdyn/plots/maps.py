@@ -111,7 +111,9 @@ def draw_ends(axis: Axes, data: xr.DataTree, view: View, points: int = 250) -> N
             rasterized=True,
         )
     axis.set(xlim=(view.low[0], view.high[0]), ylim=(view.low[1], view.high[1]))
-    axis.legend(loc="upper right", fontsize="x-small", facecolor="0.7", framealpha=0.8)
+    axis.legend(
+        loc="upper right", fontsize="x-small", facecolor="0.7", framealpha=0.8, markerscale=2
+    )
 
 
 def draw_error(axis: Axes, shown: Surface, view: View, highest: float, title: str) -> None:
