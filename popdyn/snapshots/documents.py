@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from popdyn.energies.free_energy import FreeEnergy
 from popdyn.snapshots.layout import DIMENSIONS, DTYPES
 from popdyn.snapshots.tree import FORMAT
 
@@ -175,6 +174,9 @@ def _texts(values: Any) -> bool:
 def _rebuilds(spec: Any) -> bool:
     if spec is None:
         return True
+    # Only here, so that whoever opens a store does not wait for torch.
+    from popdyn.energies.free_energy import FreeEnergy
+
     try:
         FreeEnergy.from_spec(spec)
     except Exception:  # whatever a spec of the wrong shape runs into

@@ -120,22 +120,28 @@ def _posterior(slope: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.nda
     # The median: one mode that the data hardly sees must not set the scale.
     scale = len(noise) * float(np.median(noise))
     energies = np.geomspace(1e-3 * scale, 10 * max(float(np.sum(slope**2)), scale), 60)
-    evidence, means, seconds = [], [], []
-    for power in np.arange(0, 8.1, 0.5):
-        for knee in np.quantile(roughness, [0, 0.03, 0.1, 0.3, 0.6]):
-            shape = (1 + roughness / knee) ** -power
-            signal = energies[:, None] * shape / shape.sum()
-            total = signal + noise
-            evidence.append(-0.5 * np.sum(np.log(total) + slope**2 / total, axis=1))
-            mean = signal / total * slope
-            means.append(mean)
-            seconds.append(mean**2 + signal * noise / total)
-    log = np.concatenate(evidence)
-    nothing = -0.5 * np.sum(np.log(noise) + slope**2 / noise)
-    log = np.append(log - np.log(len(log)), nothing)
-    weight = np.exp(log - log.max())
-    weight = (weight / weight.sum())[:-1]
-    return weight @ np.concatenate(means), weight @ np.concatenate(seconds), float(weight.sum())
+    shapes = [
+        (1 + roughness / knee) ** -power
+        for power in np.arange(0, 8.1, 0.5)
+        for knee in np.quantile(roughness, [0, 0.03, 0.1, 0.3, 0.6])
+    ]
+    largest = float(-0.5 * np.sum(np.log(noise) + slope**2 / noise))
+    # Sums of 1, mean and second moment, each weighed by its evidence over the largest so far.
+    sums = (1.0, np.zeros_like(slope), np.zeros_like(slope))
+    nothing = largest
+    for shape in shapes:
+        signal = energies[:, None] * shape / shape.sum()
+        total = signal + noise
+        log = -0.5 * np.sum(np.log(total) + slope**2 / total, axis=1)
+        log -= np.log(len(shapes) * len(energies))
+        mean = signal / total * slope
+        shrink = np.exp(min(0.0, largest - log.max()))
+        largest = max(largest, float(log.max()))
+        weight = np.exp(log - largest)
+        new = (weight.sum(), weight @ mean, weight @ (mean**2 + signal * noise / total))
+        sums = tuple(shrink * old + more for old, more in zip(sums, new, strict=True))
+    probability = 1 - float(np.exp(nothing - largest) / sums[0])
+    return sums[1] / sums[0], sums[2] / sums[0], probability
 
 
 def _unexplained(modes: Modes, potential: np.ndarray, signal: float) -> float:
