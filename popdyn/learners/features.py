@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from popdyn.learners.models import Scaling, empty_scaling
 
-__all__ = ["Block", "FeatureMap", "GaussianBlock", "PolynomialBlock", "gaussian_block", "polynomials"]
+__all__ = [
+    "Block",
+    "FeatureMap",
+    "GaussianBlock",
+    "PolynomialBlock",
+    "gaussian_block",
+    "polynomials",
+]
 
 
 class Block(nn.Module):
@@ -270,8 +277,13 @@ class FeatureMap(nn.Module):
     def __init__(self, scaling: Scaling, blocks: Sequence[Block]) -> None:
         super().__init__()
         self.scaling = scaling
-        self.blocks = nn.ModuleList(blocks)
+        self.parts = nn.ModuleList(blocks)
         self.size = sum(block.size for block in blocks)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, in the order of the coefficients."""
+        return list(self.parts)  # type: ignore[arg-type]
 
     def _clamped(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return z in the box, and where each component of it moves with x."""
@@ -430,5 +442,5 @@ def _spread_out(points: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     centers = points[chosen]
     if len(centers) == 1:
         return centers, 1.0
-    distance, _ = cKDTree(centers).query(centers, k=2)
+    distance = np.asarray(cKDTree(centers).query(centers, k=2)[0])
     return centers, float(np.median(distance[:, 1]))

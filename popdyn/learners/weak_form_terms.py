@@ -202,7 +202,7 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         left = place.clamp(max=self.NODES - 1).long()
         low = table[left]
         inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
-        return inside.mul_((reach**2 / s.clamp_min(reach**2)))
+        return inside.mul_(reach**2 / s.clamp_min(reach**2))
 
     def config(self) -> dict[str, Any]:
         return {"size": len(self.weights)}
