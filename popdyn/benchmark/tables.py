@@ -30,7 +30,6 @@ LABELS = {
     "distribution.w2": "W₂",
     "distribution.bw2_uvp": "BW²-UVP, %",
     "distribution.mmd": "MMD²",
-    "distribution.energy_distance": "energy distance",
 }
 """Columns of the tables, in order; every score of ``SCORES`` is in the files beside the page."""
 
@@ -175,6 +174,8 @@ def _columns(headline: str, found: Iterable[Mapping[str, Any]]) -> list[str]:
             number = value["mean"] if isinstance(value, Mapping) else value
             if number is not None and (number or not name.startswith("diffusivity")):
                 there.add(name)
+    if not any(name.startswith("gradient.interaction") for name in there):
+        there.discard("gradient.force.skill")  # the force is ∇V alone, and has its column
     return list(dict.fromkeys(n for n in (headline, *LABELS) if n in there))
 
 

@@ -1,6 +1,7 @@
 """Suites: what ships, and what a wrong file is told."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,16 @@ def test_line_of_looks_into_inline_tables():
     text = 'name = "x"\n[[entry]]\nimport = { test_fraction = 3 }\n'
     assert line_of(text, "entry", "test_fraction") == 3
     assert line_of(text, "entry", "nothing") == 2
+
+
+def test_every_package_and_suite_is_in_the_wheel():
+    root = DATASETS.parent
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {
+        ".".join(file.parent.relative_to(root).parts)
+        for file in (root / "popdyn").rglob("__init__.py")
+    }
+    assert set(listed["packages"]) == there | {"popdyn.datasets"}
+    assert listed["package-dir"]["popdyn.datasets"] == "datasets"
+    assert {"*/README.md", "*/suite.toml"} <= set(listed["package-data"]["popdyn.datasets"])
+    assert {"*.jinja", "*.css", "*.js"} <= set(listed["package-data"]["popdyn.benchmark"])
