@@ -24,6 +24,7 @@ from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
 from popdyn.learners.training import CHECKPOINT, Workplace
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form import WeakFormOptions, fit_weak_form
 from popdyn.registry import lookup
 
 __all__ = ["LEARNERS", "Learner", "fit", "options_of"]
@@ -56,6 +57,12 @@ LEARNERS: dict[str, Learner] = {
             "Inverse optimization of the JKO scheme (Persiianov et al. 2026), three inner solvers.",
             IJKOnetOptions,
             fit_ijkonet,
+        ),
+        Learner(
+            "weak_form",
+            "How the means of test functions change: V, W and β in closed form, with error bars.",
+            WeakFormOptions,
+            fit_weak_form,
         ),
         Learner(
             "zero",

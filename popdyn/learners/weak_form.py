@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,15 +19,23 @@ from popdyn.learners.models import set_mean_zero
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form_evidence import Posterior, maximise_evidence
+from popdyn.learners.weak_form_evidence import Posterior, maximise_evidence, weak_groups
 from popdyn.learners.weak_form_fields import fields_for
 from popdyn.learners.weak_form_model import Unknowns
-from popdyn.learners.weak_form_moments import Equations, Linearised, MomentEquations
+from popdyn.learners.weak_form_moments import Equations, MomentEquations
 from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, RadialInteraction
 
 __all__ = ["WeakFormOptions", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 
 SCOUTS = 4000
+NATS = 15.0
+SETTLED = 0.1  # standard errors
+COARSE = (
+    "polynomials of one component",
+    "mixed polynomials",
+    "bumps of width 0.6 in one component",
+    "wide bumps",
+)
 ENERGIES = ("potential", "interaction", "diffusion")
 
 
@@ -48,8 +57,8 @@ class WeakFormOptions:
     diffusivity: float | None = None
     time_varying: bool = False
     degree: int = 3
-    coarse: int = 2
-    fine: int = 2
+    coarse: int = 3
+    fine: int = 3
     tests: int = 200
     correct: bool = True
 
@@ -98,59 +107,122 @@ class WeakFormSolution:
 def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
     """Solve E_{k+1} f = E_k f∘Φ_θ for V, W and β, for many test functions f and all intervals.
 
-    Φ_θ is the flow of an interval itself, so no quadrature in time is involved; Gauss–Newton steps
-    with a coarse dictionary, then a fine one, solve for θ.
+    Φ_θ is the flow of an interval itself, so no quadrature in time is involved. A coarse
+    dictionary gives the start; one look with the whole dictionary says which of its groups the data
+    asks for; Gauss–Newton steps with those give the solution.
     """
     snapshots = [torch.cat([a, b]).cpu() for a, b in zip(data.fit, data.validation, strict=True)]
-    levels = _levels(data, snapshots, options)
-    theta: np.ndarray | None = None
-    before: Unknowns | None = None
+    count = min(options.tests, max(20, min(len(x) for x in snapshots) // 20))
+    coarse, fine = _levels(data, snapshots, options)
     trace: list[dict[str, float]] = []
-    rounds = (options.coarse, options.fine)
-    for unknowns, tests, steps in ((*level, n) for level, n in zip(levels, rounds, strict=True) if n):
-        smallest = min(len(x) for x in snapshots)
-        count = min(options.tests, max(20, smallest // 20))
-        last = unknowns is levels[-1][0] or not options.fine
-        # The coarse solution is where the fine one starts: a part of the particles will do.
-        used = snapshots if last else [x[:SCOUTS] for x in snapshots]
-        equations = MomentEquations(unknowns, tests, used, data.times, count, data.seed)
-        start = np.zeros(unknowns.size) if before is None else _carried(before, theta, unknowns)
-        theta, posterior, misfit = _gauss_newton(equations, start, steps, options, trace)
-        before = unknowns
-    assert before is not None and theta is not None
-    return _solution(before, theta, posterior, misfit, trace, data)
+
+    def equations(
+        unknowns: Unknowns, tests: FeatureMap, particles: list[Tensor], strengths: Any = None
+    ) -> MomentEquations:
+        tests, weights = _weighted(tests, strengths)
+        return MomentEquations(unknowns, tests, weights, particles, data.times, count, data.seed)
+
+    scouts = [x[:SCOUTS] for x in snapshots]
+    start = equations(*coarse, scouts)
+    at = start.evaluate(np.zeros(coarse[0].size))
+    for _ in range(options.coarse):
+        at, posterior, _ = _step(start, at, options, trace)
+    whole = equations(*fine, snapshots)
+    at = whole.evaluate(_carried(coarse[0], at.theta, fine[0]))
+    system = whole.linearise(at, whole.jacobians(at))
+    gone = weak_groups(system, fine[0].groups, _flat(fine[0]), fine[0].fine, NATS)
+    off = [j for j, g in enumerate(fine[0].groups) if g in gone]
+    posterior = maximise_evidence(system, fine[0].groups, _flat(fine[0]), off)
+    gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
+    kept, theta = _without(fine[0], posterior.mean, gone)
+    final = equations(kept, fine[1], snapshots, posterior.strengths)
+    at = final.evaluate(theta)
+    for _ in range(options.fine):
+        at, posterior, misfit = _step(final, at, options, trace)
+        if trace[-1]["step"] < SETTLED:
+            break
+    return _solution(kept, at.theta, posterior, misfit, trace, data)
 
 
-def _gauss_newton(
+def _flat(unknowns: Unknowns) -> list[int]:
+    """Return the unknowns without a prior: β, whose ridge would be a bias."""
+    return [unknowns.size - 1] if unknowns.diffusivity is None else []
+
+
+def _step(
     equations: MomentEquations,
-    theta: np.ndarray,
-    steps: int,
+    at: Equations,
     options: WeakFormOptions,
     trace: list[dict[str, float]],
-) -> tuple[np.ndarray, Posterior, float]:
+) -> tuple[Equations, Posterior, float]:
+    """Do a Gauss–Newton step, halved until misfit plus prior fall."""
     unknowns = equations.unknowns
-    learns_beta = unknowns.diffusivity is None
-    flat = [unknowns.size - 1] if learns_beta else []
-    at = equations.evaluate(theta)
-    for _ in range(steps):
-        system = equations.linearise(at)
-        posterior = maximise_evidence(system, unknowns.groups, flat)
-        target = posterior.mean
-        if learns_beta and target[-1] < 0:  # the boundary: the rest is solved for at β = 0
-            posterior = _at_zero(posterior, maximise_evidence(system, unknowns.groups, (), flat))
-            target = posterior.mean
-        step = target - theta
-        for halving in range(5):
-            ahead = equations.evaluate(theta + step * 0.5**halving)
-            if _objective(ahead, at, posterior) <= _objective(at, at, posterior) * 1.0001:
-                break
-        moved = float(np.linalg.norm(ahead.theta - theta) / max(np.linalg.norm(target), 1e-300))
-        freedom = max(1.0, system.count - sum(posterior.determined.values()))
-        trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
-        theta, at = ahead.theta, ahead
-        if moved < 1e-3:
+    system = equations.linearise(at, equations.jacobians(at))
+    gone = weak_groups(system, unknowns.groups, _flat(unknowns), unknowns.fine, NATS)
+    off = [j for j, g in enumerate(unknowns.groups) if g in gone]
+    posterior = maximise_evidence(system, unknowns.groups, _flat(unknowns), off)
+    if _flat(unknowns) and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
+        fixed = maximise_evidence(system, unknowns.groups, (), off + _flat(unknowns))
+        posterior = _at_zero(posterior, fixed)
+    step = posterior.mean - at.theta
+    for halving in range(5):
+        ahead = equations.evaluate(at.theta + step * 0.5**halving)
+        # The solution is not quite where this is smallest: the noise of the regressors pulls that
+        # towards 0. The search only has to keep a step from leaving the linear range.
+        if _objective(ahead, at, posterior) <= 1.1 * _objective(at, at, posterior):
             break
-    return theta, posterior, system.misfit / freedom
+    known = sum(posterior.determined.values()) + len(_flat(unknowns))
+    change = ahead.theta - at.theta
+    moved = float(np.sqrt(change @ system.spread @ change / max(known, 1.0)))
+    freedom = max(1.0, system.count - known)
+    trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
+    return ahead, posterior, system.misfit / freedom
+
+
+def _weighted(
+    tests: FeatureMap, strengths: dict[str, float] | None
+) -> tuple[FeatureMap, np.ndarray]:
+    """Return combinations of the dictionary, each as large as the prior thinks V's share in it.
+
+    The coarse groups are always among them, the fine ones where the prior has them.
+    """
+    if strengths is None:
+        return tests, tests.mixing()[0]
+    size = {name.removeprefix("V: "): s for name, s in strengths.items()}
+    least = 0.1 * max(size.values())
+    for name in COARSE:
+        size[name] = max(size.get(name, 0.0), least)
+    tests = FeatureMap(tests.scaling, [b for b in tests.blocks if size.get(b.group, 0.0) > 0.0])
+    mixing, groups = tests.mixing()
+    return tests, mixing * np.array([size[g] for g in groups])
+
+
+def _without(
+    unknowns: Unknowns, theta: np.ndarray, gone: Sequence[str]
+) -> tuple[Unknowns, np.ndarray]:
+    """Return the unknowns less some groups, and θ in them."""
+    features = unknowns.features
+    mixing = unknowns.mixing
+    if features is not None:
+        blocks = [b for b in features.blocks if f"V: {b.group}" not in gone]
+        features = FeatureMap(features.scaling, blocks)
+        mixing, _ = features.mixing()
+    stays = [j for j, g in enumerate(unknowns.groups) if g not in gone]
+    radial_stays = [
+        j
+        for j in range(unknowns.radial_mixing.shape[1])
+        if unknowns.groups[unknowns.potential.stop + j] not in gone
+    ]
+    return (
+        dataclasses.replace(
+            unknowns,
+            features=features,
+            mixing=mixing,
+            radial_mixing=unknowns.radial_mixing[:, radial_stays],
+            groups=tuple(unknowns.groups[j] for j in stays),
+        ),
+        theta[stays],
+    )
 
 
 def _objective(ahead: Equations, at: Equations, posterior: Posterior) -> float:
@@ -165,9 +237,7 @@ def _at_zero(free: Posterior, fixed: Posterior) -> Posterior:
     """Return the posterior at β = 0 with the standard error of the free β."""
     covariance = fixed.covariance.copy()
     covariance[-1, -1] = free.covariance[-1, -1]
-    return Posterior(
-        fixed.mean, covariance, fixed.precision, fixed.strengths, fixed.determined
-    )
+    return Posterior(fixed.mean, covariance, fixed.precision, fixed.strengths, fixed.determined)
 
 
 def _carried(before: Unknowns, theta: np.ndarray | None, after: Unknowns) -> np.ndarray:
@@ -213,7 +283,9 @@ def _levels(
         own = radial[n - 1] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
         out.append((_unknowns(tests, own, fields, data, options), tests))
-    return out
+    (first, _), (second, tests) = out
+    extra = tuple(g for g in dict.fromkeys(second.groups) if g not in first.groups)
+    return [out[0], (dataclasses.replace(second, fine=extra), tests)]
 
 
 def _unknowns(

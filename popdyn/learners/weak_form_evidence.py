@@ -9,7 +9,7 @@ import numpy as np
 
 from popdyn.learners.weak_form_moments import Linearised
 
-__all__ = ["Posterior", "maximise_evidence"]
+__all__ = ["Posterior", "maximise_evidence", "weak_groups"]
 
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
@@ -27,6 +27,7 @@ class Posterior:
         precision: The prior's, ``(p,)``; infinite where a group is switched off.
         strengths: Prior standard deviation of each group, 0 where it is switched off.
         determined: How many unknowns of each group the data determines.
+        evidence: Log of the likelihood of the data under the prior, up to a constant.
     """
 
     mean: np.ndarray
@@ -34,6 +35,7 @@ class Posterior:
     precision: np.ndarray
     strengths: dict[str, float]
     determined: dict[str, float]
+    evidence: float = 0.0
 
 
 def maximise_evidence(
@@ -95,7 +97,37 @@ def maximise_evidence(
         prior,
         {name: float(np.sqrt(variance[g]) * active[g]) for g, name in enumerate(names)},
         {name: float(determined[g]) for g, name in enumerate(names)},
+        0.5 * float(right @ mean) + 0.5 * float(np.linalg.slogdet(inner)[1]),
     )
+
+
+def weak_groups(
+    system: Linearised,
+    groups: Sequence[str],
+    flat: Sequence[int],
+    candidates: Sequence[str],
+    least: float,
+) -> list[str]:
+    """Return those of the candidate groups that the data does not ask for.
+
+    The group whose absence costs the least evidence goes first, as long as it costs less than
+    ``least`` natural units.
+    """
+    gone: list[str] = []
+    full = maximise_evidence(system, groups, flat)
+    while True:
+        trials = {}
+        for name in candidates:
+            if name not in gone:
+                off = [j for j, g in enumerate(groups) if g in gone or g == name]
+                needed = full.strengths.get(name, 0.0) > 0.0
+                trials[name] = maximise_evidence(system, groups, flat, off) if needed else full
+        costs = {name: full.evidence - trial.evidence for name, trial in trials.items()}
+        if not costs or min(costs.values()) >= least:
+            return gone
+        name = min(costs, key=costs.__getitem__)
+        gone.append(name)
+        full = trials[name]
 
 
 def _whitened(system: Linearised) -> tuple[np.ndarray, np.ndarray]:

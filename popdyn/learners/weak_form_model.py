@@ -34,6 +34,7 @@ class Unknowns:
         fields: Mean fields of the radial functions.
         diffusivity: β where it is known, None where it is learned.
         groups: For each unknown the name of the group that it shares its strength with.
+        fine: The groups that take part only if the data asks for them.
     """
 
     features: FeatureMap | None
@@ -45,6 +46,7 @@ class Unknowns:
     fields: Fields | None
     diffusivity: float | None
     groups: tuple[str, ...]
+    fine: tuple[str, ...] = ()
 
     @property
     def potential(self) -> slice:
@@ -98,6 +100,8 @@ class Drive:
     # A step of Runge–Kutta's scheme is exact to some 1e-3 up to this product of rate and step.
     RATE = 0.8
     MOST = 6
+    # Noise that is constant over a step is of weak order 2 only.
+    NOISY_RATE = 0.2
 
     def __init__(self, unknowns: Unknowns, theta: np.ndarray) -> None:
         self.unknowns = unknowns
@@ -132,12 +136,15 @@ class Drive:
             return features.hessian_of(x, self.weights_at(t)[:, 0])
         return x.new_zeros(len(x), x.shape[1], x.shape[1])
 
-    def steps(self, x: Tensor, t: float, tau: float) -> int:
-        """Return how many steps an interval needs: for the stiffest of all but a few particles."""
+    def steps(self, x: Tensor, t: float, tau: float) -> tuple[int, int]:
+        """Return how many steps an interval needs, and how many parts each for the noise's sake.
+
+        The stiffest of all but a few particles decides.
+        """
         rates = self.bend(x[:2000], t).flatten(1).norm(dim=1)
-        stiff = float(rates.quantile(0.98)) if self.driven else 0.0
-        least = 2 if self.beta > 0 else 1
-        return min(self.MOST, max(least, math.ceil(tau * stiff / self.RATE)))
+        stiff = tau * float(rates.quantile(0.98)) if self.driven else 0.0
+        steps = min(self.MOST, max(1, math.ceil(stiff / self.RATE)))
+        return steps, 2 if self.beta > 0 and stiff / steps > self.NOISY_RATE else 1
 
     def run(self, x: Tensor, t: float, tau: float, seed: Sequence[int]) -> Path:
         """Run a population for an interval by Runge–Kutta's scheme of order 4.
@@ -147,11 +154,11 @@ class Drive:
         """
         if not (self.driven or self.pulled or self.beta > 0):
             return Path(x, [x], [t + 0.5 * tau], tau)
-        steps = self.steps(x, t, tau)
-        h = tau / steps
+        steps, parts = self.steps(x, t, tau)
+        h = tau / (steps * parts)
         rng = np.random.default_rng(seed)
         middles, times = [], []
-        for i in range(steps):
+        for i in range(steps * parts):
             now, push = t + i * h, 0.0 * x
             if self.beta > 0:
                 push = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
@@ -161,7 +168,11 @@ class Drive:
             three = push - self.gradient(x + 0.5 * h * two, now + 0.5 * h)
             four = push - self.gradient(x + h * three, now + h)
             after = x + (h / 6.0) * (one + 2.0 * two + 2.0 * three + four)
-            middles.append(0.5 * (x + after) + (h / 8.0) * (one - four))
-            times.append(now + 0.5 * h)
+            if parts == 1:
+                middles.append(0.5 * (x + after) + (h / 8.0) * (one - four))
+                times.append(now + 0.5 * h)
+            elif i % 2 == 0:
+                middles.append(after)
+                times.append(now + h)
             x = after
-        return Path(x, middles, times, h)
+        return Path(x, middles, times, h * parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,14 @@ from popdyn.learners.weak_form_fields import influence
 from popdyn.learners.weak_form_model import Drive, Path, Unknowns
 from popdyn.learners.weak_form_terms import time_basis
 
-__all__ = ["Equations", "Linearised", "MomentEquations"]
+__all__ = ["Equations", "Jacobian", "Linearised", "MomentEquations"]
 
 NUMBERS = 8_000_000  # in one block of gradients
+SAMPLE = 1000  # particles that a linear function of f is fitted to
 WITNESSES = 2000  # particles that the noise of the Jacobian is estimated from
-WITNESSES_PAIRED = 400
-POPULATION = 500  # particles that stand for the others where one acts through them
+WITNESSES_PAIRED = 250
+JACOBIAN = 20_000  # particles that it is the mean over
+POPULATION = 300  # particles that stand for the others where one acts through them
 
 
 @dataclass
@@ -74,6 +77,7 @@ class MomentEquations:
     Args:
         unknowns: What is learned.
         tests: The test functions' dictionary.
+        weights: Combinations of it, each as large as it is thought to matter, ``(m, p)``.
         snapshots: Particles, ``(n_k, d)`` float32 each.
         times: t_k, ``(K + 1,)``.
         count: Largest number q of test functions: the leading principal components of the
@@ -85,6 +89,7 @@ class MomentEquations:
         self,
         unknowns: Unknowns,
         tests: FeatureMap,
+        weights: np.ndarray,
         snapshots: Sequence[Tensor],
         times: np.ndarray,
         count: int,
@@ -92,15 +97,12 @@ class MomentEquations:
     ) -> None:
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
         self.seed = seed
-        mixing, _ = tests.mixing()
         values = [tests.values(x) for x in snapshots]
         pooled = sum(_covariance(v - v.mean(0), v - v.mean(0)) for v in values) / len(values)
-        pooled = mixing.T @ pooled @ mixing
-        size = 1.0 / np.sqrt(np.maximum(np.diag(pooled), 1e-12 * pooled.max()))
-        strengths, vectors = np.linalg.eigh(pooled * size[:, None] * size)
-        kept = np.flatnonzero(strengths > 1e-5 * strengths[-1])[-count:]
-        combined = size[:, None] * vectors[:, kept] / np.sqrt(strengths[kept])
-        self.projection = torch.from_numpy(mixing @ combined).float()
+        strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)
+        kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
+        combined = vectors[:, kept] / np.sqrt(strengths[kept])
+        self.projection = torch.from_numpy(weights @ combined).float()
         self.count = len(kept)
         self.observed, self.means = [], []
         for v in values:
@@ -122,21 +124,24 @@ class MomentEquations:
             residuals.append((self.means[k + 1] - mean).numpy())
             values -= mean.float()
             if drive.pulled:
-                values += self._through_others(drive.kernel, path, float(tau))[..., 0]
+                # As a linear function of f∘Φ itself, fitted to a sample.
+                through = self._through_others(drive.kernel, path, float(tau), SAMPLE)[..., 0]
+                sample = values[:SAMPLE].double()
+                gram = sample.T @ sample
+                gram.diagonal().mul_(1.0 + 1e-3)
+                values += values @ torch.linalg.solve(gram, sample.T @ through.double()).float()
             paths.append(path)
             moved.append(values)
         return Equations(theta, np.stack(residuals), self._covariance(moved), paths, moved)
 
-    def _through_others(self, weights: Tensor, path: Path, tau: float, rows: int = -1) -> Tensor:
+    def _through_others(self, weights: Tensor, path: Path, tau: float, rows: int) -> Tensor:
         """Return what each particle does to the mean of f by moving the others, centred."""
         assert self.unknowns.radial is not None
         middle = path.middles[len(path.middles) // 2]
         others = middle[:POPULATION]
         _, gradients = self.tests.gradients(path.end[:POPULATION])
-        x = middle if rows < 0 else middle[:rows]
-        out = influence(
-            self.unknowns.radial, weights, x, others, gradients @ self.projection
-        )
+        x = middle[:rows]
+        out = influence(self.unknowns.radial, weights, x, others, gradients @ self.projection)
         return (out - out.mean(0)).mul_(-tau)
 
     def _covariance(self, moved: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -150,17 +155,33 @@ class MomentEquations:
                 upper[k - 1] = -_covariance(self.observed[k], moved[k]) / len(moved[k])
         return diagonal, upper
 
-    def linearise(self, at: Equations) -> Linearised:
+    def jacobians(self, at: Equations) -> list[Jacobian]:
+        """Return M of each interval at a state: the derivatives of E_k f∘Φ_θ by the unknowns."""
+        # At the zero state nothing moves yet: M as the mean over both ends of the interval.
+        drive = Drive(self.unknowns, at.theta)
+        if drive.driven or drive.beta > 0:
+            return [self._part(at, k, None) for k in range(len(at.paths))]
+        last = len(at.paths) - 1
+        ends = [self._part(at, min(k, last), k) for k in range(last + 2)]
+        rates = [end.mean / at.paths[min(k, last)].step for k, end in enumerate(ends)]
+        means = [
+            0.5 * path.step * (a + b)
+            for path, (a, b) in zip(at.paths, itertools.pairwise(rates), strict=True)
+        ]
+        return [Jacobian(m, end.factors) for m, end in zip(means, ends, strict=False)]
+
+    def linearise(self, at: Equations, parts: Sequence[Jacobian]) -> Linearised:
         """Return the normal equations of generalised least squares around a state.
 
         The Jacobian M is a sample mean too. Its noise would add B = E[δMᵀC⁻¹δM] to MᵀC⁻¹M and
         correlate it with the residuals; both are computed from the particles and taken off, which
         leaves the sum over pairs of different particles: the mean over all ways to split the
         sample in a regressor's and an instrument's half. What is left has the covariance MᵀC⁻¹M.
+
+        Args:
+            at: The state.
+            parts: Its Jacobians.
         """
-        # At the zero state nothing moves yet: M as the mean over both ends of the interval.
-        still = not Drive(self.unknowns, at.theta).driven
-        parts = [self._jacobian(at, k, still) for k in range(len(at.paths))]
         jacobian = np.stack([part.mean for part in parts])
         M, r = at.half(jacobian), at.half(at.residuals[..., None])[:, 0]
         raw, score = M.T @ M, M.T @ r
@@ -183,13 +204,7 @@ class MomentEquations:
             out += self.observed[k][:rows] @ torch.from_numpy(before).float()
         return (out - out.mean(0)) / len(at.moved[k])
 
-    def _jacobian(self, at: Equations, k: int, still: bool) -> _Jacobian:
-        if still and not self.unknowns.beta(at.theta) > 0:
-            ends = [self._part(at, k, k), self._part(at, k, k + 1)]
-            return _Jacobian(0.5 * (ends[0].mean + ends[1].mean), ends[0].factors)
-        return self._part(at, k, None)
-
-    def _part(self, at: Equations, k: int, still: int | None) -> _Jacobian:
+    def _part(self, at: Equations, k: int, still: int | None) -> Jacobian:
         """Return M of an interval: derivatives of E_k f∘Φ_θ by the unknowns, ``(q, p)``."""
         unknowns, drive = self.unknowns, Drive(self.unknowns, at.theta)
         path = at.paths[k]
@@ -198,7 +213,7 @@ class MomentEquations:
             path = Path(x, [x], path.times, path.step)
         n, d = path.end.shape
         each = d * (unknowns.mixing.shape[1] + self.tests.size + unknowns.interaction.stop)
-        rows = n if unknowns.radial is not None else min(n, max(2000, NUMBERS // each))
+        rows = min(n, JACOBIAN)
         witnesses = min(rows, WITNESSES if unknowns.radial is None else WITNESSES_PAIRED)
         fields = [self._fields(middle) for middle in path.middles]
         total = torch.zeros(self.count, unknowns.size, dtype=torch.float64)
@@ -222,7 +237,7 @@ class MomentEquations:
         slopes, moves = slopes[:, :witnesses], moves[:, :witnesses]
         bend = torch.cat([part[2] for part in kept])[:witnesses]
         extra = self._extra(path, bend, witnesses)
-        return _Jacobian(mean, (slopes, moves, extra, rows))
+        return Jacobian(mean, (slopes, moves, extra, rows))
 
     def _fields(self, x: Tensor) -> Tensor | None:
         if self.unknowns.fields is None:
@@ -233,7 +248,7 @@ class MomentEquations:
     def _sensitivity(
         self, drive: Drive, path: Path, fields: list[Tensor | None], part: slice
     ) -> tuple[Tensor, Tensor | None]:
-        """Return ∂Φ/∂θ for V and W, ``(d, n, p)``, and ∂/∂β of the covariance over 2, ``(n, d, d)``.
+        """Return ∂Φ/∂θ for V and W, ``(d, n, p)``, and ½∂/∂β of the covariance, ``(n, d, d)``.
 
         Implicit midpoint steps along the path; what W does by way of the others' moves is left
         out: the solution does not depend on it, only how fast it is found.
@@ -287,8 +302,8 @@ class MomentEquations:
         return torch.cat(parts, 2), slice(unknowns.potential.stop, unknowns.size)
 
 
-class _Jacobian:
-    """M of an interval with a sample of the particles' own parts in it."""
+class Jacobian:
+    """M of an interval, ``(q, p)``, with a sample of the particles' own parts in it."""
 
     def __init__(self, mean: np.ndarray, factors: tuple) -> None:
         self.mean, self.factors = mean, factors
