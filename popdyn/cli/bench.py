@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from popdyn.benchmark import bench, load_suite
-from popdyn.benchmark.tables import leaderboard
+from popdyn.benchmark.tables import Table as Leaderboard
+from popdyn.benchmark.tables import leaderboards
 from popdyn.cli.common import emit, json_option, out_option, overwrite_option, standard_output
 from popdyn.cli.score import Points
 from popdyn.errors import PopdynError
@@ -87,7 +88,9 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
         # A pipe has no width of its own: rich would squeeze the table into 80 columns.
         wide = standard_output.is_terminal
         screen = standard_output if wide else Console(width=PIPE_WIDTH)
-        screen.print(_table(results, loaded.headline, str(Path(out) / "report.html")))
+        for found in leaderboards(results, loaded):
+            screen.print(_table(found, screen.width))
+        screen.print(str(Path(out) / "report.html"), highlight=False, soft_wrap=True)
     if failed:
         first = failed[0]
         raise PopdynError(
@@ -96,13 +99,20 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
         )
 
 
-def _table(results: dict[str, Any], headline: str, caption: str) -> Table:
-    found = leaderboard(results, headline, results["suite"])
+def _table(found: Leaderboard, width: int) -> Table:
+    rows = [[label for label, _ in found.head], *([c.text for c in row] for _, row in found.rows)]
+    widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    # The name, the headline, the time and the cells come first; of the rest as much as fits.
+    last = len(widths) - 1
+    kept, left = set[int](), width
+    for i in (0, 1, last - 2, last, *range(2, last)):
+        if i not in kept and widths[i] <= left:
+            kept.add(i)
+            left -= widths[i]
     table = Table(title=found.caption, title_justify="left", box=None, pad_edge=False)
-    table.caption, table.caption_justify = caption, "left"
-    for i, (label, _) in enumerate(found.head):
-        table.add_column(label, justify="right" if i else "left", no_wrap=True)
+    for i in sorted(kept):
+        table.add_column(found.head[i][0], justify="right" if i else "left", no_wrap=True)
     for kind, cells in found.rows:
         style = "dim" if kind == "reference" else None
-        table.add_row(*(cell.text for cell in cells), style=style)
+        table.add_row(*(cells[i].text for i in sorted(kept)), style=style)
     return table

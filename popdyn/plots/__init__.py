@@ -1,8 +1,8 @@
 """Figures: what was true, what came back, and where the particles were."""
 
 from popdyn.plots.animation import animate
+from popdyn.plots.catalogue import FIGURES
 from popdyn.plots.figures import (
-    FIGURES,
     cells_figure,
     force_figure,
     interaction_figure,

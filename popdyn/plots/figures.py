@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,8 +18,6 @@ from popdyn.plots.wells import draw_landscape, find_wells
 from popdyn.snapshots import dimension, times
 
 __all__ = [
-    "FIGURES",
-    "FigureEntry",
     "cells_figure",
     "force_figure",
     "interaction_figure",
@@ -35,16 +32,6 @@ __all__ = [
 ]
 
 PlaneLike = str | Sequence[int] | None
-
-
-class Learned(Protocol):
-    """What a figure reads of a run."""
-
-    energy: FreeEnergy
-    learner: str
-    config: dict[str, Any]
-    metrics: list[dict[str, float]]
-    certificate: dict[str, Any]
 
 
 def truth_of(data: xr.DataTree) -> FreeEnergy | None:
@@ -262,95 +249,18 @@ def interaction_figure(
 
 
 @styled
-def training_figure(run: Learned) -> Figure:
-    """Return the training curve, with the certificate below it."""
+def training_figure(
+    metrics: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any], learner: str
+) -> Figure:
+    """Return the training curve of a run, with the certificate below it.
+
+    Args:
+        metrics: ``run.metrics``.
+        certificate: ``run.certificate``.
+        learner: ``run.learner``.
+    """
     figure, axes = new_figure()
-    curves.draw_training(axes[0, 0], run.metrics, f"training of {run.learner}")
-    lines = curves.certificate_lines(run.certificate)
+    curves.draw_training(axes[0, 0], metrics, f"training of {learner}")
+    lines = curves.certificate_lines(certificate)
     figure.supxlabel("\n".join(lines) or "no certificate", fontsize=7)
     return figure
-
-
-@dataclass(frozen=True)
-class FigureEntry:
-    """An entry of ``FIGURES``.
-
-    Attributes:
-        name: Registry key, and the file's name.
-        summary: One line on what it shows.
-        draw: ``(run, data, plane, seed) → Figure``.
-        applies: Whether the figure has anything to show.
-    """
-
-    name: str
-    summary: str
-    draw: Callable[[Learned, xr.DataTree, PlaneLike, int], Figure]
-    applies: Callable[[Learned, xr.DataTree], bool] = lambda run, data: True
-
-
-def _held(run: Learned) -> tuple[int, ...]:
-    return tuple(run.config.get("hold_out", ()))
-
-
-def _interacts(run: Learned, data: xr.DataTree) -> bool:
-    truth = truth_of(data)
-    return run.energy.W is not None or (truth is not None and truth.W is not None)
-
-
-FIGURES: dict[str, FigureEntry] = {
-    entry.name: entry
-    for entry in (
-        FigureEntry(
-            "potential",
-            "The potential, true and recovered, and the error of its gradient.",
-            lambda run, data, plane, seed: potential_figure(run.energy, data, plane=plane),
-        ),
-        FigureEntry(
-            "force",
-            "The force field, true and recovered.",
-            lambda run, data, plane, seed: force_figure(run.energy, data, plane=plane),
-        ),
-        FigureEntry(
-            "interaction",
-            "The interaction by distance, true and recovered.",
-            lambda run, data, plane, seed: interaction_figure(run.energy, data),
-            _interacts,
-        ),
-        FigureEntry(
-            "landscape",
-            "The learned landscape with its wells.",
-            lambda run, data, plane, seed: landscape_figure(run.energy, data, plane=plane),
-        ),
-        FigureEntry(
-            "cells",
-            "The particles of all snapshots, by time.",
-            lambda run, data, plane, seed: cells_figure(data, plane=plane),
-        ),
-        FigureEntry(
-            "snapshots",
-            "Every snapshot, observed and predicted.",
-            lambda run, data, plane, seed: snapshots_figure(
-                run.energy, data, hold_out=_held(run), plane=plane, seed=seed
-            ),
-        ),
-        FigureEntry(
-            "prediction",
-            "The held-out snapshots (or the last), observed and predicted.",
-            lambda run, data, plane, seed: prediction_figure(
-                run.energy, data, hold_out=_held(run), plane=plane, seed=seed
-            ),
-        ),
-        FigureEntry(
-            "trajectories",
-            "Paths of single particles under the learned energy.",
-            lambda run, data, plane, seed: trajectories_figure(
-                run.energy, data, plane=plane, seed=seed
-            ),
-        ),
-        FigureEntry(
-            "training",
-            "The training curve with its certificate.",
-            lambda run, data, plane, seed: training_figure(run),
-        ),
-    )
-}
