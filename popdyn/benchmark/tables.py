@@ -66,18 +66,15 @@ def number(value: float | None, std: float | None = None) -> str:
     if value is None:
         return "–"
     size = abs(value)
-    if size >= 1e4:
-        text = f"{value:.1e}"
-    elif size >= 100:
-        text = f"{value:.0f}"
-    elif size >= 0.1 or size == 0:
-        text = f"{value:.3f}"
+    if size >= 1e4 or 0 < size < 1e-3:
+        form = ".1e"
     else:
-        text = f"{value:.4f}" if size >= 0.001 else f"{value:.1e}"
-    text = text.replace("-", "−")
-    if std is None:
+        form = ".0f" if size >= 100 else ".3f" if size >= 0.1 or size == 0 else ".4f"
+    text = f"{value:{form}}".replace("-", "−")
+    if not std:
         return text
-    return f"{text} ± {number(std)}" if std else text
+    spread = f"{std:{form}}"
+    return f"{text} ± {spread if float(spread) else number(std)}"
 
 
 def leaderboards(results: Mapping[str, Any], suite: Suite) -> list[Table]:

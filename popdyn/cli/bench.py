@@ -102,10 +102,10 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
 def _table(found: Leaderboard, width: int) -> Table:
     rows = [[label for label, _ in found.head], *([c.text for c in row] for _, row in found.rows)]
     widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
-    # The name, the headline, the time and the cells come first; of the rest as much as fits.
+    # The name, the headline, the cells and the time come first; of the rest as much as fits.
     last = len(widths) - 1
     kept, left = set[int](), width
-    for i in (0, 1, last - 2, last, *range(2, last)):
+    for i in (0, 1, last, last - 2, *range(2, last)):
         if i not in kept and widths[i] <= left:
             kept.add(i)
             left -= widths[i]
