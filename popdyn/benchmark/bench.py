@@ -102,6 +102,8 @@ def bench(
     lock = FileLock(folder / ".lock")
     try:
         with lock.acquire(timeout=0):
+            for left in (folder / "cells").glob(".*"):  # by a process that was killed
+                shutil.rmtree(left)
             rows = _run(cells, folder, workers, scheduler, progress)
             results = results_of(loaded, rows)
             write_results(results, folder)
