@@ -9,11 +9,13 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from popdyn.benchmark import bench
 from popdyn.benchmark.cells import Cell
 from popdyn.benchmark.commands import reproduce
 from popdyn.benchmark.suites import load_suite
+from popdyn.cli import group
 from popdyn.errors import PopdynError
 
 LEARNERS = ("zero", "oracle", "ijkonet")
@@ -208,13 +210,13 @@ def test_the_command_prints_results_and_a_table(run_popdyn, small_suite, small_b
     assert said.code == 0, said.err
     assert said.json == json.loads((out / "results.json").read_text())
     assert said.err == ""
-    table = run_popdyn(*command(small_suite, out)[3:])
-    assert "oracle" in table.out
-    assert "copy_previous" in table.out
-    assert "report.html" in table.out
-    wrong = run_popdyn("bench", small_suite, "--out", out, "--option", "steps=3")
-    assert wrong.code == 2
-    assert "learner.option=value" in wrong.last_line
+    table = CliRunner().invoke(group, command(small_suite, out)[3:])
+    assert table.exit_code == 0, table.output
+    for words in ("oracle", "copy_previous", "report.html"):
+        assert words in table.output
+    wrong = CliRunner().invoke(group, ["bench", str(small_suite), "--out", "x", "--option", "a=3"])
+    assert wrong.exit_code == 2
+    assert "learner.option=value" in wrong.output
 
 
 @pytest.mark.slow
