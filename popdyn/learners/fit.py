@@ -143,7 +143,7 @@ def fit(
             that exists or was made with other options.
 
     Example:
-        >>> import popdyn
+        >>> import numpy as np, popdyn
         >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=200, seed=0)
         >>> run = popdyn.fit(data, learner="zero")
         >>> run.energy.potential_gradient(np.ones((1, 2)))

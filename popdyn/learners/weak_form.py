@@ -22,13 +22,13 @@ from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form_evidence import Posterior, maximise_evidence, weak_groups
 from popdyn.learners.weak_form_fields import fields_for
 from popdyn.learners.weak_form_model import Unknowns
-from popdyn.learners.weak_form_moments import Equations, MomentEquations
+from popdyn.learners.weak_form_moments import Equations, Linearised, MomentEquations
 from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, RadialInteraction
 
 __all__ = ["WeakFormOptions", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 
 SCOUTS = 4000
-NATS = 15.0
+EARNED, EARNED_NARROW = 5.0, 15.0  # nats
 SETTLED = 0.1  # standard errors
 COARSE = (
     "polynomials of one component",
@@ -130,9 +130,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     whole = equations(*fine, snapshots)
     at = whole.evaluate(_carried(coarse[0], at.theta, fine[0]))
     system = whole.linearise(at, whole.jacobians(at))
-    gone = weak_groups(system, fine[0].groups, _flat(fine[0]), fine[0].fine, NATS)
-    off = [j for j, g in enumerate(fine[0].groups) if g in gone]
-    posterior = maximise_evidence(system, fine[0].groups, _flat(fine[0]), off)
+    posterior, gone = _estimate(system, at, fine[0])
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     kept, theta = _without(fine[0], posterior.mean, gone)
     final = equations(kept, fine[1], snapshots, posterior.strengths)
@@ -149,6 +147,26 @@ def _flat(unknowns: Unknowns) -> list[int]:
     return [unknowns.size - 1] if unknowns.diffusivity is None else []
 
 
+def _estimate(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Posterior, list[str]]:
+    """Return the posterior of the linearised equations, and the groups that did not earn a place.
+
+    Where the equations do not hold to their noise, as in the first steps, the noise is taken as
+    that much larger: evidence would else pay for a model's faults with whatever it can get.
+    """
+    flat = _flat(unknowns)
+    posterior = maximise_evidence(system, unknowns.groups, flat)
+    known = sum(posterior.determined.values()) + len(flat)
+    left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
+    system = system.dispersed(max(1.0, left))
+    gone = weak_groups(system, unknowns.groups, flat, unknowns.least)
+    off = [j for j, g in enumerate(unknowns.groups) if g in gone]
+    posterior = maximise_evidence(system, unknowns.groups, flat, off)
+    if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
+        fixed = maximise_evidence(system, unknowns.groups, (), off + flat)
+        posterior = _at_zero(posterior, fixed)
+    return posterior, gone
+
+
 def _step(
     equations: MomentEquations,
     at: Equations,
@@ -158,12 +176,7 @@ def _step(
     """Do a Gauss–Newton step, halved until misfit plus prior fall."""
     unknowns = equations.unknowns
     system = equations.linearise(at, equations.jacobians(at))
-    gone = weak_groups(system, unknowns.groups, _flat(unknowns), unknowns.fine, NATS)
-    off = [j for j, g in enumerate(unknowns.groups) if g in gone]
-    posterior = maximise_evidence(system, unknowns.groups, _flat(unknowns), off)
-    if _flat(unknowns) and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
-        fixed = maximise_evidence(system, unknowns.groups, (), off + _flat(unknowns))
-        posterior = _at_zero(posterior, fixed)
+    posterior, _ = _estimate(system, at, unknowns)
     step = posterior.mean - at.theta
     for halving in range(5):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
@@ -204,7 +217,12 @@ def _without(
     features = unknowns.features
     mixing = unknowns.mixing
     if features is not None:
-        blocks = [b for b in features.blocks if f"V: {b.group}" not in gone]
+        # A block stays with all its degrees in time as long as one of them is asked for.
+        needed = {
+            g.removeprefix("V: ").split(", degree ")[0] for g in unknowns.groups if g not in gone
+        }
+        gone = [g for g in gone if g.removeprefix("V: ").split(", degree ")[0] not in needed]
+        blocks = [b for b in features.blocks if b.group in needed]
         features = FeatureMap(features.scaling, blocks)
         mixing, _ = features.mixing()
     stays = [j for j, g in enumerate(unknowns.groups) if g not in gone]
@@ -283,9 +301,22 @@ def _levels(
         own = radial[n - 1] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
         out.append((_unknowns(tests, own, fields, data, options), tests))
-    (first, _), (second, tests) = out
-    extra = tuple(g for g in dict.fromkeys(second.groups) if g not in first.groups)
-    return [out[0], (dataclasses.replace(second, fine=extra), tests)]
+    # A narrow group has many members, and the more tests, the less well is the noise's covariance
+    # known: it has to earn more than its place.
+    wide = [g for g in dict.fromkeys(out[0][0].groups) if g.startswith("V") and "bumps" in g]
+    least = dict.fromkeys(wide, EARNED)
+    least |= {
+        g: EARNED_NARROW for g in dict.fromkeys(out[1][0].groups) if g not in out[0][0].groups
+    }
+    return [
+        (
+            dataclasses.replace(
+                unknowns, least={g: v for g, v in least.items() if g in unknowns.groups}
+            ),
+            tests,
+        )
+        for unknowns, tests in out
+    ]
 
 
 def _unknowns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,27 +105,32 @@ def weak_groups(
     system: Linearised,
     groups: Sequence[str],
     flat: Sequence[int],
-    candidates: Sequence[str],
-    least: float,
+    least: Mapping[str, float],
 ) -> list[str]:
-    """Return those of the candidate groups that the data does not ask for.
+    """Return the groups that the data does not ask for.
 
-    The group whose absence costs the least evidence goes first, as long as it costs less than
-    ``least`` natural units.
+    The group whose absence costs the least evidence goes first, as long as it costs less than it
+    must earn.
+
+    Args:
+        system: The normal equations.
+        groups: The group of each unknown.
+        flat: Unknowns without a prior.
+        least: What each group must earn, in natural units; the others stay.
     """
     gone: list[str] = []
     full = maximise_evidence(system, groups, flat)
     while True:
         trials = {}
-        for name in candidates:
+        for name in least:
             if name not in gone:
                 off = [j for j, g in enumerate(groups) if g in gone or g == name]
                 needed = full.strengths.get(name, 0.0) > 0.0
                 trials[name] = maximise_evidence(system, groups, flat, off) if needed else full
-        costs = {name: full.evidence - trial.evidence for name, trial in trials.items()}
-        if not costs or min(costs.values()) >= least:
+        lacks = {n: least[n] - full.evidence + trial.evidence for n, trial in trials.items()}
+        if not lacks or max(lacks.values()) <= 0:
             return gone
-        name = min(costs, key=costs.__getitem__)
+        name = max(lacks, key=lacks.__getitem__)
         gone.append(name)
         full = trials[name]
 

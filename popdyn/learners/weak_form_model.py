@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Unknowns:
         fields: Mean fields of the radial functions.
         diffusivity: β where it is known, None where it is learned.
         groups: For each unknown the name of the group that it shares its strength with.
-        fine: The groups that take part only if the data asks for them.
+        least: What groups must earn, in log evidence, to take part; the others always do.
     """
 
     features: FeatureMap | None
@@ -46,7 +46,7 @@ class Unknowns:
     fields: Fields | None
     diffusivity: float | None
     groups: tuple[str, ...]
-    fine: tuple[str, ...] = ()
+    least: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def potential(self) -> slice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from popdyn.learners.weak_form_fields import influence
 from popdyn.learners.weak_form_model import Drive, Path, Unknowns
 from popdyn.learners.weak_form_terms import time_basis
 
-__all__ = ["Equations", "Jacobian", "Linearised", "MomentEquations"]
+__all__ = ["Equations", "Jacobian", "Linearised", "MomentEquations", "quadrature"]
 
 NUMBERS = 8_000_000  # in one block of gradients
 SAMPLE = 1000  # particles that a linear function of f is fitted to
@@ -61,6 +61,7 @@ class Linearised:
         right: b, likewise.
         spread: The covariance of b − A θ at the truth.
         misfit: rᵀ C⁻¹ r.
+        score: Mᵀ C⁻¹ r, from which the misfit after a step follows.
         count: Number of moment equations.
     """
 
@@ -68,7 +69,21 @@ class Linearised:
     right: np.ndarray
     spread: np.ndarray
     misfit: float
+    score: np.ndarray
     count: int
+
+    def misfit_after(self, step: np.ndarray) -> float:
+        """Return rᵀ C⁻¹ r after a step, to first order."""
+        return float(self.misfit - 2.0 * step @ self.score + step @ self.spread @ step)
+
+    def dispersed(self, factor: float) -> Linearised:
+        """Return the same equations with noise of a larger variance."""
+        return dataclasses.replace(
+            self,
+            matrix=self.matrix / factor,
+            right=self.right / factor,
+            spread=self.spread / factor,
+        )
 
 
 class MomentEquations:
@@ -157,17 +172,14 @@ class MomentEquations:
 
     def jacobians(self, at: Equations) -> list[Jacobian]:
         """Return M of each interval at a state: the derivatives of E_k f∘Φ_θ by the unknowns."""
-        # At the zero state nothing moves yet: M as the mean over both ends of the interval.
+        # At the zero state nothing moves: M from the snapshots around the interval instead.
         drive = Drive(self.unknowns, at.theta)
         if drive.driven or drive.beta > 0:
             return [self._part(at, k, None) for k in range(len(at.paths))]
         last = len(at.paths) - 1
         ends = [self._part(at, min(k, last), k) for k in range(last + 2)]
-        rates = [end.mean / at.paths[min(k, last)].step for k, end in enumerate(ends)]
-        means = [
-            0.5 * path.step * (a + b)
-            for path, (a, b) in zip(at.paths, itertools.pairwise(rates), strict=True)
-        ]
+        rates = np.stack([end.mean / at.paths[min(k, last)].step for k, end in enumerate(ends)])
+        means = np.tensordot(quadrature(self.times), rates, 1)
         return [Jacobian(m, end.factors) for m, end in zip(means, ends, strict=False)]
 
     def linearise(self, at: Equations, parts: Sequence[Jacobian]) -> Linearised:
@@ -193,7 +205,7 @@ class MomentEquations:
             leaning += lean
         matrix = raw - bias
         right = score - leaning + matrix @ at.theta
-        return Linearised(matrix, right, raw, float(r @ r), at.residuals.size)
+        return Linearised(matrix, right, raw, float(r @ r), score, at.residuals.size)
 
     def _leverage(
         self, at: Equations, k: int, rows: int, own: np.ndarray, before: np.ndarray | None
@@ -343,6 +355,23 @@ class Jacobian:
         mean = torch.einsum("dnq,dnp->qp", slopes, moves).double().numpy() / sample
         bias[own, own] -= sample * mean.T @ weight @ mean
         return bias / (sample * rows), lean / sample
+
+
+def quadrature(times: np.ndarray) -> np.ndarray:
+    """Return weights of integrals over the intervals on the values at all times, ``(K, K + 1)``.
+
+    They are exact for cubics through the four times around an interval, for lower degrees where
+    there are fewer times.
+    """
+    K = len(times) - 1
+    degree = min(3, K)
+    out = np.zeros((K, K + 1))
+    for k, tau in enumerate(np.diff(times)):
+        first = min(max(0, k - 1), K - degree)
+        nodes = np.arange(first, first + degree + 1)
+        powers = np.vander((times[nodes] - times[k]) / tau, increasing=True).T
+        out[k, nodes] = tau * np.linalg.solve(powers, 1.0 / np.arange(1, degree + 2))
+    return out
 
 
 def _covariance(a: Tensor, b: Tensor) -> np.ndarray:
