@@ -28,12 +28,16 @@ class Interval:
         slope: −(E_{k+1} − E_k) u_j / τ_k, ``(m)``.
         noise: Its covariance from sampling, ``(m, m)``.
         gram: Mean of ∇u_i · ∇u_j over the interval, ``(m, m)``.
+        spread: Mean covariance of u over the two particle clouds, ``(m, m)``.
+        length: τ_k.
         particles: Particles behind the Gram matrix.
     """
 
     slope: np.ndarray
     noise: np.ndarray
     gram: np.ndarray
+    spread: np.ndarray
+    length: float
     particles: float
 
 
@@ -105,12 +109,15 @@ def modes_of(data: xr.DataTree, progress: Callable[[], None] | None = None) -> M
     intervals = []
     for k, tau in enumerate(np.diff(t)):
         mean_gram = sum(q * s.gram for q, s in zip(quadrature[k], snapshots, strict=True)) / tau
+        here, next_ = snapshots[k], snapshots[k + 1]
         intervals.append(
             Interval(
-                -basis.T @ (snapshots[k + 1].mean - snapshots[k].mean) / tau,
-                basis.T @ increments[k] @ basis / tau**2,
-                basis.T @ mean_gram @ basis,
-                (snapshots[k].gram_used + snapshots[k + 1].gram_used) / 2,
+                slope=-basis.T @ (next_.mean - here.mean) / tau,
+                noise=basis.T @ increments[k] @ basis / tau**2,
+                gram=basis.T @ mean_gram @ basis,
+                spread=basis.T @ (here.covariance + next_.covariance) @ basis / 2,
+                length=float(tau),
+                particles=(here.gram_used + next_.gram_used) / 2,
             )
         )
     used = float(np.mean([s.used for s in snapshots]))

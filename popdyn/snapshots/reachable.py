@@ -15,6 +15,8 @@ __all__ = ["Reachable", "TooLittleError", "reachable_skill"]
 FEWEST = 20
 # Prior odds that snapshots are not those of one static potential.
 SURPRISE = 0.02
+# In an interval those modes count whose length scale is more than this times the way of a particle.
+SLOW = 0.7
 # Below this probability that there is any drift, nothing is said of what more data would do.
 CLEAR = 0.9
 NOTHING = "no gradient is clearly above the sampling noise"
@@ -166,9 +168,13 @@ def _left_over(interval: Interval, potential: np.ndarray, dimension: int) -> tup
     values, vectors = np.linalg.eigh(interval.gram)
     kept = values > 1e-3 * values[-1]
     basis = vectors[:, kept] / np.sqrt(values[kept])
+    fitted = float(potential @ interval.gram @ potential)
+    # A mode that particles cross within the interval is not seen to drift: leave those out.
+    variances, rotation = np.linalg.eigh(basis.T @ interval.spread @ basis)
+    slow = variances > (interval.length * SLOW) ** 2 * fitted / dimension
+    basis = basis @ rotation[:, slow]
     rest = basis.T @ (interval.slope - interval.gram @ potential)
     # The Gram matrices are sample means too, of two snapshots each.
-    fitted = float(potential @ interval.gram @ potential)
     from_gram = 0.5 * fitted / (dimension * interval.particles)
     noise = np.linalg.eigvalsh(basis.T @ interval.noise @ basis) + from_gram
     return float(rest @ rest - noise.sum()), float(2 * np.sum(noise**2))

@@ -94,6 +94,11 @@ def test_a_potential_that_moves_is_not_taken_for_a_static_one():
     assert inspect(simulated("quadratic", 5_000, dt=0.1))["reachable_limit"] > 0.97
 
 
+def test_fast_motion_is_not_taken_for_a_moving_potential():
+    """Here particles cross whole bumps of the density from one snapshot to the next."""
+    assert inspect(simulated("sphere", 10_000))["reachable_limit"] > 0.98
+
+
 @pytest.mark.parametrize("dim", [1, 3, 15])
 @pytest.mark.parametrize("snapshots", [2, 5])
 def test_any_dimension_and_any_number_of_snapshots(dim, snapshots):

@@ -191,7 +191,7 @@ def test_resuming_keeps_whole_blocks_and_redoes_damaged_ones(tmp_path):
     with writer_of(tmp_path / "b.zarr") as writer:
         assert writer.pending() == [everything[1], *everything[4:]]
         # What a worker leaves that is killed while this process lives.
-        (store / "test/x/c/0/0/0.456.partial").write_bytes(b"half of it")
+        (store / "train/x/c/0/0/0.456.partial").write_bytes(b"half of it")
         for block in writer.pending():
             writer.write(block, block_of(block))
     assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
