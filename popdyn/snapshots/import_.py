@@ -15,8 +15,9 @@ from popdyn.registry import lookup
 from popdyn.snapshots.reader import open_snapshots
 from popdyn.snapshots.sources import Cells, Keys, read_cells
 from popdyn.snapshots.standardize import METHODS
+from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import make_tree
-from popdyn.snapshots.writer import check_target, write
+from popdyn.snapshots.writer import check_target
 
 __all__ = ["ORIGIN", "import_data"]
 

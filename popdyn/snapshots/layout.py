@@ -15,9 +15,9 @@ from popdyn.errors import PopdynError
 __all__ = ["Block", "Layout", "block_rows", "chunk_file", "create_arrays", "expected_keys"]
 
 # By scripts/bench_store, which measures each choice with the others held: chunks below 1 MiB halve
-# the throughput, larger ones make a small piece slow to read; shards keep the files few and are what
-# one writer makes; zstd saves 8 % on normals (and nearly all of padding) at level 1, no more at 3
-# or 9, which take longer.
+# the throughput, larger ones make a small piece slow to read; shards keep the files few and are
+# what one writer makes; zstd saves 8 % on normals (and nearly all of padding) at level 1, no more
+# at 3 or 9, which take longer.
 CHUNK_BYTES = 2**21
 SHARD_CHUNKS = 8
 ZSTD_LEVEL = 1

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,67 +16,21 @@ from numpy.typing import ArrayLike
 from zarr.storage import LocalStore
 
 from popdyn.errors import PopdynError
+from popdyn.snapshots.blocks import BlockWriter, block_sound
 from popdyn.snapshots.extras import write_extra
 from popdyn.snapshots.layout import Block, Layout, chunk_file, create_arrays
 from popdyn.snapshots.metadata import DIGEST, consolidate, write_file
 from popdyn.snapshots.tree import (
     GROUPS,
-    check_finite,
     check_times,
-    counts,
-    dimension,
-    positions,
     root_attributes,
-    times,
 )
 
-__all__ = ["BlockWriter", "StoreWriter", "check_target", "write"]
+__all__ = ["StoreWriter", "check_target"]
 
 BEGUN = "begun.json"
 # What may differ between the process that began a store and the one that resumes it.
 _VOLATILE = ("history", "complete", DIGEST)
-
-
-@dataclass(frozen=True)
-class BlockWriter:
-    """What a worker process needs to write blocks: small, and it pickles.
-
-    Attributes:
-        path: The unfinished store.
-        layouts: How ``x`` of each group is cut.
-    """
-
-    path: Path
-    layouts: Mapping[str, Layout]
-
-    def write(self, block: Block, x: ArrayLike) -> None:
-        """Write one block; it appears whole or not at all.
-
-        Args:
-            block: One of :meth:`StoreWriter.pending`.
-            x: Its positions, ``(block.stop - block.start, d)``.
-
-        Raises:
-            PopdynError: If the shape is another one, or a position is not finite.
-        """
-        layout = self.layouts[block.group]
-        rows = np.asarray(x, dtype=np.float32)
-        expected = (block.stop - block.start, layout.dimension)
-        where = f"{block.group} snapshot {block.k} from row {block.start}"
-        if rows.shape != expected:
-            raise PopdynError(f"{where} has shape {rows.shape}: expected {expected}")
-        check_finite(rows, where, block.start)
-        end = min(block.start + layout.block_rows, layout.rows)
-        if block.stop < end:
-            padded = np.full((end - block.start, layout.dimension), np.nan, dtype=np.float32)
-            padded[: len(rows)] = rows
-            rows = padded
-        # Without the old file there is nothing to read and merge, were it even readable.
-        chunk_file(self.path, block, layout).unlink(missing_ok=True)
-        array = zarr.open_array(LocalStore(self.path), path=f"{block.group}/x", mode="r+")
-        # Not through open_array, which forgets it (zarr-python issue 2931).
-        array = array.with_config({"write_empty_chunks": True})
-        array[block.k, block.start : end] = rows
 
 
 class StoreWriter:
@@ -244,7 +197,7 @@ class StoreWriter:
             _sweep(self.store)
             for block in self._blocks():
                 file = self._file(block)
-                if file.exists() and not _block_sound(self.store, block, self.layouts):
+                if file.exists() and not block_sound(self.store, block, self.layouts):
                     file.unlink()
             return
         shutil.rmtree(self.partial, ignore_errors=True)
@@ -305,45 +258,6 @@ class StoreWriter:
         return [block for block in self._blocks() if not self._file(block).exists()]
 
 
-def write(
-    data: xr.DataTree,
-    path: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    chunk_rows: int | None = None,
-    shard_rows: int | None = None,
-) -> None:
-    """Write a tree to a store, a block at a time.
-
-    Args:
-        data: A tree in memory, or a store opened lazily.
-        path: Name of the store.
-        overwrite: Replace an existing store, once the new one is whole.
-        chunk_rows: Particles in a chunk; about 2 MiB of them if None.
-        shard_rows: Particles in a shard; 8 chunks where a snapshot has more, if None.
-
-    Raises:
-        PopdynError: If the store exists, or another process writes it.
-    """
-    with StoreWriter(
-        path,
-        times=times(data),
-        counts={group: counts(data, group) for group in GROUPS},
-        dimension=dimension(data),
-        attrs={str(key): value for key, value in data.attrs.items()},
-        overwrite=overwrite,
-        resume=False,
-        chunk_rows=chunk_rows,
-        shard_rows=shard_rows,
-    ) as writer:
-        for block in writer.pending():
-            x = positions(data, block.k, block.group, block.start, block.stop)
-            writer.write(block, x)
-        for name, node in data.children.items():
-            if name not in GROUPS:
-                writer.write_group(name, node.to_dataset())
-
-
 def _check_counts(counts: Mapping[str, Any], snapshots: int, dimension: int) -> None:
     if dimension < 1:
         raise PopdynError(f"the dimension is {dimension}: expected 1 or more")
@@ -372,16 +286,6 @@ def _sweep(store: Path) -> None:
     for pattern in ("*.partial", "*.new"):
         for file in store.rglob(pattern):
             file.unlink(missing_ok=True)
-
-
-def _block_sound(store: Path, block: Block, layouts: Mapping[str, Layout]) -> bool:
-    array = zarr.open_array(LocalStore(store, read_only=True), path=f"{block.group}/x", mode="r")
-    try:
-        # Every piece is decoded, and its checksum compared, on the way.
-        array[block.k, block.start : block.start + layouts[block.group].block_rows]
-    except Exception:  # whatever a decoder says of damaged bytes
-        return False
-    return True
 
 
 def _brief(value: Any) -> str:

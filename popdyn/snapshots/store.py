@@ -1,0 +1,49 @@
+"""Writing a tree to a store."""
+
+import os
+
+import xarray as xr
+
+from popdyn.snapshots.tree import GROUPS, counts, dimension, positions, times
+from popdyn.snapshots.writer import StoreWriter
+
+__all__ = ["write"]
+
+
+def write(
+    data: xr.DataTree,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunk_rows: int | None = None,
+    shard_rows: int | None = None,
+) -> None:
+    """Write a tree to a store, a block at a time.
+
+    Args:
+        data: A tree in memory, or a store opened lazily.
+        path: Name of the store.
+        overwrite: Replace an existing store, once the new one is whole.
+        chunk_rows: Particles in a chunk; about 2 MiB of them if None.
+        shard_rows: Particles in a shard; 8 chunks where a snapshot has more, if None.
+
+    Raises:
+        PopdynError: If the store exists, or another process writes it.
+    """
+    with StoreWriter(
+        path,
+        times=times(data),
+        counts={group: counts(data, group) for group in GROUPS},
+        dimension=dimension(data),
+        attrs={str(key): value for key, value in data.attrs.items()},
+        overwrite=overwrite,
+        resume=False,
+        chunk_rows=chunk_rows,
+        shard_rows=shard_rows,
+    ) as writer:
+        for block in writer.pending():
+            x = positions(data, block.k, block.group, block.start, block.stop)
+            writer.write(block, x)
+        for name, node in data.children.items():
+            if name not in GROUPS:
+                writer.write_group(name, node.to_dataset())
