@@ -27,8 +27,8 @@ from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, Rad
 
 __all__ = ["WeakFormOptions", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 
-SCOUTS = 4000
 EARNED, EARNED_NARROW = 5.0, 15.0  # nats
+SCREENED = 5000  # particles of each snapshot that say which groups take part
 SETTLED = 0.1  # standard errors
 COARSE = (
     "polynomials of one component",
@@ -36,6 +36,7 @@ COARSE = (
     "bumps of width 0.6 in one component",
     "wide bumps",
 )
+LARGEST_TRIED = 600  # unknowns up to which every group is tried without
 ENERGIES = ("potential", "interaction", "diffusion")
 
 
@@ -48,7 +49,8 @@ class WeakFormOptions:
         diffusivity: β if it is known, else None: learned, or 0.
         time_varying: Whether V depends on time, by polynomials in it.
         degree: Highest degree of those.
-        coarse, fine: Gauss–Newton steps with the coarse dictionary, then with all of it.
+        coarse: Gauss–Newton steps with polynomials, and as many with the coarse dictionary.
+        fine: Most Gauss–Newton steps after that.
         tests: Largest number of test functions.
         correct: Whether the bias of noisy regressors is taken off.
     """
@@ -107,33 +109,43 @@ class WeakFormSolution:
 def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
     """Solve E_{k+1} f = E_k f∘Φ_θ for V, W and β, for many test functions f and all intervals.
 
-    Φ_θ is the flow of an interval itself, so no quadrature in time is involved. A coarse
-    dictionary gives the start; one look with the whole dictionary says which of its groups the data
-    asks for; Gauss–Newton steps with those give the solution.
+    Φ_θ is the flow of an interval itself, so no quadrature in time is involved. Polynomials, then
+    a coarse dictionary give the start; one look with the whole dictionary says which of its groups
+    the data asks for; Gauss–Newton steps with those give the solution.
     """
     snapshots = [torch.cat([a, b]).cpu() for a, b in zip(data.fit, data.validation, strict=True)]
     count = min(options.tests, max(20, min(len(x) for x in snapshots) // 20))
-    coarse, fine = _levels(data, snapshots, options)
+    start, coarse, fine = _levels(data, snapshots, options)
     trace: list[dict[str, float]] = []
 
     def equations(
-        unknowns: Unknowns, tests: FeatureMap, particles: list[Tensor], strengths: Any = None
+        unknowns: Unknowns,
+        tests: FeatureMap,
+        strengths: dict[str, float] | None = None,
+        most: int | None = None,
     ) -> MomentEquations:
         tests, weights = _weighted(tests, strengths)
+        particles = [x[:most] for x in snapshots]
         return MomentEquations(unknowns, tests, weights, particles, data.times, count, data.seed)
 
-    scouts = [x[:SCOUTS] for x in snapshots]
-    start = equations(*coarse, scouts)
-    at = start.evaluate(np.zeros(coarse[0].size))
-    for _ in range(options.coarse):
-        at, posterior, _ = _step(start, at, options, trace)
-    whole = equations(*fine, snapshots)
-    at = whole.evaluate(_carried(coarse[0], at.theta, fine[0]))
+    theta = np.zeros(start[0].size)
+    for level, after in ((start, coarse), (coarse, fine)):
+        own = equations(*level)
+        at = own.evaluate(theta)
+        for _ in range(options.coarse):
+            at, *_ = _step(own, at, options, trace)
+            if trace[-1]["step"] < 0.5:
+                break
+        theta = _carried(level[0], at.theta, after[0])
+    whole = equations(*fine, most=SCREENED)
+    at = whole.evaluate(theta)
     system = whole.linearise(at, whole.jacobians(at))
     posterior, gone = _estimate(system, at, fine[0])
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
-    kept, theta = _without(fine[0], posterior.mean, gone)
-    final = equations(kept, fine[1], snapshots, posterior.strengths)
+    # Where no narrow group has earned its place, the coarse solution is the better start.
+    narrow = [g for g in fine[0].groups if g not in coarse[0].groups and g not in gone]
+    kept, theta = _without(fine[0], posterior.mean if narrow else at.theta, gone)
+    final = equations(kept, fine[1], posterior.strengths)
     at = final.evaluate(theta)
     for _ in range(options.fine):
         at, posterior, misfit = _step(final, at, options, trace)
@@ -158,7 +170,9 @@ def _estimate(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     known = sum(posterior.determined.values()) + len(flat)
     left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
     system = system.dispersed(max(1.0, left))
-    gone = weak_groups(system, unknowns.groups, flat, unknowns.least)
+    # Leaving out group by group costs a solve for each: too much for a potential in time as well.
+    small = unknowns.size <= LARGEST_TRIED
+    gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if small else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = maximise_evidence(system, unknowns.groups, flat, off)
     if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
@@ -274,14 +288,15 @@ def _carried(before: Unknowns, theta: np.ndarray | None, after: Unknowns) -> np.
 def _levels(
     data: TrainingSet, snapshots: Sequence[Tensor], options: WeakFormOptions
 ) -> list[tuple[Unknowns, FeatureMap]]:
-    """Return the unknowns and the tests of the coarse and of the fine level."""
+    """Return the unknowns and the tests of three levels: polynomials, coarse and fine."""
     scaling = data.scaling().cpu()
     everything = torch.cat(list(snapshots))
     stride = max(1, len(everything) // 20_000)
     z = scaling.standardise(everything[::stride]).double().numpy()
     dim = z.shape[1]
     half = torch.maximum(scaling.low.abs(), scaling.high.abs())
-    coarse: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
+    start: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
+    coarse: list[Block] = []
     fine: list[Block] = []
     for length, level in ((0.6, coarse), (0.25, fine), (0.1, fine)):
         if dim > 12 and level is fine:
@@ -293,20 +308,20 @@ def _levels(
     if dim > 1:
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
         if dim <= 12:
-            fine.append(gaussian_block(z, range(dim), 0.3, 300, "narrow bumps"))
+            fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
     radial = _radial(everything, data.seed) if "interaction" in options.energies else []
     out = []
-    for n, blocks in enumerate((coarse, coarse + fine), start=1):
+    for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
         tests = FeatureMap(scaling, blocks)
-        own = radial[n - 1] if radial else None
+        own = radial[n // 2] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
         out.append((_unknowns(tests, own, fields, data, options), tests))
     # A narrow group has many members, and the more tests, the less well is the noise's covariance
     # known: it has to earn more than its place.
-    wide = [g for g in dict.fromkeys(out[0][0].groups) if g.startswith("V") and "bumps" in g]
+    wide = [g for g in dict.fromkeys(out[1][0].groups) if g.startswith("V") and "bumps" in g]
     least = dict.fromkeys(wide, EARNED)
     least |= {
-        g: EARNED_NARROW for g in dict.fromkeys(out[1][0].groups) if g not in out[0][0].groups
+        g: EARNED_NARROW for g in dict.fromkeys(out[2][0].groups) if g not in out[1][0].groups
     }
     return [
         (

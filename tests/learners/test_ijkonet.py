@@ -88,7 +88,9 @@ def test_a_held_out_snapshot_makes_its_interval_longer(small_data):
     assert data.indices == [0, 2, 3]
 
 
-@pytest.mark.parametrize("options", [{}, NETWORK | {"steps": 20}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({}, marks=pytest.mark.slow), NETWORK | {"steps": 20}]
+)
 def test_time_varying_run_is_saved_and_loaded(tmp_path, options):
     moving = FreeEnergy("moving_well")
     data = popdyn.simulate(moving, particles=1000, snapshots=5, dt=0.1, seed=0)
