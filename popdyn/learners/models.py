@@ -129,10 +129,22 @@ class MLPPotential(LearnedTerm):
         s = 2.0 * (now - first) / (last - first) - 1.0
         return z, torch.cat([z, s.expand(z.shape[:-1])[..., None]], -1)
 
+    @staticmethod
+    def activation(h: Tensor) -> Tensor:
+        """Return what a hidden layer makes of its sums."""
+        return nn.functional.silu(h)
+
+    @staticmethod
+    def sloping(h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the activation and its slope."""
+        s = torch.sigmoid(h)
+        a = h * s
+        return a, s + a * (1 - s)
+
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         z, h = self._inputs(x, t)
         for weight, bias in zip(self.weights, self.biases, strict=False):
-            h = nn.functional.silu(nn.functional.linear(h, weight, bias))
+            h = self.activation(nn.functional.linear(h, weight, bias))
         out = nn.functional.linear(h, self.weights[-1])[..., 0]
         return (self.scaling.unit * out + self.scaling.tail(z) - self.offset).to(x.dtype)
 
@@ -140,11 +152,8 @@ class MLPPotential(LearnedTerm):
         z, h = self._inputs(x, t)
         slopes = []
         for weight, bias in zip(self.weights, self.biases, strict=False):
-            h = nn.functional.linear(h, weight, bias)
-            s = torch.sigmoid(h)
-            a = h * s
-            slopes.append(s + a * (1 - s))
-            h = a
+            h, slope = self.sloping(nn.functional.linear(h, weight, bias))
+            slopes.append(slope)
         g = self.weights[-1].expand(*h.shape[:-1], -1) * slopes[-1]
         for weight, slope in zip(reversed(self.weights[1:-1]), reversed(slopes[:-1]), strict=False):
             g = (g @ weight) * slope
