@@ -20,6 +20,8 @@ from popdyn.errors import PopdynError
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.learners.jkonet_star import fit_jkonet_star
+from popdyn.learners.jkonet_star_options import JKOnetStarOptions
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
 from popdyn.learners.training import CHECKPOINT, Workplace
@@ -63,6 +65,12 @@ LEARNERS: dict[str, Learner] = {
             "How the means of test functions change: V, W and β in closed form, with error bars.",
             WeakFormOptions,
             fit_weak_form,
+        ),
+        Learner(
+            "jkonet_star",
+            "First-order condition over optimal couplings (Terpin et al. 2024): V, W and β.",
+            JKOnetStarOptions,
+            fit_jkonet_star,
         ),
         Learner(
             "zero",

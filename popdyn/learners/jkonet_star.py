@@ -1,0 +1,294 @@
+"""JKOnet*: least squares on the first-order condition of a JKO step, over optimal couplings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popdyn.energies import FreeEnergy
+from popdyn.learners.jkonet_star_couplings import Couplings, couple
+from popdyn.learners.jkonet_star_density import DENSITIES
+from popdyn.learners.jkonet_star_linear import Dictionary, choose_ridges, solve
+from popdyn.learners.jkonet_star_options import JKOnetStarOptions
+from popdyn.learners.jkonet_star_terms import RadialMLP, SoftplusPotential
+from popdyn.learners.models import MLPPotential, set_mean_zero
+from popdyn.learners.run import Run
+from popdyn.learners.training import Workplace, optimizer_state, restore_optimizer, train
+from popdyn.learners.training_set import TrainingSet
+
+__all__ = ["StarProblem", "fit_jkonet_star"]
+
+CLIP = 10.0
+POPULATION = 1000  # particles of a snapshot that exert the interaction on the pairs of a network
+RESPONSES = 50_000_000  # numbers in the table of what they exert
+FIRST_BETA = 0.01  # in units of the data
+
+
+def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workplace) -> Run:
+    """Fit a free energy to the training set; see :func:`popdyn.fit`.
+
+    Minimises Σ_k τ_k² E|(y − x)/τ_k + ∇V(y) + ∇W∗ρ_{k+1}(y) + β∇log ρ_{k+1}(y)|² over the exact
+    coupling of each snapshot with the next.
+
+    Raises:
+        PopdynError: If a coupling does not converge.
+
+    References:
+        Terpin, Lanzetti, Gadea and Dörfler, arXiv:2406.12616.
+    """
+    most = options.particles
+    snapshots = [torch.cat([a, b])[:most] for a, b in zip(data.fit, data.validation, strict=True)]
+    held: Couplings | None = None
+    if options.early_stop:
+        pairs = _couple([x[:most] for x in data.fit], data, options)
+        held = _couple(data.validation, data, options)
+    else:
+        pairs = _couple(snapshots, data, options)
+    densities = [
+        DENSITIES[options.density](x, data.seed) if options.noisy else None for x in snapshots
+    ]
+
+    def scores_of(pairs: Couplings) -> Tensor | None:
+        if not options.noisy:
+            return None
+        out = torch.empty_like(pairs.ends)
+        for k, density in enumerate(densities):
+            own = pairs.snapshots == k
+            if density is not None and own.any():
+                out[own] = density(pairs.ends[own])
+        return out
+
+    fit_model = _fit_linear if options.model == "linear" else _fit_network
+    scored = (pairs, scores_of(pairs))
+    others = None if held is None else (held, scores_of(held))
+    run = fit_model(data, options, place, snapshots, scored, others)
+    if run.energy.V is not None:
+        set_mean_zero(run.energy.V, snapshots, [float(t) for t in data.times])  # type: ignore[arg-type]
+    run.certificate["pairs"] = len(pairs)
+    return run
+
+
+Scored = tuple[Couplings, Tensor | None]
+
+
+def _couple(snapshots: list[Tensor], data: TrainingSet, options: JKOnetStarOptions) -> Couplings:
+    return couple(snapshots, data.times, options.block, data.seed, options.iterations)
+
+
+def _fit_linear(
+    data: TrainingSet,
+    options: JKOnetStarOptions,
+    place: Workplace,
+    snapshots: list[Tensor],
+    pairs: Scored,
+    held: Scored | None,
+) -> Run:
+    learned = options.energies
+    times = 1 + min(options.degree, len(data.times) - 2) if options.time_varying else 1
+    learns_beta = "diffusion" in learned and options.diffusivity is None
+    known = options.diffusivity or 0.0
+    dictionary = Dictionary(
+        data, snapshots, "potential" in learned, "interaction" in learned, learns_beta, times
+    )
+    names = dict.fromkeys(name for name in dictionary.groups if name != "β")
+    normal = dictionary.normal(*pairs, known)
+    certificate: dict[str, Any] = {}
+    if held is None:
+        ridges = dict.fromkeys(names, options.ridge)
+    else:
+        other = dictionary.normal(*held, known)
+        ridges = choose_ridges(normal, other, dictionary.groups)
+        explained = other.loss(solve(normal, dictionary.groups, ridges)) / other.square
+        certificate["held_out"] = explained
+        normal = normal.with_weight(len(held[0]) / len(pairs[0]), other)
+    V, W, beta = dictionary.energies(solve(normal, dictionary.groups, ridges))
+    for term in (V, W):
+        if term is not None:
+            term.requires_grad_(False).to(data.device)
+    energy = FreeEnergy(V, W, known if beta is None else beta)
+    return Run(energy, "jkonet_star", {}, [], certificate | {"ridges": ridges}, steps=1)
+
+
+def _fit_network(
+    data: TrainingSet,
+    options: JKOnetStarOptions,
+    place: Workplace,
+    snapshots: list[Tensor],
+    pairs: Scored,
+    held: Scored | None,
+) -> Run:
+    problem = StarProblem(data, options, snapshots, pairs, held)
+    epoch = problem.steps_per_epoch
+    history = train(problem, options.epochs * epoch, epoch, place)
+    certificate: dict[str, Any] = {}
+    notes = []
+    stopped = True
+    if options.early_stop:
+        problem.load_solution(history.best)
+        certificate["held_out"] = history.best_criterion
+        certificate["best_epoch"] = history.best_step // epoch
+        stopped = history.best_step < history.steps
+        if not stopped:
+            notes.append(
+                f"the last of {options.epochs} epochs is the best on held-out couplings: more "
+                "may be better"
+            )
+    beta = problem.beta()
+    energy = FreeEnergy(problem.V, problem.W, float(beta.detach()))
+    for term in (problem.V, problem.W):
+        if term is not None:
+            term.requires_grad_(False)
+    return Run(
+        energy,
+        "jkonet_star",
+        {},
+        history.metrics,
+        certificate,
+        stopped,
+        history.steps,
+        notes=notes,
+    )
+
+
+class StarProblem:
+    """The first-order loss of networks in the form that the training loop drives."""
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        options: JKOnetStarOptions,
+        snapshots: list[Tensor],
+        pairs: Scored,
+        held: Scored | None,
+    ) -> None:
+        self.options, self.seed = options, data.seed
+        seeds = np.random.SeedSequence([data.seed, 2]).generate_state(2, np.uint64)
+        generators = [torch.Generator().manual_seed(int(s) >> 1) for s in seeds]
+        scaling, device = data.scaling(), data.device
+        learned, published = options.energies, options.model == "published"
+        unit = 1.0 if published else float(scaling.unit)
+        span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
+        self.V: MLPPotential | None = None
+        self.W: RadialMLP | None = None
+        if "potential" in learned:
+            kind = SoftplusPotential if published else MLPPotential
+            self.V = kind(scaling.cpu(), options.hidden, span, generators[0]).to(device)
+        if "interaction" in learned:
+            rng = np.random.default_rng([data.seed, 4])
+            everything = torch.cat(snapshots)
+            i, j = torch.from_numpy(rng.integers(len(everything), size=(2, 20_000))).to(device)
+            reach = float((everything[i] - everything[j]).norm(dim=1).quantile(0.999))
+            rate = unit / float(scaling.scale.square().mean())
+            W = RadialMLP(max(reach, 1e-6), rate, options.hidden, generators[1])
+            self.W = W.to(device)
+        self.known = options.diffusivity
+        self.learns_beta = "diffusion" in learned and self.known is None
+        self.raw = torch.full((1,), FIRST_BETA, device=device, requires_grad=self.learns_beta)
+        self.unit = unit if options.noisy else 1.0
+        self.pairs = self._prepared(*pairs, snapshots)
+        self.held = self._prepared(*held, snapshots) if held is not None else None
+        self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate)
+        self._order = (-1, torch.empty(0))
+
+    def _prepared(
+        self, pairs: Couplings, scores: Tensor | None, snapshots: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the tensors that the loss needs, rows of pairs."""
+        rows = {
+            "ends": pairs.ends,
+            "speeds": pairs.speeds,
+            "weights": pairs.weights * pairs.intervals.square(),
+            "times": pairs.times,
+        }
+        if scores is not None:
+            rows["scores"] = scores
+        if self.W is None:
+            return rows
+        each = pairs.ends.shape[1] * (self.W.NODES + 1)
+        rng = np.random.default_rng([self.seed, 9])
+        kept = np.sort(rng.permutation(len(pairs))[: max(1, RESPONSES // each)])
+        index = torch.from_numpy(kept).to(pairs.ends.device)
+        rows = {name: row[index] for name, row in rows.items()}
+        responses = rows["ends"].new_empty(len(index), rows["ends"].shape[1], self.W.NODES + 1)
+        which = pairs.snapshots[index]
+        for k, x in enumerate(snapshots):
+            own = which == k
+            if own.any():
+                responses[own] = self.W.responses(rows["ends"][own], x[:POPULATION])
+        return rows | {"responses": responses}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.pairs["ends"]) // self.options.batch)
+
+    def _parameters(self) -> list[Tensor]:
+        terms = [term for term in (self.V, self.W) if term is not None]
+        out = [p for term in terms for p in term.parameters()]
+        return out + [self.raw] * self.learns_beta
+
+    def beta(self) -> Tensor:
+        """Return β, a number ≥ 0."""
+        if self.learns_beta:
+            return self.unit * self.raw.abs()[0]
+        return torch.tensor(self.known or 0.0)
+
+    def loss(self, rows: dict[str, Tensor]) -> Tensor:
+        """Return the mean square of the first-order condition, in units of displacement."""
+        force = rows["speeds"]
+        if self.V is not None:
+            force = force + self.V.gradient(rows["ends"], rows["times"])
+        if self.W is not None:
+            force = force + rows["responses"] @ self.W.table()
+        if "scores" in rows:
+            force = force + self.beta().to(force) * rows["scores"]
+        return (rows["weights"] * force.square().sum(1)).mean()
+
+    def step(self, step: int) -> float:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, 8, epoch])
+            order = torch.from_numpy(rng.permutation(len(self.pairs["ends"])))
+            self._order = (epoch, order.to(self.raw.device))
+        size = self.options.batch
+        index = self._order[1][place * size : (place + 1) * size]
+        loss = self.loss({name: row[index] for name, row in self.pairs.items()})
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._parameters(), CLIP)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def criterion(self) -> float:
+        """Return the held-out loss relative to that of no energy at all; 0 if nothing is held."""
+        if self.held is None:
+            return 0.0
+        zero = (self.held["weights"] * self.held["speeds"].square().sum(1)).mean()
+        return float(self.loss(self.held) / zero)
+
+    def solution(self) -> dict[str, Tensor]:
+        out = {"beta": self.raw}
+        for name, term in (("V", self.V), ("W", self.W)):
+            if term is not None:
+                out |= {f"{name}.{k}": v for k, v in term.state_dict().items()}
+        return out
+
+    def load_solution(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what ``solution`` returned."""
+        with torch.no_grad():
+            self.raw.copy_(tensors["beta"])
+        for name, term in (("V", self.V), ("W", self.W)):
+            if term is not None:
+                prefix = f"{name}."
+                own = {k[2:]: v for k, v in tensors.items() if k.startswith(prefix)}
+                term.load_state_dict(own)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.solution() | optimizer_state("optimizer", self.optimizer)
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.load_solution({k: v for k, v in state.items() if not k.startswith("optimizer")})
+        restore_optimizer("optimizer", self.optimizer, state)

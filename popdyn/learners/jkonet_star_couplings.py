@@ -1,0 +1,116 @@
+"""Exact optimal couplings of neighbouring snapshots."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popdyn.errors import PopdynError
+
+__all__ = ["Couplings", "couple", "optimal_pairs"]
+
+MAX_ITERATIONS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Couplings:
+    """Pairs of particles of neighbouring snapshots, those of all intervals one after another.
+
+    Attributes:
+        ends: y in the later snapshot, ``(n, d)``.
+        speeds: (y − x)/τ, ``(n, d)``.
+        weights: Their masses, of mean 1 over each interval, ``(n)``.
+        intervals: τ of each, ``(n)``.
+        snapshots: Index of the later snapshot, ``(n)``.
+        times: Its time, ``(n)``.
+    """
+
+    ends: Tensor
+    speeds: Tensor
+    weights: Tensor
+    intervals: Tensor
+    snapshots: Tensor
+    times: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+
+def couple(
+    snapshots: Sequence[Tensor],
+    times: np.ndarray,
+    block: int,
+    seed: int,
+    iterations: int = MAX_ITERATIONS,
+) -> Couplings:
+    """Return exact couplings of each snapshot with the next, solved in float64.
+
+    Args:
+        snapshots: Particles, ``(n_k, d)`` each.
+        times: t_k, ``(K + 1)``.
+        block: Both snapshots are cut into random blocks of at most this size, which are coupled
+            one by one; 0 for one plan of all particles.
+        seed: Seeds the blocks.
+        iterations: Most iterations of the network simplex.
+
+    Raises:
+        PopdynError: If the solver of the transport problem does not converge.
+    """
+    parts: list[list[Tensor]] = []
+    for k, (x, y) in enumerate(itertools.pairwise(snapshots)):
+        rng = np.random.default_rng([seed, 5, k])
+        count = -(-max(len(x), len(y)) // block) if block else 1
+        count = min(count, len(x), len(y))
+        rows = np.array_split(rng.permutation(len(x)), count)
+        columns = np.array_split(rng.permutation(len(y)), count)
+        tau = float(times[k + 1] - times[k])
+        for i, j in zip(rows, columns, strict=True):
+            source, target = (z.double().cpu().numpy() for z in (x[i], y[j]))
+            a, b, mass = optimal_pairs(source, target, iterations)
+            start, end = x[i[a]], y[j[b]]
+            size = len(mass)
+            parts.append(
+                [
+                    end,
+                    (end - start) / tau,
+                    torch.from_numpy(mass * size).to(end),
+                    end.new_full((size,), tau),
+                    torch.full((size,), k + 1, device=end.device),
+                    end.new_full((size,), float(times[k + 1])),
+                ]
+            )
+    return Couplings(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def optimal_pairs(
+    x: np.ndarray, y: np.ndarray, iterations: int = MAX_ITERATIONS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs of an exact plan for the squared distance: rows, columns and masses.
+
+    Args:
+        x, y: Particles of equal mass, ``(n, d)`` and ``(m, d)`` float64.
+        iterations: Most iterations of the network simplex.
+
+    Raises:
+        PopdynError: If the solver does not converge.
+    """
+    import ot  # it takes a second to load, and most commands never come here
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it warns of is raised below
+        plan, log = ot.emd([], [], ot.dist(x, y), numItermax=iterations, log=True)
+    if log["warning"] is not None:
+        reason = " ".join(str(log["warning"]).split())
+        raise PopdynError(
+            f"the coupling of {len(x)} with {len(y)} particles did not converge in {iterations} "
+            f"iterations: smaller blocks are easier ({reason})"
+        )
+    rows, columns = np.nonzero(plan)
+    mass = plan[rows, columns]
+    return rows, columns, mass / mass.sum()

@@ -1,0 +1,229 @@
+"""JKOnet* with energies linear in features: normal equations, ridges from held-out couplings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popdyn.learners.features import Block, FeatureMap, gaussian_block, polynomials
+from popdyn.learners.jkonet_star_couplings import Couplings
+from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form_fields import fields_for
+from popdyn.learners.weak_form_terms import (
+    LinearPotential,
+    RadialFeatures,
+    RadialInteraction,
+    time_basis,
+)
+
+__all__ = ["Dictionary", "Normal", "choose_ridges", "solve"]
+
+LAID_OUT = 20_000  # particles among which the bumps are laid out
+CHUNK = 8_000_000  # numbers in a piece of the design matrix
+RIDGES = np.logspace(-8.0, 2.0, 11)
+SWEEPS = 2
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal equations G θ = −b of ½E|A θ + v|²: G = E AᵀA, b = E Aᵀv, and E|v|²."""
+
+    gram: np.ndarray
+    right: np.ndarray
+    square: float
+
+    def loss(self, theta: np.ndarray) -> float:
+        """Return E|A θ + v|²."""
+        return float(theta @ self.gram @ theta + 2.0 * self.right @ theta + self.square)
+
+    def with_weight(self, weight: float, other: Normal) -> Normal:
+        """Return the equations of both sets of pairs, the other with a weight."""
+        share = 1.0 / (1.0 + weight)
+        return Normal(
+            share * (self.gram + weight * other.gram),
+            share * (self.right + weight * other.right),
+            share * (self.square + weight * other.square),
+        )
+
+
+class Dictionary:
+    """What the energies are linear in: V's functions for each degree in time, W's, and β.
+
+    Args:
+        data: Training set: scaling, times.
+        snapshots: Particles of each snapshot, which exert the interaction.
+        potential: Whether V is learned.
+        interaction: Whether W is.
+        diffusion: Whether β is.
+        times: Number of polynomials in time; 1 for a static V.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        snapshots: Sequence[Tensor],
+        potential: bool,
+        interaction: bool,
+        diffusion: bool,
+        times: int,
+    ) -> None:
+        self.snapshots = [x.cpu() for x in snapshots]
+        self.span = (float(data.times[0]), float(data.times[-1]))
+        self.times, self.diffusion = times, diffusion
+        everything = torch.cat(self.snapshots)
+        self.features: FeatureMap | None = None
+        self.radial: RadialFeatures | None = None
+        self.groups: list[str] = []
+        if potential:
+            self.features = FeatureMap(
+                scaling := data.scaling().cpu(), _blocks(everything, scaling)
+            )
+            mixing, names = self.features.mixing()
+            self.mixing = torch.from_numpy(mixing)
+            self.groups += [f"{name}, {m}" for m in range(times) for name in names]
+        if interaction:
+            self.radial = _radial(everything, data.seed)
+            mixing, names = self.radial.mixing()
+            self.radial_mixing = torch.from_numpy(mixing)
+            self.groups += [f"W: {name}" for name in names]
+            self.fields = fields_for(self.radial, everything.amin(0), everything.amax(0))
+        if diffusion:
+            self.groups.append("β")
+
+    def normal(self, pairs: Couplings, scores: Tensor | None, beta: float) -> Normal:
+        """Return the normal equations of some pairs, in units of displacement.
+
+        Args:
+            pairs: The couplings.
+            scores: ∇log ρ at their ends, ``(n, d)``, if there is diffusion.
+            beta: β where it is known and not learned.
+        """
+        p = len(self.groups)
+        gram, right, square = np.zeros((p, p)), np.zeros(p), 0.0
+        dim = pairs.ends.shape[1]
+        for k in pairs.snapshots.unique().tolist():
+            own = torch.nonzero(pairs.snapshots == k)[:, 0]
+            for part in own.split(max(1, CHUNK // (dim * p))):
+                speeds = pairs.speeds[part].cpu()
+                score = None if scores is None else scores[part].cpu()
+                if score is not None:
+                    speeds = speeds + beta * score
+                root = (pairs.weights[part].sqrt() * pairs.intervals[part]).cpu()
+                columns = self._columns(
+                    pairs.ends[part].cpu(), k, float(pairs.times[part[0]]), score
+                )
+                columns = (columns * root[:, None]).flatten(0, 1)
+                target = (speeds.T * root).flatten()
+                gram += (columns.T @ columns).double().numpy()
+                right += (columns.T @ target).double().numpy()
+                square += float(target.square().sum(dtype=torch.float64))
+        n = len(pairs)
+        return Normal(gram / n, right / n, square / n)
+
+    def _columns(self, x: Tensor, k: int, t: float, score: Tensor | None) -> Tensor:
+        """Return what each unknown adds to the force at x, with the sign of ∇V, ``(d, n, p)``."""
+        parts = []
+        if self.features is not None:
+            gradients = self.features.gradients(x)[1] @ self.mixing.to(x)
+            basis = time_basis(torch.tensor(t, dtype=x.dtype), self.span, self.times)
+            parts += [gradients * b for b in basis]
+        if self.radial is not None:
+            parts.append(self.fields.gradients(x, self.snapshots[k], self.radial_mixing))
+        if self.diffusion and score is not None:
+            parts.append(score.T[..., None])
+        return torch.cat(parts, 2)
+
+    def energies(
+        self, theta: np.ndarray
+    ) -> tuple[LinearPotential | None, RadialInteraction | None, float | None]:
+        """Return V, W and β of a solution; None for what is not learned."""
+        V = W = None
+        start = 0
+        if self.features is not None:
+            start = self.times * self.mixing.shape[1]
+            own = torch.from_numpy(theta[:start].reshape(self.times, -1).T.copy())
+            V = LinearPotential(self.features, self.mixing @ own, self.span)
+        if self.radial is not None:
+            own = torch.from_numpy(theta[start : start + self.radial_mixing.shape[1]])
+            W = RadialInteraction(self.radial, self.radial_mixing @ own)
+        return V, W, float(theta[-1]) if self.diffusion else None
+
+
+def solve(normal: Normal, groups: Sequence[str], ridges: dict[str, float]) -> np.ndarray:
+    """Return the minimiser with a ridge on each group, relative to its mean square; none on β.
+
+    β is not below 0: where it would be, the rest is solved for at β = 0.
+    """
+    own = np.diag(normal.gram)
+    names = np.array(groups)
+    penalty = np.full(len(own), 1e-12 * own.max() + 1e-300)
+    for name, ridge in ridges.items():
+        penalty[names == name] += ridge * own[names == name].mean()
+    theta: np.ndarray = -np.linalg.solve(normal.gram + np.diag(penalty), normal.right)
+    if names[-1] == "β" and theta[-1] < 0:
+        rest = slice(0, -1)
+        theta = np.zeros(len(own))
+        theta[rest] = -np.linalg.solve(
+            normal.gram[rest, rest] + np.diag(penalty[rest]), normal.right[rest]
+        )
+    return theta
+
+
+def choose_ridges(normal: Normal, held: Normal, groups: Sequence[str]) -> dict[str, float]:
+    """Return the ridge of each group under which the held-out pairs are explained best.
+
+    One ridge for all groups first, then one after the other in turn.
+    """
+    names = [name for name in dict.fromkeys(groups) if name != "β"]
+
+    def loss(ridges: dict[str, float]) -> float:
+        return held.loss(solve(normal, groups, ridges))
+
+    best = min((dict.fromkeys(names, r) for r in RIDGES), key=loss)
+    lowest = loss(best)
+    for _ in range(SWEEPS):
+        before = lowest
+        for name in names:
+            for ridge in RIDGES:
+                trial = best | {name: ridge}
+                value = loss(trial)
+                if value < lowest:
+                    best, lowest = trial, value
+        if lowest == before:
+            break
+    return best
+
+
+def _blocks(everything: Tensor, scaling: Any) -> list[Block]:
+    """Return polynomials, and bumps of several widths."""
+    stride = max(1, len(everything) // LAID_OUT)
+    z = scaling.standardise(everything[::stride]).double().numpy()
+    dim = z.shape[1]
+    half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+    blocks: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
+    for length in (0.6, 0.25) if dim <= 12 else (0.6,):
+        name = f"bumps of width {length:g} in one component"
+        limit = 40 if dim <= 3 else 12
+        blocks += [gaussian_block(z, [c], length, limit, name) for c in range(dim)]
+    if dim > 1:
+        blocks.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
+        if dim <= 12:
+            blocks.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
+    return blocks
+
+
+def _radial(everything: Tensor, seed: int) -> RadialFeatures:
+    """Return bumps over the distances of the data."""
+    rng = np.random.default_rng([seed, 4])
+    pairs = rng.integers(len(everything), size=(2, 20_000))
+    reach = float((everything[pairs[0]] - everything[pairs[1]]).norm(dim=1).quantile(0.999))
+    reach = max(reach, 1e-6)
+    width = reach / 8.0
+    return RadialFeatures(
+        reach, torch.arange(9) * width, torch.full((9,), width, dtype=torch.float64)
+    )

@@ -1,0 +1,105 @@
+"""Options of JKOnet*."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from popdyn.errors import PopdynError
+from popdyn.learners.jkonet_star_density import DENSITIES
+from popdyn.registry import lookup
+
+__all__ = ["ENERGIES", "JKOnetStarOptions"]
+
+ENERGIES = ("potential", "interaction", "diffusion")
+MODELS = ("linear", "mlp", "published")
+
+
+@dataclass(frozen=True)
+class JKOnetStarOptions:
+    """Options of JKOnet*; all quantities are dimensionless.
+
+    The published protocol is ``model="published", early_stop=False, density="mixture"`` with
+    ``epochs=1000``.
+
+    Attributes:
+        energies: What is learned; the rest is 0 or fixed.
+        diffusivity: β if it is known, else None: learned if asked for, or 0.
+        time_varying: Whether V depends on time.
+        model: ``linear`` (features, closed form), ``mlp`` (SiLU network of standardised positions)
+            or ``published`` (softplus network of the positions as they are).
+        density: How ∇log ρ is estimated where there is diffusion: ``mixture`` or
+            ``score_matching``.
+        block: Particles of a block of the couplings; 0 for one plan of all.
+        particles: Most particles of each snapshot that are coupled.
+        early_stop: Whether held-out couplings choose the best epoch, or the ridges of ``linear``.
+            Else nothing is held out and the last epoch is taken; ``linear`` takes ``ridge``.
+        epochs: Passes over the couplings; ``linear`` needs none.
+        batch: Pairs in a step.
+        learning_rate: Rate of Adam.
+        hidden: Widths of the layers.
+        ridge: Relative ridge of ``linear`` where nothing is held out.
+        degree: Highest degree in time of ``linear`` with ``time_varying``.
+        iterations: Most iterations of the transport solver.
+        validation_fraction: Part of each snapshot for the held-out couplings.
+    """
+
+    energies: tuple[str, ...] = ("potential",)
+    diffusivity: float | None = None
+    time_varying: bool = False
+    model: str = "linear"
+    density: str = "score_matching"
+    block: int = 1000
+    particles: int = 20_000
+    early_stop: bool = True
+    epochs: int = 100
+    batch: int = 250
+    learning_rate: float = 1e-3
+    hidden: tuple[int, ...] = (64, 64)
+    ridge: float = 1e-2
+    degree: int = 3
+    iterations: int = 10_000_000
+    validation_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.energies if name not in ENERGIES]
+        if unknown or not self.energies:
+            raise PopdynError(
+                f"energies '{','.join(self.energies)}': expected some of {', '.join(ENERGIES)}"
+            )
+        beta = self.diffusivity
+        if beta is not None and not (math.isfinite(beta) and beta >= 0):
+            raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
+        if self.model not in MODELS:
+            raise PopdynError(f"model is '{self.model}': expected one of {', '.join(MODELS)}")
+        lookup(DENSITIES, self.density, "density")
+        if self.time_varying and "potential" not in self.energies:
+            raise PopdynError(
+                f"time_varying with energies '{','.join(self.energies)}': expected 'potential' "
+                "among them"
+            )
+        for name, least in (
+            ("block", 0),
+            ("particles", 4),
+            ("epochs", 1),
+            ("batch", 1),
+            ("degree", 1),
+            ("iterations", 1),
+        ):
+            if getattr(self, name) < least:
+                raise PopdynError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        if not self.hidden or min(self.hidden) < 1:
+            raise PopdynError(f"hidden is {self.hidden}: expected widths of 1 or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise PopdynError(f"learning_rate is {self.learning_rate}: expected a number > 0")
+        if not 0 < self.ridge < math.inf:
+            raise PopdynError(f"ridge is {self.ridge}: expected a number > 0")
+        if not 0 < self.validation_fraction < 1:
+            raise PopdynError(
+                f"validation_fraction is {self.validation_fraction}: expected between 0 and 1"
+            )
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the density of the snapshots enters."""
+        return "diffusion" in self.energies or bool(self.diffusivity)
