@@ -1,19 +1,34 @@
-"""``popdyn export``: a store as files that other programs read."""
+"""``popdyn export``: a store or a run as files that other programs read."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from popdyn.cli.common import console, emit, json_option, out_option, overwrite_option
+from popdyn.cli.common import (
+    console,
+    emit,
+    json_option,
+    overwrite_option,
+    run_and_store,
+    seed_option,
+)
+from popdyn.errors import PopdynError
 from popdyn.snapshots import export
-from popdyn.snapshots.export import CHOICES
+from popdyn.snapshots.exported import CHOICES
 
 __all__ = ["command"]
+
+OF_RUNS = ("data", "into", "from_", "seed")
 
 
 @click.command(name="export")
 @click.argument("source", type=click.Path())
-@out_option(".npz, .h5ad, or a folder in the JKOnet* layout,")
+@click.option(
+    "--out", type=click.Path(), help=".npz, .h5ad, or a folder in the JKOnet* layout, to write."
+)
+@click.option("--to-h5ad", type=click.Path(), help="The same as --out, for an AnnData file.")
 @click.option(
     "--group",
     type=click.Choice(list(CHOICES)),
@@ -28,18 +43,83 @@ __all__ = ["command"]
     show_default=True,
     help="As before standardisation, or as the store has them.",
 )
+@click.option("--data", type=click.Path(), help="Of a run: its store, if it is not where it was.")
+@click.option(
+    "--into",
+    type=click.Path(),
+    help="Of a run: the .h5ad that was imported; all that it holds is kept.",
+)
+@click.option(
+    "--from",
+    "from_",
+    type=click.Choice(["previous", "first"]),
+    default="previous",
+    show_default=True,
+    help="Of a run: what its predicted snapshots start from.",
+)
+@seed_option
 @overwrite_option
 @json_option
-def command(source: str, out: str, group: str, units: str, overwrite: bool, as_json: bool) -> None:
-    """Write the cells of SOURCE to a file: its kind follows from the name.
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    out: str | None,
+    to_h5ad: str | None,
+    group: str,
+    units: str,
+    data: str | None,
+    into: str | None,
+    from_: str,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write the cells of SOURCE, a store or a run, to a file: its kind follows from the name.
+
+    Of a run the file also holds the potential and the force at every cell, and the predicted
+    snapshots. In an .h5ad they are obs "popdyn_potential", obsm "velocity_pca" (as scVelo and
+    CellRank name a velocity in the basis pca), and uns "popdyn_predicted".
 
     \b
     Example:
       popdyn export st.zarr --out st.npz
       popdyn export st.zarr --group train --out jkonet/data/st
+      popdyn export runs/eb5 --to-h5ad eb5-learned.h5ad
+      popdyn export runs/eb5 --to-h5ad learned.h5ad --into cells.h5ad
     """
-    path = export(source, out, group=group, units=units, overwrite=overwrite)
+    target = _target(out, to_h5ad)
+    if (Path(source) / "config.json").exists():
+        from popdyn.learners.export import export_run
+
+        run, tree = run_and_store(source, data)
+        path = export_run(
+            run,
+            tree,
+            target,
+            into=into,
+            group=group,
+            units=units,
+            from_=from_,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    else:
+        given = click.core.ParameterSource.COMMANDLINE
+        for name in OF_RUNS:
+            if ctx.get_parameter_source(name) is given:
+                option = name.strip("_")
+                raise PopdynError(f"--{option} belongs to a run: '{source}' is none")
+        path = export(source, target, group=group, units=units, overwrite=overwrite)
     if as_json:
         emit({"source": source, "out": str(path), "group": group, "units": units})
     else:
         console.print(f"{path} written", highlight=False)
+
+
+def _target(out: str | None, to_h5ad: str | None) -> str:
+    if (out is None) == (to_h5ad is None):
+        raise click.UsageError("expected one of --out and --to-h5ad")
+    if to_h5ad is not None and Path(to_h5ad).suffix != ".h5ad":
+        raise click.UsageError(f"--to-h5ad is '{to_h5ad}': expected a name that ends in .h5ad")
+    return str(out or to_h5ad)

@@ -64,7 +64,7 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         lookup(SCHEMES, self.scheme, "scheme")
-        snapshots = len(check_times(self.times))
+        snapshots = len(check_times(self.times, 2))
         for name, counts, least in (("particles", self.train, 1), ("test_particles", self.test, 0)):
             if len(counts) != snapshots:
                 raise PopdynError(
@@ -177,7 +177,7 @@ def snapshot_times(
             is not positive.
     """
     if times is not None:
-        return tuple(float(t) for t in check_times(times))
+        return tuple(float(t) for t in check_times(times, 2))
     if snapshots < 2:
         raise PopdynError(f"snapshots is {snapshots}: expected 2 or more")
     if not (math.isfinite(dt) and dt > 0):

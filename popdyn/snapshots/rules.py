@@ -23,7 +23,7 @@ RULES = {
     '`units` = "1".',
     "grid": "A chunk and a shard of `x` hold one time, a block of particles and all components; "
     "`count` and `time` are one chunk each.",
-    "sizes": "The dimension time has one length of 2 or more in the whole store, component one "
+    "sizes": "The dimension time has one length of 1 or more in the whole store, component one "
     "of 1 or more, and particle is as long as the largest count of its group.",
     "times": "The times are finite, strictly increasing and the same in both groups.",
     "counts": "A count is 1 or more in `train`, 0 or more in `test`.",

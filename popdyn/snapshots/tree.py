@@ -47,7 +47,7 @@ def make_tree(
         float32, NaN past ``count``, ``count`` (time) int64 and ``time`` float64.
 
     Raises:
-        PopdynError: On times that do not increase, fewer than two snapshots, shapes that do
+        PopdynError: On times that do not increase, no snapshot at all, shapes that do
             not agree, or positions that are not finite.
 
     Example:
@@ -144,15 +144,16 @@ def check_finite(x: np.ndarray, where: str, start: int = 0) -> None:
         )
 
 
-def check_times(times: ArrayLike) -> np.ndarray:
+def check_times(times: ArrayLike, least: int = 1) -> np.ndarray:
     """Return the times as float64 ``(K + 1)``.
 
     Raises:
-        PopdynError: Unless there are two or more finite and strictly increasing ones.
+        PopdynError: Unless there are ``least`` or more finite and strictly increasing ones.
     """
     t = np.asarray(times, dtype=np.float64)
-    if t.ndim != 1 or t.size < 2:
-        raise PopdynError(f"times have shape {t.shape}: expected two or more snapshots")
+    if t.ndim != 1 or t.size < least:
+        number = {1: "one", 2: "two"}.get(least, str(least))
+        raise PopdynError(f"times have shape {t.shape}: expected {number} or more snapshots")
     if not np.isfinite(t).all():
         raise PopdynError(f"time {int(np.argmin(np.isfinite(t)))} is not a finite number")
     if (np.diff(t) <= 0).any():

@@ -218,7 +218,7 @@ class _Check:
                 self._add(f"{group}/count", [(f"counts {_short(count)}", "observation")])
             if (x := found["x"]) is not None:
                 self._positions(group, x, count)
-        for dim, low in (("time", 2), ("component", 1)):
+        for dim, low in (("time", 1), ("component", 1)):
             if len(sizes[dim]) > 1 or any(size < low for size in sizes[dim]):
                 self._add("/", [(f"lengths {sorted(sizes[dim])} of {dim}", "sizes")])
         first, last = (all_times.get(group) for group in GROUPS)

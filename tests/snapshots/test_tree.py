@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from popdyn.errors import PopdynError
-from popdyn.snapshots import counts, dimension, make_tree, positions, times
+from popdyn.snapshots import (
+    counts,
+    dimension,
+    make_tree,
+    open_snapshots,
+    positions,
+    times,
+    validate,
+    write,
+)
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def test_layout_is_that_of_the_page(populations):
         ({"times": [0, 1, 1]}, "time 2 is 1 after 1: expected strictly increasing times"),
         ({"times": [0, np.nan, 1]}, "time 1 is not a finite number"),
         ({"times": [0, 1]}, "train has 3 snapshots: expected 2"),
-        ({"times": [0]}, "expected two or more snapshots"),
+        ({"times": []}, "expected one or more snapshots"),
     ],
 )
 def test_bad_times_are_one_line(populations, change, line):
@@ -85,3 +94,11 @@ def test_questions_refuse_what_is_not_there(populations):
     del tree["test"]
     with pytest.raises(PopdynError, match="no group 'test'"):
         counts(tree, "test")
+
+
+def test_a_single_snapshot_is_a_store(tmp_path):
+    # What a prediction at one time gives.
+    tree = make_tree([np.ones((5, 2))], [np.zeros((0, 2))], [3.0])
+    write(tree, tmp_path / "one.zarr")
+    assert not validate(tmp_path / "one.zarr")
+    assert times(open_snapshots(tmp_path / "one.zarr")).tolist() == [3.0]
