@@ -10,6 +10,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.learners.entropy import entropy
 from popdyn.learners.inner import Inner
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation.forces import Drive
@@ -24,8 +25,8 @@ def debiased_gap(
 ) -> dict[str, Any]:
     """Return Σ_k gap_k, its standard error, and a warning where it lies below −3 of them.
 
-    gap_k = J(ρ_{k+1}) + W₂²(ρ_k, ρ_{k+1})/2τ − J(ρ̂_k) − E|x − x̂|²/2τ, without the entropies, which
-    are the same on both sides to the order of the estimate. W₂² between two samples A, B is biased
+    gap_k = J(ρ_{k+1}) + W₂²(ρ_k, ρ_{k+1})/2τ − J(ρ̂_k) − E|x − x̂|²/2τ, with entropies from samples
+    of one size on both sides, so that their biases cancel. W₂² between two samples A, B is biased
     upwards; in its place stands W₂²(A,B) − ½W₂²(A,A′) − ½W₂²(B,B′) with fresh halves. For
     ``simulate`` ρ̂ is not the JKO minimiser, so there the gap is a diagnostic and may be negative.
 
@@ -51,6 +52,9 @@ def debiased_gap(
         drive, end = Drive(energy), start + tau
         with torch.no_grad():
             change = _mean_energy(drive, after, end) - _mean_energy(drive, ahead, end)
+        if energy.diffusivity > 0:
+            lost = [entropy(b) - entropy(a) for a, b in zip(after, ahead, strict=True)]
+            change = change + energy.diffusivity * torch.tensor(lost).to(change)
         moved = (ahead - before).square().sum(-1).mean(-1)
         transport = torch.tensor(
             [

@@ -22,6 +22,7 @@ __all__ = ["fit_ijkonet"]
 
 SOLVED = 0.1  # an inner residual above this is not called solved
 FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
+SCORED = 3000  # particles of each snapshot that the score of a density is estimated from
 CERTIFIED = 1000  # particles of each snapshot in the certificate
 
 
@@ -88,17 +89,14 @@ def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -
     problem = IJKOnetProblem(data, options)
     history = train(problem, options.steps, options.every, place)
     certificate = _certificate(problem)
-    problem.V.load_state_dict(history.best)
+    problem.load_solution(history.best)
     certificate["best_step"] = history.best_step
-    V: LearnedTerm = problem.V.requires_grad_(False)
-    notes = []
-    tau = data.intervals
-    if problem.inner.second_order and not options.first_order and not options.time_varying:
-        if np.ptp(tau) < 1e-6 * tau.mean():
-            V = SecondOrder(V, float(tau.mean()))
-        else:
-            notes.append("intervals differ: no second-order recovery (see --inner simulate)")
-    set_mean_zero(V, data.fit, [float(t) for t in data.times])
+    problem.terms.requires_grad_(False)
+    energy = problem.energy
+    energy.diffusivity_standard_error = None if problem.drifting else problem.seed_error
+    notes = _recovered(energy, problem)
+    if isinstance(energy.V, LearnedTerm):
+        set_mean_zero(energy.V, data.fit, [float(t) for t in data.times])
     gap, error = certificate.get("gap", 0.0), certificate.get("gap_standard_error", 0.0)
     if problem.inner.second_order and gap < -3 * error:
         notes.append(
@@ -109,19 +107,32 @@ def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -
     if not solved:
         notes.append("inner problem not solved: more inner steps, or --inner simulate")
     return Run(
-        FreeEnergy(V, None, options.diffusivity or 0.0),
-        "ijkonet",
-        {},
-        history.metrics,
-        certificate,
-        solved,
-        history.steps,
-        notes=notes,
+        energy, "ijkonet", {}, history.metrics, certificate, solved, history.steps, notes=notes
     )
 
 
+def _recovered(energy: FreeEnergy, problem: IJKOnetProblem) -> list[str]:
+    """Correct V for the implicit Euler steps that it was fitted with, or return why not."""
+    options, tau = problem.options, problem.data.intervals
+    if not problem.inner.second_order or options.first_order or options.time_varying:
+        return []
+    if energy.W is not None or energy.diffusivity > 0:
+        return [
+            "with interaction or diffusion there is no second-order recovery: the energy is that "
+            "of JKO steps, off by O(τ) (--inner simulate is not)"
+        ]
+    if np.ptp(tau) >= 1e-6 * tau.mean():
+        return ["intervals differ: no second-order recovery (see --inner simulate)"]
+    if isinstance(energy.V, LearnedTerm):
+        energy.V = SecondOrder(energy.V, float(tau.mean()))
+    return []
+
+
 def _certificate(problem: IJKOnetProblem) -> dict[str, Any]:
-    batch = problem.data.batches(problem.options.steps, problem.size)
+    size = problem.size
+    if problem.energy.diffusivity > 0:  # the score of ρ̂ needs a larger sample than a batch
+        size = problem.data.batch_size(max(size, SCORED))
+    batch = problem.data.batches(problem.options.steps, size)
     residual = problem.inner.residual(problem.energy, batch[:-1], problem.start, problem.tau)
     gap = debiased_gap(problem.data, problem.energy, problem.inner, problem.start, problem.tau)
     return {"inner_residual": residual} | gap

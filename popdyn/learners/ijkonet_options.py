@@ -32,6 +32,12 @@ class IJKOnetOptions:
         learning_rate: Peak rate of AdamW; warm-up and cosine.
         weight_decay: AdamW's weight decay.
         hidden: Widths of the potential's layers.
+        interaction: What W may be where it is a network: ``radial``, a smooth function of |z|, or
+            ``even``, any even function.
+        seeded: Whether networks for V and W begin at the weak form's solution. None: where
+            interaction or diffusion is learned as well.
+        entropy_gradient: Whether β follows the gradient of the entropies, on which it drifts,
+            instead of being held at the weak form's estimate.
         inner_steps: Ascent steps of the inner network for each step of the energy.
         multimap: With ``network``: one map for each interval.
         first_order: Leave out the second-order recovery after a JKO-based fit.
@@ -49,6 +55,9 @@ class IJKOnetOptions:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     hidden: tuple[int, ...] = (64, 64)
+    interaction: str = "radial"
+    seeded: bool | None = None
+    entropy_gradient: bool = False
     inner_steps: int = 5
     multimap: bool = False
     first_order: bool = False
@@ -65,9 +74,10 @@ class IJKOnetOptions:
         beta = self.diffusivity
         if beta is not None and not (math.isfinite(beta) and beta >= 0):
             raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
-        if self.inner != "simulate" and (beta or "diffusion" in self.energies):
+        if self.inner == "proximal" and (beta or self.learns_diffusivity):
             raise PopdynError(
-                f"--inner {self.inner} has no entropy term, found diffusion: use --inner simulate"
+                "--inner proximal has no entropy term, found diffusion: use --inner simulate, "
+                "or --inner network"
             )
         if self.model not in (None, "linear", "mlp"):
             raise PopdynError(f"model is '{self.model}': expected linear or mlp")
@@ -75,10 +85,15 @@ class IJKOnetOptions:
             raise PopdynError(
                 f"model 'linear' needs --inner simulate, found {self.inner}: use --option model=mlp"
             )
-        if not self.linear and self.energies != ("potential",):
+        if self.interaction not in ("radial", "even"):
+            raise PopdynError(f"interaction is '{self.interaction}': expected radial or even")
+        if self.linear and self.interaction == "even" and "interaction" in self.energies:
             raise PopdynError(
-                f"energies {','.join(self.energies)} with a network: it learns 'potential' alone; "
-                "--inner simulate with model linear learns all three"
+                "interaction 'even' is a network: use --option model=mlp, or --inner network"
+            )
+        if not self.linear and not {"potential", "interaction"} & set(self.energies):
+            raise PopdynError(
+                "energies 'diffusion' alone with a network: use --inner simulate with model linear"
             )
         for name in ("steps", "batch", "inner_steps", "every"):
             if getattr(self, name) < 1:
@@ -88,3 +103,13 @@ class IJKOnetOptions:
     def linear(self) -> bool:
         """Whether the energies are linear in features."""
         return self.inner == "simulate" and self.model != "mlp"
+
+    @property
+    def learns_diffusivity(self) -> bool:
+        """Whether β is learned rather than given."""
+        return "diffusion" in self.energies and self.diffusivity is None
+
+    @property
+    def begins_seeded(self) -> bool:
+        """Whether networks begin at the weak form's solution."""
+        return self.energies != ("potential",) if self.seeded is None else self.seeded

@@ -1,20 +1,33 @@
-"""iJKOnet's min–max problem for a network potential, and the held-out criterion of its states."""
+"""iJKOnet's min–max problem for networks, and the held-out criterion of their states."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from popdyn.energies import FreeEnergy
+from popdyn.learners.entropy import entropy
 from popdyn.learners.ijkonet_options import IJKOnetOptions
-from popdyn.learners.inner import Inner, Network, Proximal, Simulate
+from popdyn.learners.ijkonet_seed import follow, seed_solution
+from popdyn.learners.inner import Inner, Proximal, Simulate
+from popdyn.learners.inner_network import Network
+from popdyn.learners.interaction_models import (
+    EvenNetwork,
+    RadialNetwork,
+    pair_average,
+    shifted_pairs,
+)
 from popdyn.learners.models import MLPPotential, Scaling
 from popdyn.learners.training import cosine_rate, optimizer_state, restore_optimizer
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance
 
 __all__ = ["HeldOut", "IJKOnetProblem", "interval_weights"]
+
+PARTNERS = 32  # others that a particle meets in a step, instead of all
+COUPLED = 128  # particles of a batch that is one proximal problem
+ENTROPY_POINTS, PAIRED = 10_000, 2000
 
 
 def interval_weights(times: np.ndarray, sizes: list[int]) -> np.ndarray:
@@ -35,22 +48,55 @@ def interval_weights(times: np.ndarray, sizes: list[int]) -> np.ndarray:
 
 
 class IJKOnetProblem:
-    """The min–max problem in the form that the training loop drives."""
+    """The min–max problem in the form that the training loop drives.
+
+    Attributes:
+        terms: The networks, by the names ``potential`` and ``interaction``.
+        seed_error: Standard error of the weak form's β, None where β is not learned.
+    """
 
     def __init__(self, data: TrainingSet, options: IJKOnetOptions) -> None:
         self.data, self.options = data, options
         device = data.device
-        seeds = np.random.SeedSequence([data.seed, 2]).generate_state(3, np.uint64)
-        generators = [torch.Generator().manual_seed(int(s) >> 1) for s in seeds]
-        scaling = data.scaling()
-        span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
-        self.V = MLPPotential(scaling, options.hidden, span, generators[0]).to(device)
-        self.energy = FreeEnergy(self.V, None, options.diffusivity or 0.0)
-        self.unit = float(scaling.unit)
-        self.optimizer = torch.optim.AdamW(
-            self.V.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        seeds = np.random.SeedSequence([data.seed, 2]).generate_state(5, np.uint64)
+        own, maps, noise, kernel, pairs = (
+            torch.Generator().manual_seed(int(s) >> 1) for s in seeds
         )
-        self.inner = self._inner(scaling, generators[1], generators[2])
+        scaling = data.scaling()
+        self.unit = float(scaling.unit)
+        self.inner = self._inner(scaling, maps, noise)
+        self.pair_generator = pairs
+        V = W = None
+        if "potential" in options.energies:
+            span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
+            V = MLPPotential(scaling, options.hidden, span, own)
+        if "interaction" in options.energies:
+            W = _interaction(data, options.interaction, self.unit, kernel)
+        solution = seed_solution(data, options)
+        if solution is not None and options.begins_seeded:
+            follow(V, W, solution, data)
+        beta, self.seed_error = options.diffusivity or 0.0, None
+        if solution is not None and options.learns_diffusivity:
+            beta, self.seed_error = solution.diffusivity, solution.diffusivity_standard_error
+        self.terms = nn.ModuleDict()
+        for name, term in (("potential", V), ("interaction", W)):
+            if term is not None:
+                self.terms[name] = term.to(device)
+        self.energy = FreeEnergy(V, W, beta)
+        # β as the exponential of a weight: positive however it is trained.
+        least = max(0.5 * (self.seed_error or 0.0), 1e-4 * self.unit)
+        self.log_beta = torch.tensor(max(beta, least)).log()
+        self.entropies: Tensor | None = None
+        self._take_beta()
+        groups = [{"params": list(self.terms.parameters())}]
+        if self.drifting:
+            self.log_beta.requires_grad_(True)
+            groups.append({"params": [self.log_beta], "weight_decay": 0.0})
+            size = min(ENTROPY_POINTS, *(len(x) for x in data.fit))
+            self.entropies = torch.tensor([entropy(x[:size]) for x in data.fit]).to(device)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=options.learning_rate, weight_decay=options.weight_decay
+        )
         self.start = torch.tensor(data.times[:-1, None], dtype=torch.float32, device=device)
         self.tau = torch.tensor(data.intervals[:, None], dtype=torch.float32, device=device)
         # V is compared at the middle of the interval for `simulate`, whose force acts throughout,
@@ -59,15 +105,22 @@ class IJKOnetProblem:
         static = not options.time_varying
         weights = interval_weights(data.times, [len(x) for x in data.fit])
         self.weights = torch.tensor(weights if static else np.ones(len(weights))).to(self.tau)
-        self.size = data.batch_size(options.batch)
+        # With W the particles of a batch are one problem, of the square of its size.
+        coupled = options.inner == "proximal" and W is not None
+        self.size = data.batch_size(min(options.batch, COUPLED) if coupled else options.batch)
         self.held = HeldOut(data)
+
+    @property
+    def drifting(self) -> bool:
+        """Whether β follows the entropies."""
+        return self.options.learns_diffusivity and self.options.entropy_gradient
 
     def _inner(self, scaling: Scaling, maps: torch.Generator, noise: torch.Generator) -> Inner:
         options = self.options
         if options.inner == "network":
             intervals = len(self.data.intervals)
             return Network(scaling, intervals, options.inner_steps, options.multimap, 1e-3, maps)
-        return Proximal() if options.inner == "proximal" else Simulate(noise)
+        return Proximal() if options.inner == "proximal" else Simulate(noise, PARTNERS)
 
     def step(self, step: int) -> float:
         rate = self.options.learning_rate * cosine_rate(step, self.options.steps)
@@ -75,30 +128,85 @@ class IJKOnetProblem:
             group["lr"] = rate
         batch = self.data.batches(step, self.size)
         ahead = self.inner.solve(self.energy, batch[:-1], self.start, self.tau)
-        values = self.V.value(torch.cat([batch[1:], ahead], 1), self.when)
-        gaps = values[:, : self.size].mean(1) - values[:, self.size :].mean(1)
-        loss = (self.weights * gaps).sum() / self.unit
+        loss = self._gap(batch, ahead) / self.unit
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.V.parameters(), 10.0)
+        torch.nn.utils.clip_grad_norm_(self.terms.parameters(), 10.0)
         self.optimizer.step()
+        self._take_beta()
         return float(loss.detach())
+
+    def _gap(self, batch: Tensor, ahead: Tensor) -> Tensor:
+        """Return Σ_k w_k [J(ρ_{k+1}) − J(ρ̂_k)], with a graph in the energy's weights."""
+        V, W = self.energy.V, self.energy.W
+        gap = torch.zeros((), device=batch.device)
+        if V is not None:
+            values = V.value(torch.cat([batch[1:], ahead], 1), self.when)
+            gaps = values[:, : self.size].mean(1) - values[:, self.size :].mean(1)
+            gap = gap + (self.weights * gaps).sum()
+        if isinstance(W, RadialNetwork | EvenNetwork):
+            # ½∬W over pairs of different particles of either side.
+            drawn = torch.randint(1, self.size, (PARTNERS,), generator=self.pair_generator)
+            shifts = [int(s) for s in drawn]
+            after = pair_average(W, batch[1:], shifts, self.weights)
+            gap = gap + 0.5 * (after - pair_average(W, ahead, shifts, self.weights))
+        if self.entropies is not None:
+            gap = gap - self.log_beta.exp() * (self.weights * self._entropy_gap(batch, ahead)).sum()
+        return gap
+
+    def _entropy_gap(self, batch: Tensor, ahead: Tensor) -> Tensor:
+        """Return H(ρ_{k+1}) − H(ρ̂_k), ``(K,)``: the same estimator and size on both sides."""
+        assert self.entropies is not None
+        gain = getattr(self.inner, "gain", None)
+        if gain is not None:
+            return self.entropies[1:] - self.entropies[:-1] - gain  # type: ignore[no-any-return]
+        both = [entropy(a) - entropy(b) for a, b in zip(batch[1:], ahead, strict=True)]
+        return torch.tensor(both).to(batch)
+
+    def _take_beta(self) -> None:
+        if self.drifting:
+            self.energy.diffusivity = float(self.log_beta.detach().exp())
 
     def criterion(self) -> float:
         return self.held.energy_distance(self.energy, self.inner)
 
     def solution(self) -> dict[str, Tensor]:
-        return self.V.state_dict()
+        return self.terms.state_dict() | {"log_beta": self.log_beta.detach()}
+
+    def load_solution(self, state: dict[str, Tensor]) -> None:
+        """Go back to what ``solution`` returned."""
+        self.terms.load_state_dict({k: v for k, v in state.items() if k != "log_beta"})
+        with torch.no_grad():
+            self.log_beta.copy_(state["log_beta"])
+        self._take_beta()
 
     def state(self) -> dict[str, Tensor]:
-        weights = {f"V.{k}": v for k, v in self.V.state_dict().items()}
+        weights = {f"energy.{k}": v for k, v in self.solution().items()}
+        weights["pairs"] = self.pair_generator.get_state()
         return weights | optimizer_state("optimizer", self.optimizer) | self.inner.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        weights = {k.removeprefix("V."): v for k, v in state.items() if k.startswith("V.")}
-        self.V.load_state_dict(weights)
+        prefix = "energy."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        self.load_solution(own)
+        self.pair_generator.set_state(state["pairs"])
         restore_optimizer("optimizer", self.optimizer, state)
         self.inner.load_state(state)
+
+
+def _interaction(
+    data: TrainingSet, kind: str, unit: float, generator: torch.Generator
+) -> RadialNetwork | EvenNetwork:
+    """Return an untrained W that fits the data's distances."""
+    x = torch.stack([x[: min(PAIRED, *(len(y) for y in data.fit))] for x in data.fit])
+    z = shifted_pairs(x, [1, x.shape[1] // 2 or 1]).flatten(0, 1)
+    if kind == "radial":
+        return RadialNetwork(float(z.norm(dim=1).median()), unit, generator=generator)
+    reach = z.abs().amax(0)
+    horizon = float(data.times[-1] - data.times[0])
+    return EvenNetwork(
+        Scaling(0 * reach, z.std(0).clamp_min(1e-6), -reach, reach, horizon), generator=generator
+    )
 
 
 class HeldOut:
@@ -128,9 +236,16 @@ class HeldOut:
         for k in range(1, len(self.held)):
             moving = torch.cat([moving, self.held[k - 1 : k]])
             start, stop = (t.expand(k) for t in (self.times[k - 1], self.times[k]))
-            if isinstance(inner, Simulate):
+            # A JKO step with W or entropy costs far more than a run of the same energy.
+            if isinstance(inner, Simulate) or energy.W is not None or energy.diffusivity > 0:
                 moving = advance(
-                    energy, moving, start, stop, substeps=inner.substeps, generator=generator
+                    energy,
+                    moving,
+                    start,
+                    stop,
+                    substeps=getattr(inner, "substeps", 4),
+                    generator=generator,
+                    partners=PARTNERS,
                 )
             else:
                 tau = (stop - start)[:, None]

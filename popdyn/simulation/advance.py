@@ -29,6 +29,7 @@ def advance(
     scheme: str = DEFAULT_SCHEME,
     generator: Generator | None = None,
     noise: Tensor | None = None,
+    partners: int | None = None,
 ) -> Tensor:
     """Return the populations ``x`` at time ``start``, run to time ``stop``. No gradient flows.
 
@@ -43,6 +44,7 @@ def advance(
         generator: Source of the noise where β > 0.
         noise: Standard normals ``(substeps, *x.shape)`` instead of drawing them: common random
             numbers.
+        partners: Others that act on a particle in a step, drawn anew each time; all if None.
 
     Raises:
         PopdynError: On an unknown scheme, times that run backwards, or noise of another shape.
@@ -77,11 +79,12 @@ def advance(
         raise PopdynError(f"noise has shape {tuple(noise.shape)}: expected {(substeps, *x.shape)}")
     h = span / substeps
     wide = h.unsqueeze(-1) if isinstance(h, Tensor) else h
-    drive = Drive(energy)
+    drive = Drive(energy, partners=partners, generator=generator)
     brownian = Brownian(energy.diffusivity, integral=chosen.integral, generator=generator)
     sigma = (2.0 * energy.diffusivity * wide) ** 0.5
     x = x.detach().clone(memory_format=torch.contiguous_format)
     for j in range(substeps):
+        drive.begin_step(x)
         if noise is None or energy.diffusivity == 0:
             dB = brownian.draw(x, wide)
         else:
