@@ -1,6 +1,6 @@
 """An AnnData as scanpy leaves it, all the way: import, train, score, predict, export, figures."""
 
-from functools import partial
+import json
 
 import anndata
 import numpy as np
@@ -10,6 +10,7 @@ import scipy.sparse
 from click.testing import CliRunner
 
 from popdyn.cli import group
+from popdyn.errors import PopdynError
 from popdyn.learners import load_run
 from popdyn.snapshots import counts, open_snapshots, positions, times, validate
 
@@ -58,19 +59,31 @@ def trained(tmp_path_factory, adata):
     return folder
 
 
+class Done:
+    """How a command ended, in this process."""
+
+    def __init__(self, result):
+        error = result.exception
+        known = isinstance(error, (PopdynError, SystemExit, type(None)))
+        self.code = result.exit_code if known else -1
+        self.err = f"{result.output}\n{error}"
+        self.out = result.stdout
+
+
 @pytest.fixture
-def popdyn(run_popdyn, trained):
+def popdyn(trained, monkeypatch):
     """Run ``popdyn`` in that folder."""
-    return partial(run_popdyn, cwd=trained)
+    monkeypatch.chdir(trained)
+    return lambda *line: Done(CliRunner().invoke(group, [str(part) for part in line]))
 
 
 def test_all_the_way_and_back_into_the_file(popdyn, trained, adata):
     scored = popdyn("score", "run", "--points", "100", "--json")
     assert scored.code == 0, scored.err
-    assert scored.json["distribution"]["times"] == [3.0]
+    assert json.loads(scored.out)["distribution"]["times"] == [3.0]
     done = popdyn("predict", "run", "--times", "3", "--out", "predicted.zarr", "--json")
     assert done.code == 0, done.err
-    assert done.json["particles"] == [CELLS]
+    assert json.loads(done.out)["particles"] == [CELLS]
     assert not validate(trained / "predicted.zarr")
     done = popdyn("export", "run", "--to-h5ad", "learned.h5ad", "--into", "cells.h5ad")
     assert done.code == 0, done.err
@@ -151,7 +164,6 @@ def test_exports_that_cannot_be(popdyn, trained, arguments, code, words):
     ).write_h5ad(trained / "other.h5ad")
     done = popdyn("export", *arguments)
     assert done.code == code, done.err
-    assert "Traceback" not in done.err
     for word in words:
         assert word in done.err
     assert not (trained / "a.h5ad").exists()
