@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from popdyn.energies import FreeEnergy
 from popdyn.learners.jkonet_star_couplings import Couplings, couple
 from popdyn.learners.jkonet_star_density import DENSITIES
-from popdyn.learners.jkonet_star_linear import Dictionary, choose_ridges, solve
+from popdyn.learners.jkonet_star_linear import Dictionary, choose_ridges, mean_of, solve
 from popdyn.learners.jkonet_star_options import JKOnetStarOptions
 from popdyn.learners.jkonet_star_terms import RadialMLP, SoftplusPotential
 from popdyn.learners.models import MLPPotential, set_mean_zero
@@ -41,41 +42,34 @@ def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workpl
     """
     most = options.particles
     snapshots = [torch.cat([a, b])[:most] for a, b in zip(data.fit, data.validation, strict=True)]
-    held: Couplings | None = None
-    if options.early_stop:
-        pairs = _couple([x[:most] for x in data.fit], data, options)
-        held = _couple(data.validation, data, options)
-    else:
-        pairs = _couple(snapshots, data, options)
-    densities = [
-        DENSITIES[options.density](x, data.seed) if options.noisy else None for x in snapshots
-    ]
+    densities: list[Callable[[Tensor], Tensor]] = []
+    if options.noisy:
+        densities = [DENSITIES[options.density](x, data.seed) for x in snapshots]
 
-    def scores_of(pairs: Couplings) -> Tensor | None:
-        if not options.noisy:
-            return None
-        out = torch.empty_like(pairs.ends)
+    def couplings(parts: Sequence[Tensor]) -> Scored:
+        """Return the couplings of some particles, with ∇log ρ of all of them at the ends."""
+        pairs = couple(
+            parts, data.times, options.block, data.seed, options.iterations, options.debias
+        )
+        if not densities:
+            return pairs, None
+        scores = torch.empty_like(pairs.ends)
         for k, density in enumerate(densities):
             own = pairs.snapshots == k
-            if density is not None and own.any():
-                out[own] = density(pairs.ends[own])
-        return out
+            if own.any():
+                scores[own] = density(pairs.ends[own])
+        return pairs, scores
 
     fit_model = _fit_linear if options.model == "linear" else _fit_network
-    scored = (pairs, scores_of(pairs))
-    others = None if held is None else (held, scores_of(held))
-    run = fit_model(data, options, place, snapshots, scored, others)
-    if run.energy.V is not None:
-        set_mean_zero(run.energy.V, snapshots, [float(t) for t in data.times])  # type: ignore[arg-type]
-    run.certificate["pairs"] = len(pairs)
+    run = fit_model(data, options, place, snapshots, couplings)
+    V: Any = run.energy.V
+    if V is not None:
+        set_mean_zero(V, snapshots, [float(t) for t in data.times])
     return run
 
 
 Scored = tuple[Couplings, Tensor | None]
-
-
-def _couple(snapshots: list[Tensor], data: TrainingSet, options: JKOnetStarOptions) -> Couplings:
-    return couple(snapshots, data.times, options.block, data.seed, options.iterations)
+Coupler = Callable[[Sequence[Tensor]], Scored]
 
 
 def _fit_linear(
@@ -83,8 +77,7 @@ def _fit_linear(
     options: JKOnetStarOptions,
     place: Workplace,
     snapshots: list[Tensor],
-    pairs: Scored,
-    held: Scored | None,
+    couplings: Coupler,
 ) -> Run:
     learned = options.energies
     times = 1 + min(options.degree, len(data.times) - 2) if options.time_varying else 1
@@ -94,22 +87,28 @@ def _fit_linear(
         data, snapshots, "potential" in learned, "interaction" in learned, learns_beta, times
     )
     names = dict.fromkeys(name for name in dictionary.groups if name != "β")
-    normal = dictionary.normal(*pairs, known)
     certificate: dict[str, Any] = {}
-    if held is None:
-        ridges = dict.fromkeys(names, options.ridge)
+    smallest = min(len(x) for x in snapshots)
+    folds = min(options.folds, smallest)
+    if options.early_stop and folds >= 2:
+        parts = [
+            dictionary.normal(*couplings([x[i::folds] for x in snapshots]), known)
+            for i in range(folds)
+        ]
+        ridges, certificate["held_out"] = choose_ridges(parts, dictionary.groups)
+        # Blocks that fit into a fold are the same kind of blocks as those of all particles.
+        whole = 0 < options.block <= smallest // folds
+        normal = mean_of(parts) if whole else dictionary.normal(*couplings(snapshots), known)
     else:
-        other = dictionary.normal(*held, known)
-        ridges = choose_ridges(normal, other, dictionary.groups)
-        explained = other.loss(solve(normal, dictionary.groups, ridges)) / other.square
-        certificate["held_out"] = explained
-        normal = normal.with_weight(len(held[0]) / len(pairs[0]), other)
+        ridges = dict.fromkeys(names, options.ridge)
+        normal = dictionary.normal(*couplings(snapshots), known)
     V, W, beta = dictionary.energies(solve(normal, dictionary.groups, ridges))
     for term in (V, W):
         if term is not None:
             term.requires_grad_(False).to(data.device)
+    certificate["ridges"] = ridges
     energy = FreeEnergy(V, W, known if beta is None else beta)
-    return Run(energy, "jkonet_star", {}, [], certificate | {"ridges": ridges}, steps=1)
+    return Run(energy, "jkonet_star", {}, [], certificate, steps=1)
 
 
 def _fit_network(
@@ -117,27 +116,29 @@ def _fit_network(
     options: JKOnetStarOptions,
     place: Workplace,
     snapshots: list[Tensor],
-    pairs: Scored,
-    held: Scored | None,
+    couplings: Coupler,
 ) -> Run:
-    problem = StarProblem(data, options, snapshots, pairs, held)
-    epoch = problem.steps_per_epoch
-    history = train(problem, options.epochs * epoch, epoch, place)
+    most = options.particles
     certificate: dict[str, Any] = {}
+    metrics: list[dict[str, float]] = []
     notes = []
-    stopped = True
+    epochs, steps, stopped = options.epochs, 0, True
     if options.early_stop:
-        problem.load_solution(history.best)
-        certificate["held_out"] = history.best_criterion
-        certificate["best_epoch"] = history.best_step // epoch
-        stopped = history.best_step < history.steps
+        pairs, held = couplings([x[:most] for x in data.fit]), couplings(data.validation)
+        trial = StarProblem(data, options, snapshots, pairs, held)
+        first = train(trial, epochs * trial.steps_per_epoch, trial.steps_per_epoch, place)
+        metrics, steps = first.metrics, first.steps
+        stopped = first.best_step < first.steps
+        epochs = first.best_step // trial.steps_per_epoch
+        certificate = {"held_out": first.best_criterion, "best_epoch": epochs}
+        place = Workplace(progress=place.progress)  # the checkpoint is the first part's
         if not stopped:
             notes.append(
-                f"the last of {options.epochs} epochs is the best on held-out couplings: more "
-                "may be better"
+                f"the last of {epochs} epochs is the best on held-out couplings: more may be better"
             )
-    beta = problem.beta()
-    energy = FreeEnergy(problem.V, problem.W, float(beta.detach()))
+    problem = StarProblem(data, options, snapshots, couplings(snapshots))
+    history = train(problem, epochs * problem.steps_per_epoch, problem.steps_per_epoch, place)
+    energy = FreeEnergy(problem.V, problem.W, float(problem.beta().detach()))
     for term in (problem.V, problem.W):
         if term is not None:
             term.requires_grad_(False)
@@ -145,10 +146,10 @@ def _fit_network(
         energy,
         "jkonet_star",
         {},
-        history.metrics,
+        metrics or history.metrics,
         certificate,
         stopped,
-        history.steps,
+        steps + history.steps,
         notes=notes,
     )
 
@@ -162,7 +163,7 @@ class StarProblem:
         options: JKOnetStarOptions,
         snapshots: list[Tensor],
         pairs: Scored,
-        held: Scored | None,
+        held: Scored | None = None,
     ) -> None:
         self.options, self.seed = options, data.seed
         seeds = np.random.SeedSequence([data.seed, 2]).generate_state(2, np.uint64)

@@ -48,8 +48,14 @@ def couple(
     block: int,
     seed: int,
     iterations: int = MAX_ITERATIONS,
+    debias: bool = False,
 ) -> Couplings:
     """Return exact couplings of each snapshot with the next, solved in float64.
+
+    A plan between two samples moves particles even where nothing moved, and at the edge of the
+    data outwards on average: there y finds its partner further in. With ``debias`` each y is also
+    coupled with another block of its own snapshot, and where that takes it, y′, stands for y in
+    the displacement, y′ − x: what sampling alone does cancels, and the means keep their noise.
 
     Args:
         snapshots: Particles, ``(n_k, d)`` each.
@@ -58,6 +64,7 @@ def couple(
             one by one; 0 for one plan of all particles.
         seed: Seeds the blocks.
         iterations: Most iterations of the network simplex.
+        debias: Whether the displacements of samples of one and the same population are taken off.
 
     Raises:
         PopdynError: If the solver of the transport problem does not converge.
@@ -66,19 +73,23 @@ def couple(
     for k, (x, y) in enumerate(itertools.pairwise(snapshots)):
         rng = np.random.default_rng([seed, 5, k])
         count = -(-max(len(x), len(y)) // block) if block else 1
-        count = min(count, len(x), len(y))
+        count = min(max(count, 2) if debias else count, len(x), len(y))
         rows = np.array_split(rng.permutation(len(x)), count)
         columns = np.array_split(rng.permutation(len(y)), count)
         tau = float(times[k + 1] - times[k])
-        for i, j in zip(rows, columns, strict=True):
-            source, target = (z.double().cpu().numpy() for z in (x[i], y[j]))
+        for n, (i, j) in enumerate(zip(rows, columns, strict=True)):
+            source, target = _float64(x[i]), _float64(y[j])
             a, b, mass = optimal_pairs(source, target, iterations)
             start, end = x[i[a]], y[j[b]]
+            arrival = end
+            if debias:
+                others = _float64(y[columns[(n + 1) % count]])
+                arrival = torch.from_numpy(_barycentres(others, target, iterations)[b]).to(end)
             size = len(mass)
             parts.append(
                 [
                     end,
-                    (end - start) / tau,
+                    (arrival - start) / tau,
                     torch.from_numpy(mass * size).to(end),
                     end.new_full((size,), tau),
                     torch.full((size,), k + 1, device=end.device),
@@ -86,6 +97,18 @@ def couple(
                 ]
             )
     return Couplings(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _float64(x: Tensor) -> np.ndarray:
+    return x.double().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _barycentres(x: np.ndarray, y: np.ndarray, iterations: int) -> np.ndarray:
+    """Return where the exact plan takes each y in x, on average."""
+    a, b, mass = optimal_pairs(x, y, iterations)
+    out = np.zeros_like(y)
+    np.add.at(out, b, mass[:, None] * x[a])
+    return out / np.bincount(b, mass, len(y))[:, None]
 
 
 def optimal_pairs(

@@ -21,12 +21,12 @@ from popdyn.learners.weak_form_terms import (
     time_basis,
 )
 
-__all__ = ["Dictionary", "Normal", "choose_ridges", "solve"]
+__all__ = ["Dictionary", "Normal", "choose_ridges", "mean_of", "solve"]
 
 LAID_OUT = 20_000  # particles among which the bumps are laid out
 CHUNK = 8_000_000  # numbers in a piece of the design matrix
-RIDGES = np.logspace(-8.0, 2.0, 11)
-SWEEPS = 2
+RIDGES = np.logspace(-6.0, 2.0, 9)
+OFF = 1e6  # a ridge that leaves nothing of a group
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,15 @@ class Normal:
         """Return E|A θ + v|²."""
         return float(theta @ self.gram @ theta + 2.0 * self.right @ theta + self.square)
 
-    def with_weight(self, weight: float, other: Normal) -> Normal:
-        """Return the equations of both sets of pairs, the other with a weight."""
-        share = 1.0 / (1.0 + weight)
-        return Normal(
-            share * (self.gram + weight * other.gram),
-            share * (self.right + weight * other.right),
-            share * (self.square + weight * other.square),
-        )
+
+def mean_of(parts: Sequence[Normal]) -> Normal:
+    """Return the equations of all parts together."""
+    n = len(parts)
+    return Normal(
+        np.sum([part.gram for part in parts], 0) / n,
+        np.sum([part.right for part in parts], 0) / n,
+        sum(part.square for part in parts) / n,
+    )
 
 
 class Dictionary:
@@ -174,29 +175,43 @@ def solve(normal: Normal, groups: Sequence[str], ridges: dict[str, float]) -> np
     return theta
 
 
-def choose_ridges(normal: Normal, held: Normal, groups: Sequence[str]) -> dict[str, float]:
-    """Return the ridge of each group under which the held-out pairs are explained best.
+def choose_ridges(folds: Sequence[Normal], groups: Sequence[str]) -> tuple[dict[str, float], float]:
+    """Return a ridge for each group by cross-validation, and what remains on held-out couplings.
 
-    One ridge for all groups first, then one after the other in turn.
+    All groups begin as good as switched off. As long as a weaker ridge on some group explains the
+    couplings of the folds left out better, by more than the standard error of that difference,
+    the one that gains most is taken: the noise of a coupling is smooth, so that the lowest
+    held-out loss alone is a poor guide.
+
+    Args:
+        folds: Normal equations of the couplings of separate parts of the particles.
+        groups: The group of each unknown.
+
+    Returns:
+        The ridges, and the held-out loss over that of no energy at all.
     """
+    rests = [mean_of([f for f in folds if f is not fold]) for fold in folds]
+
+    def held_out(ridges: dict[str, float]) -> np.ndarray:
+        pairs = zip(rests, folds, strict=True)
+        return np.array([fold.loss(solve(rest, groups, ridges)) for rest, fold in pairs])
+
     names = [name for name in dict.fromkeys(groups) if name != "β"]
-
-    def loss(ridges: dict[str, float]) -> float:
-        return held.loss(solve(normal, groups, ridges))
-
-    best = min((dict.fromkeys(names, r) for r in RIDGES), key=loss)
-    lowest = loss(best)
-    for _ in range(SWEEPS):
-        before = lowest
+    ridges = dict.fromkeys(names, OFF)
+    loss = held_out(ridges)
+    while True:
+        best = None
         for name in names:
-            for ridge in RIDGES:
-                trial = best | {name: ridge}
-                value = loss(trial)
-                if value < lowest:
-                    best, lowest = trial, value
-        if lowest == before:
-            break
-    return best
+            for ridge in RIDGES[ridges[name] > RIDGES]:
+                trial = ridges | {name: float(ridge)}
+                ahead = held_out(trial)
+                gain = loss - ahead
+                error = gain.std(ddof=1) / np.sqrt(len(folds))
+                if gain.mean() > error and (best is None or ahead.mean() < best[1].mean()):
+                    best = (trial, ahead)
+        if best is None:
+            return ridges, float(loss.sum() / sum(fold.square for fold in folds))
+        ridges, loss = best
 
 
 def _blocks(everything: Tensor, scaling: Any) -> list[Block]:

@@ -32,16 +32,19 @@ class JKOnetStarOptions:
             ``score_matching``.
         block: Particles of a block of the couplings; 0 for one plan of all.
         particles: Most particles of each snapshot that are coupled.
-        early_stop: Whether held-out couplings choose the best epoch, or the ridges of ``linear``.
-            Else nothing is held out and the last epoch is taken; ``linear`` takes ``ridge``.
-        epochs: Passes over the couplings; ``linear`` needs none.
+        debias: Whether what the coupling of two samples of one population does is taken off.
+        early_stop: Whether held-out couplings choose how many epochs a network is trained, on all
+            particles then, or the ridges of ``linear``. Else nothing is held out: all epochs are
+            done, and ``linear`` takes ``ridge``.
+        epochs: Most passes over the couplings; ``linear`` needs none.
         batch: Pairs in a step.
         learning_rate: Rate of Adam.
         hidden: Widths of the layers.
         ridge: Relative ridge of ``linear`` where nothing is held out.
         degree: Highest degree in time of ``linear`` with ``time_varying``.
+        folds: Parts of the particles whose couplings are held out in turn, for ``linear``.
         iterations: Most iterations of the transport solver.
-        validation_fraction: Part of each snapshot for the held-out couplings.
+        validation_fraction: Part of each snapshot for the held-out couplings of a network.
     """
 
     energies: tuple[str, ...] = ("potential",)
@@ -51,6 +54,7 @@ class JKOnetStarOptions:
     density: str = "score_matching"
     block: int = 1000
     particles: int = 20_000
+    debias: bool = True
     early_stop: bool = True
     epochs: int = 100
     batch: int = 250
@@ -58,6 +62,7 @@ class JKOnetStarOptions:
     hidden: tuple[int, ...] = (64, 64)
     ridge: float = 1e-2
     degree: int = 3
+    folds: int = 5
     iterations: int = 10_000_000
     validation_fraction: float = 0.2
 
@@ -84,6 +89,7 @@ class JKOnetStarOptions:
             ("epochs", 1),
             ("batch", 1),
             ("degree", 1),
+            ("folds", 2),
             ("iterations", 1),
         ):
             if getattr(self, name) < least:
