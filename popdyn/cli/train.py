@@ -123,12 +123,16 @@ def command(
         emit({"run": str(Path(out))} | run.summary())
         return
     state = "converged" if run.converged else "not converged"
-    facts = ", ".join(f"{k} {_short(v)}" for k, v in run.certificate.items())
+    facts = ", ".join(
+        f"{k} {_short(v)}" for k, v in run.certificate.items() if isinstance(v, (int, float))
+    )
     console.print(
         f"{out}: {run.learner}, {run.steps} steps in {run.seconds:.1f} s, {state}"
         + (f" ({facts})" if facts else ""),
         highlight=False,
     )
+    for warning in run.certificate.get("warnings", ()):
+        console.print(f"warning: {warning}", highlight=False)
     for note in run.notes:
         console.print(f"note: {note}", highlight=False)
 

@@ -18,6 +18,7 @@ import xarray as xr
 
 from popdyn.errors import PopdynError
 from popdyn.learners.ensemble import fit_ensemble
+from popdyn.learners.identifiability import diagnose
 from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.jkonet_star import fit_jkonet_star
@@ -206,11 +207,27 @@ def fit(
             training = training_of(seed, half=False)
             config["training_digest"] = _digest(training)
             run = entry.fit(training, resolved, place)
+    if not entry.sees_truth:
+        _say_what_can_be_told(run, resolved, training_of, seed)
     run.config, run.seconds = config, time.monotonic() - begin
     if folder is not None:
         write_run(run, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _say_what_can_be_told(
+    run: Run, options: Any, training_of: Callable[..., TrainingSet], seed: int
+) -> None:
+    """Put into the certificate how well the data tells the energies apart, and warnings."""
+    energies = getattr(options, "energies", ())
+    if len(energies) < 2:
+        return
+    learns_diffusivity = "diffusion" in energies and getattr(options, "diffusivity", None) is None
+    found = diagnose(training_of(seed, half=False), energies, learns_diffusivity)
+    run.certificate["identifiability"] = found.numbers()
+    if found.warnings:
+        run.certificate["warnings"] = found.warnings
 
 
 def _check_device(device: str) -> None:

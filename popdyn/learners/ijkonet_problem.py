@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ from popdyn.simulation import advance
 
 __all__ = ["HeldOut", "IJKOnetProblem", "interval_weights"]
 
-PARTNERS = 32  # others that a particle meets in a step, instead of all
+PARTNERS = 16  # others that a particle meets in a step, instead of all
 COUPLED = 128  # particles of a batch that is one proximal problem
 ENTROPY_POINTS, PAIRED = 10_000, 2000
 
@@ -88,7 +90,7 @@ class IJKOnetProblem:
         self.log_beta = torch.tensor(max(beta, least)).log()
         self.entropies: Tensor | None = None
         self._take_beta()
-        groups = [{"params": list(self.terms.parameters())}]
+        groups: list[dict[str, Any]] = [{"params": list(self.terms.parameters())}]
         if self.drifting:
             self.log_beta.requires_grad_(True)
             groups.append({"params": [self.log_beta], "weight_decay": 0.0})
@@ -146,7 +148,8 @@ class IJKOnetProblem:
             gap = gap + (self.weights * gaps).sum()
         if isinstance(W, RadialNetwork | EvenNetwork):
             # ½∬W over pairs of different particles of either side.
-            drawn = torch.randint(1, self.size, (PARTNERS,), generator=self.pair_generator)
+            count = PARTNERS if isinstance(W, RadialNetwork) else PARTNERS // 4
+            drawn = torch.randint(1, self.size, (count,), generator=self.pair_generator)
             shifts = [int(s) for s in drawn]
             after = pair_average(W, batch[1:], shifts, self.weights)
             gap = gap + 0.5 * (after - pair_average(W, ahead, shifts, self.weights))

@@ -17,6 +17,7 @@ from popdyn.simulation.forces import Drive
 
 __all__ = ["Network", "TransportMap"]
 
+DETERMINANTS = 250  # particles of each snapshot whose log-determinants a step of ascent takes
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
@@ -49,7 +50,7 @@ class Network:
         multimap: bool,
         rate: float,
         generator: torch.Generator,
-        partners: int = 32,
+        partners: int = 8,
     ) -> None:
         self.steps, self.generator, self.partners = steps, generator, partners
         copies = intervals if multimap else 1
@@ -62,15 +63,17 @@ class Network:
         beta = energy.diffusivity
         drive = Drive(energy, partners=self.partners, generator=self.generator)
         for _ in range(self.steps):
-            y, apply = self.map.linearised(x) if beta > 0 else (self.map(x), None)
+            y = self.map(x)
             # Danskin needs no gradient through the energy's weights, only through y; the mean force
             # is therefore taken as a constant co-vector.
             drive.begin_step(y)
             pull = drive.gradient(y.detach(), start + tau)
-            each = (y - x).square().sum(-1) / (2 * tau) + (pull * y).sum(-1)
-            if apply is not None:
-                each = each - beta * log_determinant(apply, x, self.generator)
-            objective = each.mean() / self.map.scaling.unit
+            objective = ((y - x).square().sum(-1) / (2 * tau) + (pull * y).sum(-1)).mean()
+            if beta > 0:
+                part = self._some(x)
+                _, apply = self.map.linearised(part)
+                objective = objective - beta * log_determinant(apply, part, self.generator).mean()
+            objective = objective / self.map.scaling.unit
             self.optimizer.zero_grad(set_to_none=True)
             objective.backward()
             nn.utils.clip_grad_norm_(self.map.parameters(), 10.0)
@@ -81,6 +84,12 @@ class Network:
             y, apply = self.map.linearised(x)
             self.gain = log_determinant(apply, x, self.generator).mean(1)
             return y
+
+    def _some(self, x: Tensor) -> Tensor:
+        """Return some particles of a batch, others each time: determinants cost most of a step."""
+        n = x.shape[1]
+        first = int(torch.randint(max(1, n - DETERMINANTS + 1), (), generator=self.generator))
+        return x[:, first : first + DETERMINANTS]
 
     @torch.no_grad()
     def residual(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> float:
