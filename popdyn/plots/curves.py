@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from matplotlib.axes import Axes
 
@@ -86,7 +87,8 @@ def draw_interaction(
 ) -> None:
     """Fill a panel with W by distance, 0 at 0, averaged over directions.
 
-    Behind the curves stands how often a distance occurs: where pairs are rare W is a guess.
+    Behind the curves stands how often a distance occurs: where pairs are rare W is a guess. The
+    spread of an ensemble's members is a band of one standard deviation on either side.
 
     Args:
         axis: The panel.
@@ -105,6 +107,11 @@ def draw_interaction(
         name: np.asarray(energy.interaction(z)).reshape(len(r), -1).mean(1)
         for name, energy in energies.items()
     }
+    spreads = {
+        name: spread.reshape(len(r), -1).mean(1)
+        for name, energy in energies.items()
+        if (spread := _member_spread(energy, z)) is not None
+    }
     behind = axis.twinx()
     behind.hist(distances, list(np.linspace(0, far, 41)), density=True, color=GREY, alpha=0.25)
     behind.set_yticks([])
@@ -114,8 +121,20 @@ def draw_interaction(
         true = name.startswith("true")
         paint = GREY if true else COLORS[i % len(COLORS)]
         axis.plot(r, values, color=paint, lw=3 if true else 1.4, alpha=0.8, label=name)
+        if name in spreads:
+            low, high = values - spreads[name], values + spreads[name]
+            axis.fill_between(r, low, high, color=paint, alpha=0.25, lw=0, label="members' spread")
     axis.set(title=title, xlabel="distance |z|", ylabel="W(z) − W(0)")
     legend_below(axis, 2)
+
+
+def _member_spread(energy: FreeEnergy, z: np.ndarray) -> np.ndarray | None:
+    """Return the standard deviation of W(z) − W(0) over an ensemble's members, None if single."""
+    values = getattr(energy.W, "values", None)
+    if values is None:
+        return None
+    at = values(torch.from_numpy(z)) - values(torch.zeros(1, z.shape[1]))
+    return np.asarray(at.std(0).detach())
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> bool:

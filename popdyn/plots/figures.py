@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.plots import curves, maps, populations
-from popdyn.plots.plane import sample, view_of
+from popdyn.plots.plane import View, sample, view_of
 from popdyn.plots.style import new_figure, styled
 from popdyn.plots.wells import draw_landscape, find_wells
 from popdyn.snapshots import dimension, times
@@ -58,7 +59,8 @@ def potential_figure(
 ) -> Figure:
     """Return the true and the recovered potential on one colour scale, and the gradient's error.
 
-    The particles of the first and of the last snapshot lie on top.
+    Of an ensemble the spread of its members' gradients is drawn too, on the error's scale. The
+    particles of the first and of the last snapshot lie on top.
 
     Each potential has mean 0 over the particles. Colours are faint where no particles are near:
     what is shown there is a guess. For d > 2 it is a slice through the mean of the particles.
@@ -71,13 +73,16 @@ def potential_figure(
     """
     view, truth = view_of(data, plane), truth or truth_of(data)
     moments = shown_times(data, estimate, truth)
-    figure, axes = new_figure(1 if truth is None else 3, len(moments))
+    several = hasattr(estimate.V, "gradient_std")
+    figure, axes = new_figure((1 if truth is None else 3) + several, len(moments))
     for row, t in zip(axes, moments, strict=True):
         at = f", t = {t:g}" if len(moments) > 1 else ""
         back = maps.surface(estimate, view, t)
         if truth is None:
             levels = maps.shared_levels([back])
             maps.draw_potential(row[0], back, view, levels, f"recovered V{at}")
+            if several:
+                _draw_spread(row[1], estimate, view, t, None, at)
             continue
         true = maps.surface(truth, view, t)
         levels = maps.shared_levels([true, back])
@@ -85,9 +90,20 @@ def potential_figure(
         maps.draw_potential(row[1], back, view, levels, f"recovered V{at}")
         error = maps.gradient_error(estimate, truth, view, t)
         maps.draw_error(row[2], error, view, error.range[1], f"error of the gradient{at}")
+        if several:
+            _draw_spread(row[3], estimate, view, t, error.range[1], at)
     for axis in axes[:, : 1 if truth is None else 2].flat:
         maps.draw_ends(axis, data, view)
     return figure
+
+
+def _draw_spread(
+    axis: Axes, estimate: FreeEnergy, view: View, t: float, highest: float | None, at: str
+) -> None:
+    spread = maps.gradient_spread(estimate, view, t)
+    highest = spread.range[1] if highest is None else highest
+    title = f"spread of the members' gradients{at}"
+    maps.draw_error(axis, spread, view, highest, title, "standard deviation of ∇V̂")
 
 
 @styled

@@ -24,6 +24,7 @@ __all__ = [
     "draw_force",
     "draw_potential",
     "gradient_error",
+    "gradient_spread",
     "shared_levels",
     "surface",
 ]
@@ -71,6 +72,15 @@ def gradient_error(
     return _on_grid(ticks, np.linalg.norm(gap, axis=1), view, x)
 
 
+def gradient_spread(
+    estimate: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID
+) -> Surface:
+    """Return the spread of ∇V̂ over an ensemble's members, its length, on the view's grid."""
+    ticks, x = view.grid(points)
+    spread = estimate.potential_gradient_std(x, t)
+    return _on_grid(ticks, np.linalg.norm(spread, axis=1), view, x)
+
+
 def shared_levels(surfaces: Sequence[Surface], count: int = 25) -> np.ndarray:
     """Return colour levels for panels that are compared: those of the first, the truth.
 
@@ -116,10 +126,17 @@ def draw_ends(axis: Axes, data: xr.DataTree, view: View, points: int = 250) -> N
     )
 
 
-def draw_error(axis: Axes, shown: Surface, view: View, highest: float, title: str) -> None:
+def draw_error(
+    axis: Axes,
+    shown: Surface,
+    view: View,
+    highest: float,
+    title: str,
+    label: str = "|∇V̂ − ∇V*|",
+) -> None:
     """Fill a panel with an error: colours from 0 to ``highest``."""
     levels = np.linspace(0.0, max(highest, 1e-9), 25)
-    _fill(axis, shown, view, levels, title, "|∇V̂ − ∇V*|", colormaps["magma"])
+    _fill(axis, shown, view, levels, title, label, colormaps["magma"])
 
 
 def draw_force(
