@@ -19,7 +19,12 @@ from popdyn.learners.models import set_mean_zero
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form_evidence import Posterior, maximise_evidence, weak_groups
+from popdyn.learners.weak_form_evidence import (
+    Posterior,
+    estimate,
+    maximise_evidence,
+    weak_groups,
+)
 from popdyn.learners.weak_form_fields import fields_for
 from popdyn.learners.weak_form_model import Unknowns
 from popdyn.learners.weak_form_moments import Equations, Linearised, MomentEquations
@@ -27,7 +32,11 @@ from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, Rad
 
 __all__ = ["WeakFormOptions", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 
-EARNED, EARNED_NARROW = 5.0, 15.0  # nats
+EARNED, EARNED_NARROW = 8.0, 15.0  # nats
+# More test functions tell more, and their noisy regressors cost more: with interaction and noise to
+# be learned the standard errors are smallest around this many particles for each, and trustworthy.
+PARTICLES_PER_TEST, LEAST_TESTS = 125, 30.0
+MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 SCREENED = 5000  # particles of each snapshot that say which groups take part
 SETTLED = 0.1  # standard errors
 COARSE = (
@@ -114,7 +123,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     the data asks for; Gauss–Newton steps with those give the solution.
     """
     snapshots = [torch.cat([a, b]).cpu() for a, b in zip(data.fit, data.validation, strict=True)]
-    count = min(options.tests, max(20, min(len(x) for x in snapshots) // 20))
+    smallest = min(len(x) for x in snapshots)
     start, coarse, fine = _levels(data, snapshots, options)
     trace: list[dict[str, float]] = []
 
@@ -122,11 +131,14 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         unknowns: Unknowns,
         tests: FeatureMap,
         strengths: dict[str, float] | None = None,
-        most: int | None = None,
+        particles: Sequence[Tensor] = snapshots,
+        least: float = LEAST_TESTS,
     ) -> MomentEquations:
         tests, weights = _weighted(tests, strengths)
-        particles = [x[:most] for x in snapshots]
-        return MomentEquations(unknowns, tests, weights, particles, data.times, count, data.seed)
+        count = min(options.tests, max(int(least), smallest // PARTICLES_PER_TEST))
+        return MomentEquations(
+            unknowns, tests, weights, particles, data.times, count, data.seed, options.correct
+        )
 
     theta = np.zeros(start[0].size)
     for level, after in ((start, coarse), (coarse, fine)):
@@ -137,21 +149,31 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
             if trace[-1]["step"] < 0.5:
                 break
         theta = _carried(level[0], at.theta, after[0])
-    whole = equations(*fine, most=SCREENED)
+    whole = equations(*fine, particles=[x[:SCREENED] for x in snapshots], least=smallest / 20)
     at = whole.evaluate(theta)
     system = whole.linearise(at, whole.jacobians(at))
     posterior, gone = _estimate(system, at, fine[0])
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
+    gone = [name for name in gone if name != fine[0].groups[0]]  # something has to be left
     # Where no narrow group has earned its place, the coarse solution is the better start.
-    narrow = [g for g in fine[0].groups if g not in coarse[0].groups and g not in gone]
-    kept, theta = _without(fine[0], posterior.mean if narrow else at.theta, gone)
-    final = equations(kept, fine[1], posterior.strengths)
-    at = final.evaluate(theta)
-    for _ in range(options.fine):
-        at, posterior, misfit = _step(final, at, options, trace)
-        if trace[-1]["step"] < SETTLED:
-            break
-    return _solution(kept, at.theta, posterior, misfit, trace, data)
+    every_narrow = [g for g in fine[0].groups if g not in coarse[0].groups]
+    before = at.theta
+    while True:
+        narrow = [g for g in every_narrow if g not in gone]
+        kept, theta = _without(fine[0], posterior.mean if narrow else before, gone)
+        known = sum(posterior.determined.values())
+        final = equations(kept, fine[1], posterior.strengths, least=max(LEAST_TESTS, 1.3 * known))
+        at = final.evaluate(theta)
+        for _ in range(options.fine):
+            at, posterior, misfit = _step(final, at, options, trace)
+            if trace[-1]["step"] < SETTLED:
+                break
+        # What the linear equations promised of narrow groups has to hold for the flow itself.
+        coarser = final.evaluate(_without(fine[0], before, gone)[1])
+        gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
+        if not narrow or gain >= 2.0 * EARNED_NARROW:
+            return _solution(kept, at.theta, posterior, misfit, trace, data)
+        gone = gone + narrow
 
 
 def _flat(unknowns: Unknowns) -> list[int]:
@@ -174,9 +196,9 @@ def _estimate(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     small = unknowns.size <= LARGEST_TRIED
     gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if small else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
-    posterior = maximise_evidence(system, unknowns.groups, flat, off)
+    posterior = estimate(system, unknowns.groups, flat, off)
     if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
-        fixed = maximise_evidence(system, unknowns.groups, (), off + flat)
+        fixed = estimate(system, unknowns.groups, (), off + flat)
         posterior = _at_zero(posterior, fixed)
     return posterior, gone
 
@@ -213,7 +235,7 @@ def _weighted(
 
     The coarse groups are always among them, the fine ones where the prior has them.
     """
-    if strengths is None:
+    if strengths is None or not any(strengths.values()):
         return tests, tests.mixing()[0]
     size = {name.removeprefix("V: "): s for name, s in strengths.items()}
     least = 0.1 * max(size.values())
@@ -318,11 +340,20 @@ def _levels(
         out.append((_unknowns(tests, own, fields, data, options), tests))
     # A narrow group has many members, and the more tests, the less well is the noise's covariance
     # known: it has to earn more than its place.
-    wide = [g for g in dict.fromkeys(out[1][0].groups) if g.startswith("V") and "bumps" in g]
+    # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
+    # them if the data says so.
+    wide = [
+        g
+        for g in dict.fromkeys(out[1][0].groups)
+        if g.startswith(("V: bumps", "V: wide", "W: polynomials"))
+    ]
     least = dict.fromkeys(wide, EARNED)
-    least |= {
-        g: EARNED_NARROW for g in dict.fromkeys(out[2][0].groups) if g not in out[1][0].groups
-    }
+    fewest = min(len(x) for x in snapshots)
+    for g in dict.fromkeys(out[2][0].groups):
+        if g not in out[1][0].groups:
+            least[g] = EARNED_NARROW
+            if "0.1" in g or "narrow" in g:
+                least[g] *= max(1.0, (MANY / fewest) ** 0.6)
     return [
         (
             dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from popdyn.learners.weak_form_moments import Linearised
 
-__all__ = ["Posterior", "maximise_evidence", "weak_groups"]
+__all__ = ["Posterior", "estimate", "maximise_evidence", "weak_groups"]
 
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
@@ -59,6 +60,7 @@ def maximise_evidence(
     member = np.array([-1 if g not in names else names.index(g) for g in groups])
     member[list(flat)] = -1
     member[list(off)] = -1
+    inside = member >= 0
     precision, right = _whitened(system)
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
     own = np.sqrt(np.maximum(np.diag(precision), 1e-300))
@@ -67,7 +69,8 @@ def maximise_evidence(
     active = np.ones(len(names), dtype=bool)
     mean, covariance = np.zeros(len(groups)), np.zeros((len(groups), len(groups)))
     for _ in range(ROUNDS):
-        scale = np.where(member >= 0, np.sqrt(variance)[member] * active[member], 0.0)
+        scale = np.zeros(len(groups))
+        scale[inside] = (np.sqrt(variance) * active)[member[inside]]
         scale[list(flat)] = FLAT / own[list(flat)]
         use = np.flatnonzero(scale)
         s = scale[use]
@@ -89,7 +92,8 @@ def maximise_evidence(
             break
     determined[~active] = 0.0
     with np.errstate(divide="ignore"):
-        prior = np.where(member >= 0, 1.0 / (variance * active)[member], 0.0)
+        prior = np.zeros(len(groups))
+        prior[inside] = (1.0 / (variance * active))[member[inside]]
     prior[list(off)] = np.inf
     return Posterior(
         mean,
@@ -99,6 +103,48 @@ def maximise_evidence(
         {name: float(determined[g]) for g, name in enumerate(names)},
         0.5 * float(right @ mean) + 0.5 * float(np.linalg.slogdet(inner)[1]),
     )
+
+
+def estimate(
+    system: Linearised, groups: Sequence[str], flat: Sequence[int], off: Sequence[int]
+) -> Posterior:
+    """Return the posterior from the equations of those unknowns alone that take part.
+
+    With noisy regressors A ≠ S, and the other unknowns' equations, though they hold, would bring
+    more noise than they tell. Groups that the evidence switches off are left out as well, until
+    none is.
+    """
+    count, flat_names = len(groups), {groups[j] for j in flat}
+    out = set(off)
+    while True:
+        keep = [j for j in range(count) if j not in out]
+        if not keep:
+            nothing = dict.fromkeys(groups, 0.0)
+            zero = np.zeros((count, count))
+            return Posterior(zero[0], zero, np.full(count, np.inf), nothing, nothing)
+        names = [groups[j] for j in keep]
+        square = np.ix_(keep, keep)
+        part = dataclasses.replace(
+            system,
+            matrix=system.matrix[square],
+            right=system.right[keep],
+            spread=system.spread[square],
+        )
+        inner = [i for i, name in enumerate(names) if name in flat_names]
+        posterior = maximise_evidence(part, names, inner)
+        idle = {name for name, s in posterior.strengths.items() if s == 0.0}
+        if not idle:
+            break
+        out |= {j for j in keep if groups[j] in idle}
+    mean, covariance = np.zeros(count), np.zeros((count, count))
+    precision = np.full(count, np.inf)
+    mean[keep], covariance[square] = posterior.mean, posterior.covariance
+    precision[keep] = posterior.precision
+    strengths = {
+        name: posterior.strengths.get(name, 0.0) for name in groups if name not in flat_names
+    }
+    determined = {name: posterior.determined.get(name, 0.0) for name in strengths}
+    return Posterior(mean, covariance, precision, strengths, determined, posterior.evidence)
 
 
 def weak_groups(

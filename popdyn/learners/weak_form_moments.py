@@ -98,6 +98,7 @@ class MomentEquations:
         count: Largest number q of test functions: the leading principal components of the
             dictionary over all snapshots.
         seed: Seeds the noise of the runs.
+        correct: Whether the bias of noisy regressors is taken off.
     """
 
     def __init__(
@@ -109,9 +110,10 @@ class MomentEquations:
         times: np.ndarray,
         count: int,
         seed: int,
+        correct: bool = True,
     ) -> None:
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
-        self.seed = seed
+        self.seed, self.correct = seed, correct
         values = [tests.values(x) for x in snapshots]
         pooled = sum(_covariance(v - v.mean(0), v - v.mean(0)) for v in values) / len(values)
         strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)
@@ -198,7 +200,7 @@ class MomentEquations:
         M, r = at.half(jacobian), at.half(at.residuals[..., None])[:, 0]
         raw, score = M.T @ M, M.T @ r
         bias, leaning = np.zeros_like(raw), np.zeros_like(score)
-        for k, part in enumerate(parts):
+        for k, part in enumerate(parts if self.correct else []):
             own, before = at.inverse[0][k], at.inverse[1][k - 1] if k > 0 else None
             noise, lean = part.noise(own, self._leverage(at, k, part.rows, own, before))
             bias += noise
