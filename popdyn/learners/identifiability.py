@@ -121,6 +121,7 @@ class _System:
             means.append(values.mean(0).numpy())
             covariances.append(np.atleast_2d(np.cov(values.numpy().T)) / len(x))
         self.means, self.covariances = np.stack(means), covariances
+        self.sizes = [len(x) for x in snapshots]
         K, q = len(means) - 1, self.size
         noise = np.zeros((K, q, K, q))
         for k in range(K):
@@ -154,17 +155,17 @@ class _System:
 
     def equality(self) -> tuple[float, float]:
         """Return χ² for each degree of freedom of equal moments at all times, and its p-value."""
-        pooled = sum(self.covariances)
+        # One covariance for all: those of single snapshots lean with their means.
+        sizes = np.array(self.sizes, dtype=np.float64)
+        each = zip(sizes, self.covariances, strict=True)
+        pooled = sum(n * n * c for n, c in each) / sizes.sum()
         strengths, vectors = np.linalg.eigh(pooled)
-        basis = vectors[:, strengths > 1e-9 * strengths[-1]]
-        precisions = [np.linalg.inv(basis.T @ c @ basis) for c in self.covariances]
-        values = self.means @ basis
-        weights = sum(precisions)
-        right = sum(p @ v for p, v in zip(precisions, values, strict=True))
-        mean = np.linalg.solve(weights, right)
-        total = sum((v - mean) @ p @ (v - mean) for p, v in zip(precisions, values, strict=True))
-        freedom = (len(values) - 1) * basis.shape[1]
-        return float(total / freedom), float(chi2.sf(total, freedom))
+        kept = strengths > 1e-9 * strengths[-1]
+        values = self.means @ vectors[:, kept] / np.sqrt(strengths[kept])
+        away = values - sizes @ values / sizes.sum()
+        total = float(sizes @ np.square(away).sum(1))
+        freedom = (len(values) - 1) * int(kept.sum())
+        return total / freedom, float(chi2.sf(total, freedom))
 
 
 def _rates(features: FeatureMap, x: torch.Tensor) -> np.ndarray:
