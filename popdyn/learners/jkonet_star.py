@@ -42,22 +42,21 @@ def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workpl
     """
     most = options.particles
     snapshots = [torch.cat([a, b])[:most] for a, b in zip(data.fit, data.validation, strict=True)]
-    densities: list[Callable[[Tensor], Tensor]] = []
-    if options.noisy:
-        densities = [DENSITIES[options.density](x, data.seed) for x in snapshots]
+    density = DENSITIES[options.density]
+    # No pair ends in the first snapshot, all of whose particles may be in one place.
+    later = {k: density(x, data.seed) for k, x in enumerate(snapshots) if k and options.noisy}
 
     def couplings(parts: Sequence[Tensor]) -> Scored:
         """Return the couplings of some particles, with ∇log ρ of all of them at the ends."""
         pairs = couple(
-            parts, data.times, options.block, data.seed, options.iterations, options.debias
+            parts, data.times, options.block, data.seed, options.iterations, options.debiased
         )
-        if not densities:
+        if not later:
             return pairs, None
         scores = torch.empty_like(pairs.ends)
-        for k, density in enumerate(densities):
+        for k, score in later.items():
             own = pairs.snapshots == k
-            if own.any():
-                scores[own] = density(pairs.ends[own])
+            scores[own] = score(pairs.ends[own])
         return pairs, scores
 
     fit_model = _fit_linear if options.model == "linear" else _fit_network
@@ -106,7 +105,7 @@ def _fit_linear(
     for term in (V, W):
         if term is not None:
             term.requires_grad_(False).to(data.device)
-    certificate["ridges"] = ridges
+    certificate["ridges"] = {name: r for name, r in ridges.items() if np.isfinite(r)}
     energy = FreeEnergy(V, W, known if beta is None else beta)
     return Run(energy, "jkonet_star", {}, [], certificate, steps=1)
 

@@ -117,7 +117,7 @@ def optimal_pairs(
     """Return the pairs of an exact plan for the squared distance: rows, columns and masses.
 
     Args:
-        x, y: Particles of equal mass, ``(n, d)`` and ``(m, d)`` float64.
+        x, y: Particles of equal mass, ``(n, d)`` and ``(m, d)``.
         iterations: Most iterations of the network simplex.
 
     Raises:
@@ -127,7 +127,8 @@ def optimal_pairs(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of is raised below
-        plan, log = ot.emd([], [], ot.dist(x, y), numItermax=iterations, log=True)
+        cost = ot.dist(x.astype(np.float64), y.astype(np.float64))
+        plan, log = ot.emd([], [], cost, numItermax=iterations, log=True)
     if log["warning"] is not None:
         reason = " ".join(str(log["warning"]).split())
         raise PopdynError(

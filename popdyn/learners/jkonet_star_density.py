@@ -15,7 +15,7 @@ from popdyn.learners.models import Scaling
 __all__ = ["DENSITIES", "mixture_score", "score_matching"]
 
 COMPONENTS = 10
-RIDGES = np.logspace(-6, 0, 13)
+RIDGES = np.logspace(-4, 2, 13)
 CENTERS_FROM = 5000  # particles among which the bumps are laid out
 
 Score = Callable[[Tensor], Tensor]
@@ -45,7 +45,8 @@ def score_matching(x: Tensor, seed: int) -> Score:
     """Return ∇log ρ as the gradient of features, by score matching with a validated ridge.
 
     ½E|∇g|² + EΔg is smallest for ∇g = ∇log ρ and has no density in it. With g linear in features
-    the minimum is a linear system; its ridge is the best one on the half that was not used.
+    the minimum is a linear system. Polynomials, which know a Gaussian, are free; the ridge on bumps
+    is the best one on the half that was not used.
 
     References:
         Hyvärinen, J. Mach. Learn. Res. 6 (2005) 695.
@@ -54,8 +55,10 @@ def score_matching(x: Tensor, seed: int) -> Score:
     scaling = Scaling(x.mean(0), scale, x.amin(0), x.amax(0), 1.0).to(x.device)
     z = scaling.standardise(x[:CENTERS_FROM]).double().cpu().numpy()
     dim = z.shape[1]
-    half = torch.maximum(scaling.low.abs(), scaling.high.abs()).cpu()
+    # A component without spread has a box without width.
+    half = torch.maximum(scaling.low.abs(), scaling.high.abs()).cpu().clamp_min(1e-3)
     blocks: list[Block] = [*polynomials(dim, half, 2, 2 if dim <= 12 else 0)]
+    free = sum(block.size for block in blocks)
     blocks += [gaussian_block(z, [c], 0.5, 20, "bumps") for c in range(dim)]
     if 1 < dim <= 12:
         blocks.append(gaussian_block(z, range(dim), 0.7, 100, "wide bumps"))
@@ -64,17 +67,16 @@ def score_matching(x: Tensor, seed: int) -> Score:
     (gram, slope), (other_gram, other_slope) = (
         _moments(features, x[part]) for part in order.chunk(2)
     )
-    size = np.sqrt(np.maximum(np.diag(gram), 1e-12 * np.diag(gram).max() + 1e-300))
     losses = []
     for ridge in RIDGES:
         for one, two in (
             ((gram, slope), (other_gram, other_slope)),
             ((other_gram, other_slope), (gram, slope)),
         ):
-            c = _solve(*one, size, ridge)
+            c = _solve(*one, free, ridge)
             losses.append(0.5 * c @ two[0] @ c + two[1] @ c)
     best = int(np.argmin(np.reshape(losses, (-1, 2)).sum(1)))
-    weights = _solve(0.5 * (gram + other_gram), 0.5 * (slope + other_slope), size, RIDGES[best])
+    weights = _solve(0.5 * (gram + other_gram), 0.5 * (slope + other_slope), free, RIDGES[best])
     columns = torch.from_numpy(weights).to(x)[:, None]
 
     def score(at: Tensor) -> Tensor:
@@ -96,9 +98,12 @@ def _moments(features: FeatureMap, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return gram / len(x), slope / len(x)
 
 
-def _solve(gram: np.ndarray, slope: np.ndarray, size: np.ndarray, ridge: float) -> np.ndarray:
+def _solve(gram: np.ndarray, slope: np.ndarray, free: int, ridge: float) -> np.ndarray:
+    """Return the minimiser with a relative ridge on all but the first functions."""
+    own = np.diag(gram)
+    size = np.sqrt(np.maximum(own, 1e-12 * own.max() + 1e-300))
     scaled = gram / np.outer(size, size)
-    scaled[np.diag_indices(len(scaled))] += ridge
+    scaled[np.diag_indices(len(scaled))] += np.where(np.arange(len(own)) < free, 1e-6, ridge)
     return -np.linalg.solve(scaled, slope / size) / size  # type: ignore[no-any-return]
 
 

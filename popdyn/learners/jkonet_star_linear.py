@@ -25,8 +25,8 @@ __all__ = ["Dictionary", "Normal", "choose_ridges", "mean_of", "solve"]
 
 LAID_OUT = 20_000  # particles among which the bumps are laid out
 CHUNK = 8_000_000  # numbers in a piece of the design matrix
-RIDGES = np.logspace(-6.0, 2.0, 9)
-OFF = 1e6  # a ridge that leaves nothing of a group
+RIDGES = np.logspace(-5.0, 2.0, 8)
+OFF = np.inf  # the ridge of a group that takes no part
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,11 @@ class Dictionary:
         self.radial: RadialFeatures | None = None
         self.groups: list[str] = []
         if potential:
-            self.features = FeatureMap(
-                scaling := data.scaling().cpu(), _blocks(everything, scaling)
-            )
+            scaling = data.scaling().cpu()
+            self.features = FeatureMap(scaling, _blocks(everything, scaling, times == 1))
             mixing, names = self.features.mixing()
             self.mixing = torch.from_numpy(mixing)
-            self.groups += [f"{name}, {m}" for m in range(times) for name in names]
+            self.groups += [name + " in time" * (m > 0) for m in range(times) for name in names]
         if interaction:
             self.radial = _radial(everything, data.seed)
             mixing, names = self.radial.mixing()
@@ -118,11 +117,12 @@ class Dictionary:
                 columns = self._columns(
                     pairs.ends[part].cpu(), k, float(pairs.times[part[0]]), score
                 )
-                columns = (columns * root[:, None]).flatten(0, 1)
-                target = (speeds.T * root).flatten()
-                gram += (columns.T @ columns).double().numpy()
-                right += (columns.T @ target).double().numpy()
-                square += float(target.square().sum(dtype=torch.float64))
+                # In float32 the equations of overlapping bumps would not stay positive.
+                columns = (columns * root[:, None]).flatten(0, 1).double()
+                target = (speeds.T * root).flatten().double()
+                gram += (columns.T @ columns).numpy()
+                right += (columns.T @ target).numpy()
+                square += float(target.square().sum())
         n = len(pairs)
         return Normal(gram / n, right / n, square / n)
 
@@ -160,25 +160,26 @@ def solve(normal: Normal, groups: Sequence[str], ridges: dict[str, float]) -> np
 
     β is not below 0: where it would be, the rest is solved for at β = 0.
     """
-    own = np.diag(normal.gram)
-    names = np.array(groups)
+    own, names = np.diag(normal.gram), np.array(groups)
     penalty = np.full(len(own), 1e-12 * own.max() + 1e-300)
     for name, ridge in ridges.items():
         penalty[names == name] += ridge * own[names == name].mean()
-    theta: np.ndarray = -np.linalg.solve(normal.gram + np.diag(penalty), normal.right)
-    if names[-1] == "β" and theta[-1] < 0:
-        rest = slice(0, -1)
-        theta = np.zeros(len(own))
-        theta[rest] = -np.linalg.solve(
-            normal.gram[rest, rest] + np.diag(penalty[rest]), normal.right[rest]
-        )
+    use = np.flatnonzero(np.isfinite(penalty))
+    theta = np.zeros(len(own))
+    for _ in range(2):
+        square = normal.gram[np.ix_(use, use)]
+        square[np.diag_indices(len(use))] += penalty[use]
+        theta[use] = -np.linalg.solve(square, normal.right[use])
+        if names[-1] != "β" or theta[-1] >= 0:
+            break
+        theta[-1], use = 0.0, use[:-1]
     return theta
 
 
 def choose_ridges(folds: Sequence[Normal], groups: Sequence[str]) -> tuple[dict[str, float], float]:
     """Return a ridge for each group by cross-validation, and what remains on held-out couplings.
 
-    All groups begin as good as switched off. As long as a weaker ridge on some group explains the
+    No group takes part at first. As long as a weaker ridge on some group explains the
     couplings of the folds left out better, by more than the standard error of that difference,
     the one that gains most is taken: the noise of a coupling is smooth, so that the lowest
     held-out loss alone is a poor guide.
@@ -214,20 +215,21 @@ def choose_ridges(folds: Sequence[Normal], groups: Sequence[str]) -> tuple[dict[
         ridges, loss = best
 
 
-def _blocks(everything: Tensor, scaling: Any) -> list[Block]:
-    """Return polynomials, and bumps of several widths."""
+def _blocks(everything: Tensor, scaling: Any, fine: bool) -> list[Block]:
+    """Return polynomials, and bumps of several widths; the narrow ones where V is static."""
     stride = max(1, len(everything) // LAID_OUT)
     z = scaling.standardise(everything[::stride]).double().numpy()
     dim = z.shape[1]
-    half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+    half = torch.maximum(scaling.low.abs(), scaling.high.abs()).clamp_min(1e-3)
     blocks: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
-    for length in (0.6, 0.25) if dim <= 12 else (0.6,):
+    fine = fine and dim <= 12
+    for length in (0.6, 0.25) if fine else (0.6,):
         name = f"bumps of width {length:g} in one component"
         limit = 40 if dim <= 3 else 12
         blocks += [gaussian_block(z, [c], length, limit, name) for c in range(dim)]
     if dim > 1:
         blocks.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
-        if dim <= 12:
+        if fine:
             blocks.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
     return blocks
 

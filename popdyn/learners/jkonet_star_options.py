@@ -32,7 +32,8 @@ class JKOnetStarOptions:
             ``score_matching``.
         block: Particles of a block of the couplings; 0 for one plan of all.
         particles: Most particles of each snapshot that are coupled.
-        debias: Whether what the coupling of two samples of one population does is taken off.
+        debias: Whether what the coupling of two samples of one population does is taken off. None:
+            with ``linear``; a network's early stop cannot pay for the noise that it adds.
         early_stop: Whether held-out couplings choose how many epochs a network is trained, on all
             particles then, or the ridges of ``linear``. Else nothing is held out: all epochs are
             done, and ``linear`` takes ``ridge``.
@@ -54,7 +55,7 @@ class JKOnetStarOptions:
     density: str = "score_matching"
     block: int = 1000
     particles: int = 20_000
-    debias: bool = True
+    debias: bool | None = None
     early_stop: bool = True
     epochs: int = 100
     batch: int = 250
@@ -104,6 +105,11 @@ class JKOnetStarOptions:
             raise PopdynError(
                 f"validation_fraction is {self.validation_fraction}: expected between 0 and 1"
             )
+
+    @property
+    def debiased(self) -> bool:
+        """Whether the displacements of sampling alone are taken off."""
+        return self.model == "linear" if self.debias is None else self.debias
 
     @property
     def noisy(self) -> bool:

@@ -98,7 +98,7 @@ class RadialMLP(LearnedTerm, RadialKernel):
 
     def table(self) -> Tensor:
         """Return the slope at equal steps of r from 0 to the reach, ``(NODES + 1)``."""
-        u = torch.linspace(0.0, 1.0, self.NODES + 1, device=self.reach.device)
+        u = torch.linspace(0.0, 1.0, self.NODES + 1).to(self.reach)
         # Near and far are told apart at several scales.
         inputs = [2.0 * u - 1.0, torch.exp(-(4.0 * u).square()), torch.exp(-(12.0 * u).square())]
         h = torch.stack(inputs, -1)
