@@ -154,7 +154,8 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     system = whole.linearise(at, whole.jacobians(at))
     posterior, gone = _estimate(system, at, fine[0])
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
-    gone = [name for name in gone if name != fine[0].groups[0]]  # something has to be left
+    # Something has to be left, and β is no group: at 0 it may rise again.
+    gone = [name for name in gone if name not in (fine[0].groups[0], "β")]
     # Where no narrow group has earned its place, the coarse solution is the better start.
     every_narrow = [g for g in fine[0].groups if g not in coarse[0].groups]
     before = at.theta
@@ -320,8 +321,11 @@ def _levels(
     start: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
     coarse: list[Block] = []
     fine: list[Block] = []
+    # Narrow functions are too many in high dimension, and for each degree in time as well: no
+    # skill was gained by them there, and a fit took minutes.
+    narrow = dim <= 12 and not options.time_varying
     for length, level in ((0.6, coarse), (0.25, fine), (0.1, fine)):
-        if dim > 12 and level is fine:
+        if level is fine and not narrow:
             continue
         limit = 40 if dim <= 3 else 12
         for c in range(dim):
@@ -329,7 +333,7 @@ def _levels(
             level.append(gaussian_block(z, [c], length, limit, name))
     if dim > 1:
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
-        if dim <= 12:
+        if narrow:
             fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
     radial = _radial(everything, data.seed) if "interaction" in options.energies else []
     out = []

@@ -1,0 +1,181 @@
+"""The weak form: its equations against finite differences and fields by hand, and what it finds."""
+
+import numpy as np
+import pytest
+import torch
+
+import popdyn
+from popdyn import FreeEnergy, PopdynError
+from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form import WeakFormOptions, _levels, solve_weak_form
+from popdyn.learners.weak_form_evidence import maximise_evidence, weak_groups
+from popdyn.learners.weak_form_fields import DirectFields, GridFields
+from popdyn.learners.weak_form_moments import Jacobian, Linearised, MomentEquations, quadrature
+from popdyn.learners.weak_form_terms import RadialFeatures
+
+
+def training_set(energy, n, seed=0, **settings):
+    data = popdyn.simulate(energy, particles=n, test_particles=0, seed=seed, **settings)
+    return TrainingSet.from_data(data, validation_fraction=0.0, seed=seed)
+
+
+def gradient_error(term, truth, x, t=None):
+    """Return E|∇V̂ − ∇V|² and E|∇V|²."""
+    expected = truth.potential_gradient(x, t)
+    found = FreeEnergy(term).potential_gradient(x, t)
+    return float((found - expected).square().mean()), float(expected.square().mean())
+
+
+def small_equations(n):
+    """Equations of a double well with noise, with a polynomial dictionary."""
+    energy = FreeEnergy("double_well", diffusivity=0.1)
+    data = training_set(energy, n, initial="gaussian", dt=0.1, snapshots=4)
+    options = WeakFormOptions(energies=("potential", "diffusion"))
+    unknowns, tests = _levels(data, data.fit, options)[0]
+    weights = tests.mixing()[0]
+    return MomentEquations(unknowns, tests, weights, data.fit, data.times, 12, 0)
+
+
+def test_jacobians_are_the_derivatives_of_the_moments():
+    equations = small_equations(20_000)
+    rng = np.random.default_rng(0)
+    theta = 0.3 * rng.standard_normal(equations.unknowns.size)
+    theta[-1] = 0.1
+    at = equations.evaluate(theta)
+    parts = equations.jacobians(at)
+    for j in (0, 3, equations.unknowns.size - 1):
+        step = np.zeros_like(theta)
+        step[j] = 1e-2 if j == len(theta) - 1 else 1e-1
+        ahead = equations.evaluate(theta + step).residuals
+        behind = equations.evaluate(theta - step).residuals
+        differences = (behind - ahead) / (2.0 * step[j])
+        exact = np.stack([part.mean[:, j] for part in parts])
+        # The draws of the noise do not average out in the difference; those of β do not at all.
+        allowed = 0.25 if j == len(theta) - 1 else 0.05
+        assert np.abs(exact - differences).max() < allowed * np.abs(differences).max()
+
+
+def test_the_bias_of_noisy_regressors_is_taken_off():
+    # E[M]ᵀ w E[M] from samples of 40 particles, whose parts in M have a mean and are noisy.
+    rng = np.random.default_rng(0)
+    d, q, p, n = 2, 3, 4, 40
+    slope, move, more = rng.normal(size=(d, q)), rng.normal(size=(d, p)), rng.normal(size=(q, 1))
+    root = rng.normal(size=(q, q))
+    weight = root @ root.T
+    mean = np.concatenate([slope.T @ move, more], 1)
+    expected = mean.T @ weight @ mean
+    raw, corrected = [], []
+    for _ in range(400):
+        slopes = torch.from_numpy(slope[:, None] + rng.normal(size=(d, n, q))).float()
+        moves = torch.from_numpy(move[:, None] + rng.normal(size=(d, n, p))).float()
+        noise = torch.from_numpy(rng.normal(size=(n, q, 1))).float()
+        centred = noise - noise.mean(0)
+        own = torch.einsum("dnq,dnp->qp", slopes, moves).double().numpy() / n
+        found = np.concatenate([own, more + noise.mean(0).double().numpy()], 1)
+        part = Jacobian(found, (slopes, moves, (centred, slice(p, p + 1)), n))
+        raw.append(found.T @ weight @ found)
+        corrected.append(raw[-1] - part.noise(weight, torch.zeros(n, q))[0])
+    error = np.std(corrected, axis=0, ddof=1) / np.sqrt(len(corrected))
+    assert np.all(np.abs(np.mean(corrected, axis=0) - expected) < 4 * error)
+    assert np.any(np.abs(np.mean(raw, axis=0) - expected) > 8 * error)
+
+
+def test_evidence_finds_the_strength_of_each_group():
+    rng = np.random.default_rng(1)
+    design = rng.standard_normal((400, 80))
+    theta = np.concatenate([2.0 * rng.standard_normal(40), np.zeros(40)])
+    y = design @ theta + rng.standard_normal(400)
+    matrix = design.T @ design
+    system = Linearised(matrix, design.T @ y, matrix, 0.0, design.T @ y, 400)
+    groups = ["strong"] * 40 + ["absent"] * 40
+    posterior = maximise_evidence(system, groups)
+    assert posterior.strengths["strong"] == pytest.approx(np.std(theta[:40]), rel=0.1)
+    assert posterior.strengths["absent"] < 0.1
+    assert weak_groups(system, groups, [], {"strong": 5.0, "absent": 5.0}) == ["absent"]
+    off = maximise_evidence(system, groups, off=list(range(40, 80)))
+    assert np.all(off.mean[40:] == 0.0)
+    assert off.evidence >= posterior.evidence - 5.0
+
+
+def test_quadrature_is_exact_for_cubics():
+    times = np.array([0.0, 0.1, 0.25, 0.3, 0.5])
+    for power in range(4):
+        exact = np.diff(times ** (power + 1)) / (power + 1)
+        assert quadrature(times) @ times**power == pytest.approx(exact)
+
+
+def test_fields_on_a_grid_are_those_of_all_pairs():
+    rng = np.random.default_rng(2)
+    x = torch.from_numpy(rng.normal(size=(300, 2)).astype(np.float32))
+    features = RadialFeatures(6.0, torch.tensor([0.0, 1.0]), torch.tensor([0.6, 0.6]))
+    weights = torch.randn(
+        features.values(torch.ones(1)).shape[-1], 3, generator=torch.Generator().manual_seed(0)
+    ).double()
+    grid = GridFields(features, x.amin(0), x.amax(0)).gradients(x, x, weights)
+    pairs = DirectFields(features).gradients(x, x, weights)
+    assert float((grid - pairs).abs().max()) < 5e-3 * float(pairs.abs().max())
+
+
+def test_a_potential_comes_back():
+    truth = FreeEnergy("styblinski_tang")
+    solution = solve_weak_form(training_set(truth, 4000), WeakFormOptions())
+    x = torch.rand(2000, 2, generator=torch.Generator().manual_seed(0)) * 6 - 3
+    error, size = gradient_error(solution.potential, truth, x)
+    assert error < 0.03 * size
+    assert 0.5 < solution.misfit < 1.6
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_where_nothing_moves_nothing_is_learned(seed):
+    # A seed where no group of functions earns a place at all, and one where some do.
+    data = training_set(FreeEnergy("flat"), 1000, seed)
+    solution = solve_weak_form(data, WeakFormOptions())
+    x = data.fit[0]
+    found = FreeEnergy(solution.potential).potential_gradient(x).square().mean()
+    # A gradient that is all noise: |x|/t_K of the means is known to 1/√N, for some ten modes.
+    noise = 20 * float(x.var()) / (1000 * 0.05**2)
+    assert float(found) < noise
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_diffusivity_is_within_its_standard_errors(seed):
+    truth = FreeEnergy("quadratic", diffusivity=0.2)
+    data = training_set(
+        truth, 2000, seed, initial="gaussian", initial_params={"mean": 1.5}, dt=0.1, snapshots=8
+    )
+    options = WeakFormOptions(energies=("potential", "diffusion"))
+    solution = solve_weak_form(data, options)
+    assert solution.diffusivity_standard_error is not None
+    assert 0.01 < solution.diffusivity_standard_error < 0.15
+    assert abs(solution.diffusivity - 0.2) < 3.5 * solution.diffusivity_standard_error
+
+
+def test_a_known_diffusivity_is_kept():
+    data = training_set(FreeEnergy("quadratic", diffusivity=0.2), 500, dt=0.1)
+    solution = solve_weak_form(data, WeakFormOptions(diffusivity=0.2))
+    assert (solution.diffusivity, solution.diffusivity_standard_error) == (0.2, None)
+
+
+def test_a_moving_potential_comes_back():
+    truth = FreeEnergy("moving_well", potential_params={"frequency": 0.25})
+    data = training_set(truth, 600, dt=0.2, snapshots=5)
+    solution = solve_weak_form(data, WeakFormOptions(time_varying=True, degree=2))
+    x = data.fit[2]
+    error, size = gradient_error(solution.potential, truth, x, 0.4)
+    assert error < 0.1 * size
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"energies": ("potental",)}, "potental"),
+        ({"diffusivity": -0.1}, "-0.1"),
+        ({"diffusivity": float("nan")}, "nan"),
+        ({"tests": 1}, "tests is 1"),
+        ({"degree": 0}, "degree is 0"),
+    ],
+)
+def test_bad_options_are_one_line(options, words):
+    with pytest.raises(PopdynError, match=words) as caught:
+        WeakFormOptions(**options)
+    assert "\n" not in str(caught.value)
