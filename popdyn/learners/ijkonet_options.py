@@ -27,6 +27,8 @@ class IJKOnetOptions:
         energies: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
+        hold_ends: With a time-varying network: V stands still before the middle of the first
+            interval and after that of the last, where nothing was fitted.
         steps: Training steps of a network; Newton's method stops by itself.
         batch: Particles of each snapshot in a step.
         learning_rate: Peak rate of AdamW; warm-up and cosine.
@@ -50,6 +52,7 @@ class IJKOnetOptions:
     energies: tuple[str, ...] = ("potential",)
     diffusivity: float | None = None
     time_varying: bool = False
+    hold_ends: bool = False
     steps: int = 2000
     batch: int = 1000
     learning_rate: float = 3e-3

@@ -71,7 +71,11 @@ class IJKOnetProblem:
         V = W = None
         if "potential" in options.energies:
             span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
-            V = MLPPotential(scaling, options.hidden, span, own)
+            held = None
+            if options.time_varying and options.hold_ends:
+                middle = 0.5 * (data.times[:-1] + data.times[1:])
+                held = (float(middle[0]), float(middle[-1]))
+            V = MLPPotential(scaling, options.hidden, span, own, held)
         if "interaction" in options.energies:
             W = _interaction(data, options.interaction, self.unit, kernel)
         solution = seed_solution(data, options)

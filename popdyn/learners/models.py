@@ -93,6 +93,8 @@ class MLPPotential(LearnedTerm):
         hidden: Widths of the hidden layers.
         time_range: First and last time of the data if V depends on time, else None.
         generator: Draws the initial weights.
+        held: Earliest and latest time at which V moves, constant before and after; None if it
+            moves all the time.
     """
 
     offset: Tensor
@@ -103,9 +105,11 @@ class MLPPotential(LearnedTerm):
         hidden: Sequence[int] = (64, 64),
         time_range: tuple[float, float] | None = None,
         generator: torch.Generator | None = None,
+        held: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         self.scaling, self.hidden, self.time_range = scaling, tuple(hidden), time_range
+        self.held = held
         self.time_dependent = time_range is not None
         d = scaling.mean.shape[0]
         widths = [d + (time_range is not None), *hidden, 1]
@@ -126,6 +130,8 @@ class MLPPotential(LearnedTerm):
             return z, z
         first, last = self.time_range
         now = torch.as_tensor(first if t is None else t, dtype=z.dtype, device=z.device)
+        if self.held is not None:
+            now = now.clamp(*self.held)
         s = 2.0 * (now - first) / (last - first) - 1.0
         return z, torch.cat([z, s.expand(z.shape[:-1])[..., None]], -1)
 
@@ -166,12 +172,15 @@ class MLPPotential(LearnedTerm):
             "dim": self.scaling.mean.shape[0],
             "hidden": list(self.hidden),
             "time_range": self.time_range and list(self.time_range),
+            "held": self.held and list(self.held),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> MLPPotential:
-        span = config["time_range"]
-        return cls(empty_scaling(config["dim"]), config["hidden"], span and tuple(span))
+        span, held = config["time_range"], config["held"]
+        term = cls(empty_scaling(config["dim"]), config["hidden"], span and tuple(span))
+        term.held = held and tuple(held)
+        return term
 
 
 class SecondOrder(LearnedTerm):
