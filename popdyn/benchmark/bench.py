@@ -130,7 +130,8 @@ def _options(
     out = {}
     for name in learners:
         out[name] = {**suite.options.get(name, {}), **given.get(name, {})}
-        options_of(name, out[name])  # a wrong option must speak up before the work
+        own = {k: v for k, v in out[name].items() if k != "ensemble"}
+        options_of(name, own)  # a wrong option must speak up before the work
     return out
 
 

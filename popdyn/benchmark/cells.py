@@ -27,6 +27,7 @@ from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry, entry_from
 from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS, fit, load_run
+from popdyn.learners.simple import SimpleOptions
 from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots
 
@@ -77,9 +78,13 @@ class Cell:
 def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a learner's options on an entry: the entry's own wishes, then what was given.
 
-    A wish of the entry that the learner has no option for is not passed on.
+    A wish of the entry that the learner has no option for is not passed on; ``ensemble`` is one of
+    every learner that has something to train.
     """
-    known = {f.name for f in dataclasses.fields(LEARNERS[learner].options)}
+    kind = LEARNERS[learner].options
+    known = {f.name for f in dataclasses.fields(kind)}
+    if kind is not SimpleOptions:
+        known.add("ensemble")
     return {k: v for k, v in entry.fit.items() if k in known} | dict(given)
 
 
