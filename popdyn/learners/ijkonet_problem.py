@@ -28,6 +28,8 @@ from popdyn.simulation import advance
 __all__ = ["HeldOut", "IJKOnetProblem", "interval_weights"]
 
 PARTNERS = 16  # others that a particle meets in a step, instead of all
+WARM_UP = 100  # batches that the adversary sees first where the energy begins seeded
+SEEDED_RATE = 0.3  # of the learning rate, then
 COUPLED = 128  # particles of a batch that is one proximal problem
 ENTROPY_POINTS, PAIRED = 10_000, 2000
 
@@ -130,6 +132,10 @@ class IJKOnetProblem:
 
     def step(self, step: int) -> float:
         rate = self.options.learning_rate * cosine_rate(step, self.options.steps)
+        if self.options.begins_seeded:
+            rate *= SEEDED_RATE
+            if step == 0 and isinstance(self.inner, Network):
+                self._warm_up(self.inner)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = self.data.batches(step, self.size)
@@ -141,6 +147,12 @@ class IJKOnetProblem:
         self.optimizer.step()
         self._take_beta()
         return float(loss.detach())
+
+    def _warm_up(self, inner: Network) -> None:
+        """Bring the adversary up to an energy that is good already, or it would spoil it."""
+        for i in range(WARM_UP):
+            batch = self.data.batches(i, self.size)
+            inner.solve(self.energy, batch[:-1], self.start, self.tau)
 
     def _gap(self, batch: Tensor, ahead: Tensor) -> Tensor:
         """Return Σ_k w_k [J(ρ_{k+1}) − J(ρ̂_k)], with a graph in the energy's weights."""
