@@ -21,6 +21,7 @@ from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.learners.jkonet import JKOnetOptions, fit_jkonet
 from popdyn.learners.jkonet_star import fit_jkonet_star
 from popdyn.learners.jkonet_star_options import JKOnetStarOptions
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
@@ -72,6 +73,12 @@ LEARNERS: dict[str, Learner] = {
             "First-order condition over optimal couplings (Terpin et al. 2024): V, W and β.",
             JKOnetStarOptions,
             fit_jkonet_star,
+        ),
+        Learner(
+            "jkonet",
+            "Bilevel, through convex transport maps (Bunne et al. 2022): V alone; minutes.",
+            JKOnetOptions,
+            fit_jkonet,
         ),
         Learner(
             "zero",

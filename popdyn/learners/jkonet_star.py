@@ -175,7 +175,9 @@ class StarProblem:
         self.W: RadialMLP | None = None
         if "potential" in learned:
             kind = SoftplusPotential if published else MLPPotential
-            self.V = kind(scaling.cpu(), options.hidden, span, generators[0]).to(device)
+            # No pair ends in the first snapshot: until the second V is what it is there.
+            moving = span and (float(data.times[1]), span[1])
+            self.V = kind(scaling.cpu(), options.hidden, span, generators[0], moving).to(device)
         if "interaction" in learned:
             rng = np.random.default_rng([data.seed, 4])
             everything = torch.cat(snapshots)

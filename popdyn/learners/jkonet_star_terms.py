@@ -24,6 +24,7 @@ class SoftplusPotential(MLPPotential):
         hidden: Widths of the hidden layers.
         time_range: First and last time of the data if V depends on time, else None.
         generator: Draws the initial weights.
+        held: Earliest and latest time at which V moves; None if it moves all the time.
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class SoftplusPotential(MLPPotential):
         hidden: Sequence[int] = (64, 64),
         time_range: tuple[float, float] | None = None,
         generator: torch.Generator | None = None,
+        held: tuple[float, float] | None = None,
     ) -> None:
         low, high = (z * scaling.scale + scaling.mean for z in (scaling.low, scaling.high))
         zero = torch.zeros_like(low)
         raw = Scaling(zero, zero + 1.0, low, high, 1.0)
-        super().__init__(raw, hidden, time_range, generator)
+        super().__init__(raw, hidden, time_range, generator, held)
         with torch.no_grad():
             self.weights[-1].mul_(10.0)  # all layers begin with variance 1/width, biases with 0
             for bias in self.biases:
