@@ -51,10 +51,10 @@ class JKOnetOptions:
     """
 
     energies: tuple[str, ...] = ("potential",)
-    steps: int = 500
+    steps: int = 300
     inner_steps: int = 10
     batch: int = 250
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     inner_learning_rate: float = 3e-2
     epsilon: float = 0.2
     hidden: tuple[int, ...] = (64, 64)
