@@ -27,8 +27,8 @@ class IJKOnetOptions:
         energies: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
-        hold_ends: With a time-varying network: V stands still before the middle of the first
-            interval and after that of the last, where nothing was fitted.
+        hold_ends: With a time-varying network: V stands still over the first interval, and after
+            the middle of the last; between them it moves.
         steps: Training steps of a network; Newton's method stops by itself.
         batch: Particles of each snapshot in a step.
         learning_rate: Peak rate of AdamW; warm-up and cosine.

@@ -25,7 +25,7 @@ from popdyn.learners.training import cosine_rate, optimizer_state, restore_optim
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance
 
-__all__ = ["HeldOut", "IJKOnetProblem", "interval_weights"]
+__all__ = ["HeldOut", "IJKOnetProblem", "fitted_times", "interval_weights"]
 
 PARTNERS = 16  # others that a particle meets in a step, instead of all
 WARM_UP = 100  # batches that the adversary sees first where the energy begins seeded
@@ -51,6 +51,20 @@ def interval_weights(times: np.ndarray, sizes: list[int]) -> np.ndarray:
     return weights / weights.mean()
 
 
+def fitted_times(times: np.ndarray, options: IJKOnetOptions) -> np.ndarray:
+    """Return the time at which each interval's V is compared, ``(K,)``.
+
+    The middle of the interval for ``simulate``, whose force acts throughout, and its end for the
+    JKO step, whose force acts there. Where V is held, that of the first interval holds from its
+    beginning to its end, as nothing earlier says where it comes from.
+    """
+    tau = np.diff(times)
+    out: np.ndarray = times[:-1] + (0.5 if options.inner == "simulate" else 1.0) * tau
+    if options.hold_ends:
+        out[0] = times[1]
+    return out
+
+
 class IJKOnetProblem:
     """The min–max problem in the form that the training loop drives.
 
@@ -73,10 +87,9 @@ class IJKOnetProblem:
         V = W = None
         if "potential" in options.energies:
             span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
-            held = None
-            if options.time_varying and options.hold_ends:
-                middle = 0.5 * (data.times[:-1] + data.times[1:])
-                held = (float(middle[0]), float(middle[-1]))
+            fitted = fitted_times(data.times, options)
+            holds = options.time_varying and options.hold_ends
+            held = (float(fitted[0]), float(fitted[-1])) if holds else None
             V = MLPPotential(scaling, options.hidden, span, own, held)
         if "interaction" in options.energies:
             W = _interaction(data, options.interaction, self.unit, kernel)
@@ -107,9 +120,8 @@ class IJKOnetProblem:
         )
         self.start = torch.tensor(data.times[:-1, None], dtype=torch.float32, device=device)
         self.tau = torch.tensor(data.intervals[:, None], dtype=torch.float32, device=device)
-        # V is compared at the middle of the interval for `simulate`, whose force acts throughout,
-        # and at its end for the JKO step, whose force acts there.
-        self.when = self.start + (0.5 if options.inner == "simulate" else 1.0) * self.tau
+        when = torch.tensor(fitted_times(data.times, options)[:, None], dtype=torch.float32)
+        self.when = when.to(device)
         static = not options.time_varying
         weights = interval_weights(data.times, [len(x) for x in data.fit])
         self.weights = torch.tensor(weights if static else np.ones(len(weights))).to(self.tau)
