@@ -33,7 +33,7 @@ def joint_data():
     energy = FreeEnergy("quadratic", "gaussian_repulsion", 0.2)
     start = {"mean": [1.5, -1.0], "std": 1.0}
     return popdyn.simulate(
-        energy, particles=500, snapshots=4, dt=0.1, initial="gaussian", initial_params=start, seed=0
+        energy, particles=400, snapshots=4, dt=0.1, initial="gaussian", initial_params=start, seed=0
     )
 
 
@@ -166,7 +166,7 @@ def test_proximal_with_a_network_for_the_interaction(generator):
     ],
 )
 def test_networks_with_interaction_are_saved_loaded_and_repeatable(tmp_path, joint_data, options):
-    given = {"energies": ALL, "steps": 6, "every": 3, "batch": 200, "seeded": False} | options
+    given = {"energies": ALL, "steps": 3, "every": 3, "batch": 100, "seeded": False} | options
     run, again = (popdyn.fit(joint_data, **given) for _ in range(2))
     popdyn.save_run(run, tmp_path / "run")
     loaded = popdyn.load_run(tmp_path / "run")
