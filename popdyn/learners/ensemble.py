@@ -16,9 +16,11 @@ import contextlib
 import math
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,9 @@ from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["MeanKernel", "MeanTerm", "band_factor", "fit_ensemble"]
+
+
+Task = tuple[Callable[..., Run], TrainingSet, Any]
 
 
 def band_factor(members: int, level: float = 0.9) -> float:
@@ -113,8 +118,8 @@ def fit_ensemble(
 ) -> Run:
     """Fit the members, one thread each, on all cores at once, and return their mean.
 
-    This process takes one after the other, and so does a process of its own for every further core:
-    no member waits for a process to start, and a training set exists only while it is used.
+    This process takes one after the other, and so does a process of its own for every further core
+    once it is up: no member waits, and a training set exists only while it is used.
 
     Args:
         fit_one: A learner's ``(training set, options, workplace) → Run``.
@@ -164,41 +169,51 @@ def _fit_all(
 ) -> list[Run]:
     """Return the members' runs, in their order, whoever fitted them."""
     waiting = deque(enumerate(seeds))
-    runs: dict[int, Run] = {}
+    members: list[Future[Run]] = [Future() for _ in seeds]
 
-    def work(fit: Callable[[tuple[Callable[..., Run], TrainingSet, Any]], Run]) -> None:
+    def work(fit: Callable[[Task], Run]) -> None:
         while True:
             try:
                 i, seed = waiting.popleft()
             except IndexError:
                 return
-            runs[i] = fit((fit_one, training(seed), options))
+            try:
+                members[i].set_result(fit((fit_one, training(seed), options)))
+            except BaseException as error:
+                waiting.clear()  # nobody begins another
+                members[i].set_exception(error)
 
     helpers = min(len(seeds), len(os.sched_getaffinity(0))) - 1
-    with contextlib.ExitStack() as stack:
-        jobs: list[Future[None]] = []
-        if helpers > 0:
-            # A fresh interpreter for each: torch's threads do not survive a fork.
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(helpers, mp_context=context))
-            threads = stack.enter_context(ThreadPoolExecutor(helpers))
+    # A fresh interpreter for each: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(helpers, mp_context=context) if helpers > 0 else None
 
-            def elsewhere(task: tuple[Callable[..., Run], TrainingSet, Any]) -> Run:
-                return pool.submit(_fit_member, task).result()
+    def help_out(pool: ProcessPoolExecutor) -> None:
+        # Short fits are done before a process has begun: it takes a member only when it is ready.
+        with contextlib.suppress(CancelledError, BrokenProcessPool):
+            pool.submit(_ready).result()
+            work(lambda task: pool.submit(_fit_member, task).result())
 
-            jobs = [threads.submit(work, elsewhere) for _ in range(helpers)]
-        own = torch.get_num_threads()
-        try:
-            work(_fit_member)
-        finally:
-            torch.set_num_threads(own)
-            waiting.clear()  # after an error nobody begins another
-        for job in jobs:
-            job.result()
-    return [runs[i] for i in range(len(seeds))]
+    if pool is not None:
+        for _ in range(helpers):
+            threading.Thread(target=help_out, args=(pool,), daemon=True).start()
+    own = torch.get_num_threads()
+    try:
+        work(_fit_member)
+        failed = [m for m in members if m.done() and m.exception() is not None]
+        return [member.result() for member in failed or members]
+    finally:
+        torch.set_num_threads(own)
+        waiting.clear()
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fit_member(task: tuple[Callable[..., Run], TrainingSet, Any]) -> Run:
+def _ready() -> None:
+    """Do nothing, in a process that has come up."""
+
+
+def _fit_member(task: Task) -> Run:
     torch.set_num_threads(1)
     fit_one, data, options = task
     with threadpool_limits(1):  # NumPy's own threads: the same bits wherever a member is fitted

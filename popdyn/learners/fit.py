@@ -24,6 +24,7 @@ from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.jkonet import JKOnetOptions, fit_jkonet
 from popdyn.learners.jkonet_star import fit_jkonet_star
 from popdyn.learners.jkonet_star_options import JKOnetStarOptions
+from popdyn.learners.module_potential import module_name
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
 from popdyn.learners.training import CHECKPOINT, Workplace
@@ -172,7 +173,7 @@ def fit(
     _check_device(device)
     config = {
         "learner": learner,
-        "options": json.loads(json.dumps(dataclasses.asdict(resolved))),
+        "options": json.loads(json.dumps(dataclasses.asdict(resolved), default=module_name)),
         "hold_out": sorted(set(hold_out)),
         "ensemble": ensemble,
         "seed": seed,

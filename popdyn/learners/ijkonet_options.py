@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import nn
+
 from popdyn.errors import PopdynError
 from popdyn.learners.inner import INNERS
 from popdyn.registry import lookup
@@ -24,6 +26,8 @@ class IJKOnetOptions:
         model: ``linear`` (features, solved by Newton's method; with ``simulate``) or ``mlp`` (a
             network, trained by gradient steps). None: linear with ``simulate``, and where that
             does not explain the snapshots the better of the two on held-out particles.
+        potential: A ``torch.nn.Module`` of one's own for V, ``(..., d) → (...)``, or ``(x, t)`` if
+            it has ``time_dependent = True``; from Python alone. It is a network: no linear model.
         energies: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
@@ -49,6 +53,7 @@ class IJKOnetOptions:
 
     inner: str = "simulate"
     model: str | None = None
+    potential: nn.Module | None = None
     energies: tuple[str, ...] = ("potential",)
     diffusivity: float | None = None
     time_varying: bool = False
@@ -82,6 +87,15 @@ class IJKOnetOptions:
                 "--inner proximal has no entropy term, found diffusion: use --inner simulate, "
                 "or --inner network"
             )
+        if self.potential is not None and not isinstance(self.potential, nn.Module):
+            raise PopdynError(
+                f"potential is {self.potential!r}: expected a torch.nn.Module, given from Python"
+            )
+        if self.potential is not None and (self.model == "linear" or self.begins_seeded):
+            raise PopdynError(
+                "a module of one's own for V is trained from its own weights: expected model mlp, "
+                "energies potential, and not seeded"
+            )
         if self.model not in (None, "linear", "mlp"):
             raise PopdynError(f"model is '{self.model}': expected linear or mlp")
         if self.model == "linear" and self.inner != "simulate":
@@ -105,7 +119,7 @@ class IJKOnetOptions:
     @property
     def linear(self) -> bool:
         """Whether the energies are linear in features."""
-        return self.inner == "simulate" and self.model != "mlp"
+        return self.inner == "simulate" and self.model != "mlp" and self.potential is None
 
     @property
     def learns_diffusivity(self) -> bool:

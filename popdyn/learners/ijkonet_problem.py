@@ -20,7 +20,8 @@ from popdyn.learners.interaction_models import (
     pair_average,
     shifted_pairs,
 )
-from popdyn.learners.models import MLPPotential, Scaling
+from popdyn.learners.models import LearnedTerm, MLPPotential, Scaling
+from popdyn.learners.module_potential import ModulePotential, check_module
 from popdyn.learners.training import cosine_rate, optimizer_state, restore_optimizer
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance
@@ -84,13 +85,17 @@ class IJKOnetProblem:
         self.unit = float(scaling.unit)
         self.inner = self._inner(scaling, maps, noise)
         self.pair_generator = pairs
-        V = W = None
+        V: LearnedTerm | None = None
+        W = None
         if "potential" in options.energies:
             span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
             fitted = fitted_times(data.times, options)
             holds = options.time_varying and options.hold_ends
             held = (float(fitted[0]), float(fitted[-1])) if holds else None
             V = MLPPotential(scaling, options.hidden, span, own, held)
+            if options.potential is not None:
+                check_module(options.potential, data.fit[0][:8].cpu(), float(data.times[0]))
+                V = ModulePotential(options.potential, scaling)
         if "interaction" in options.energies:
             W = _interaction(data, options.interaction, self.unit, kernel)
         solution = seed_solution(data, options)

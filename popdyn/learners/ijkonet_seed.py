@@ -7,7 +7,7 @@ from torch import Tensor
 
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.interaction_models import EvenNetwork, RadialNetwork
-from popdyn.learners.models import LearnedTerm, MLPPotential
+from popdyn.learners.models import LearnedTerm
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import WeakFormOptions, WeakFormSolution, solve_weak_form
 
@@ -26,7 +26,7 @@ def seed_solution(data: TrainingSet, options: IJKOnetOptions) -> WeakFormSolutio
 
 
 def follow(
-    V: MLPPotential | None,
+    V: LearnedTerm | None,
     W: RadialNetwork | EvenNetwork | None,
     solution: WeakFormSolution,
     data: TrainingSet,

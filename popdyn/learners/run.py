@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from popdyn.energies import FreeEnergy, Term
 from popdyn.errors import PopdynError
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
+from popdyn.learners.module_potential import rebuilding_with
 
 __all__ = ["Run", "load_run", "prepare_folder", "save_run", "write_json"]
 
@@ -122,11 +124,17 @@ def _describe(term: Term | None, name: str) -> dict[str, Any] | None:
     return described
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
     """Read a run's folder.
 
+    Args:
+        path: The folder.
+        potential: Where the potential was a module of the user's own: such a module, to be filled
+            with the weights of the run.
+
     Raises:
-        PopdynError: If the path is no run, or an unfinished or damaged one.
+        PopdynError: If the path is no run, or an unfinished or damaged one, or one of a module
+            that was not given.
     """
     folder = Path(path)
     if not (folder / "config.json").exists():
@@ -141,9 +149,10 @@ def load_run(path: str | Path) -> Run:
         metrics = [json.loads(line) for line in lines]
         tensors = load_file(folder / "weights.safetensors")
         energy = record["energy"]
-        parts = {
-            name: _rebuild(energy[name], name, tensors) for name in ("potential", "interaction")
-        }
+        with rebuilding_with(potential):
+            parts = {
+                name: _rebuild(energy[name], name, tensors) for name in ("potential", "interaction")
+            }
         run = Run(
             _energy(parts, energy),
             config=config,
