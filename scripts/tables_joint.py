@@ -147,13 +147,15 @@ def ablation(arguments: argparse.Namespace) -> None:
         energy = popdyn.FreeEnergy.from_spec(spec | change)
         for seed in range(arguments.seeds):
             for subset, energies in SUBSETS.items():
+                if arguments.learned and subset not in arguments.learned.split(","):
+                    continue
                 run, data, row = fitted(energy, settings, seed, energies=energies)
                 row |= sizes(run.energy, energy, data)
                 show(f"data {name}, learned {subset}, seed {seed}", row)
                 force.setdefault((name, subset), []).append(row["force"])
     print(f"\nforce skill, N = {particles}: mean, and difference to 'all' ± its standard error")
     for (name, subset), values in force.items():
-        gap = np.array(force[name, "all"]) - values
+        gap = np.array(force.get((name, "all"), np.nan)) - values
         error = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
         print(f"| {name} | {subset} | {np.mean(values):.4f} | {gap.mean():+.4f} ± {error:.4f} |")
 
@@ -284,6 +286,7 @@ def main() -> None:
             own.add_argument("--first", type=int, default=0, help="first seed")
         if name == "ablation":
             own.add_argument("--data", help="of 'all three,no W,no β,no V'; all by default")
+            own.add_argument("--learned", help=f"of {','.join(SUBSETS)}; all by default")
         if name == "suite":
             own.add_argument("--suite", default="interaction")
             own.add_argument("--entries", help="names with commas; all by default")

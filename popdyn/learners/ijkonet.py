@@ -35,7 +35,7 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     if not options.linear:
         return _fit_network(data, options, place)
     linear = _fit_linear(data, options)
-    doubtful = linear.certificate["misfit"] > FITS or not linear.converged
+    doubtful = linear.certificate["misfit"] > FITS
     if options.model == "linear" or options.energies != ("potential",) or not doubtful:
         return linear
     network = _fit_network(data, options, place)
