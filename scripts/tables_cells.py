@@ -1,8 +1,8 @@
 """The table of the suite eb5: distances between predicted and held-out cells, with reference rows.
 
 Every entry of the suite is imported and fitted with the seed, as `popdyn bench eb5` does it, and
-scored by W₁ and W₂ alone, exact: on all cells, and on 2000 a side. A line for each fit is appended
-to `--out`; what stands there already is not computed again.
+scored by the distance of its protocol alone, W₁ or W₂, exact: on all cells, and on 2000 a side.
+A line for each fit is appended to `--out`; what stands there already is not computed again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from popdyn.scores.transport import w1, w2
 
 ROWS = ("floor", "copy_previous", "mccann")
 SIDES = {"all": None, "2000": 2000}
-SHOWN = {"leave two out": ("w2", "all"), "leave one out": ("w1", "all"), "all": ("w1", "all")}
+SCORES = {"leave two out": "w2", "leave one out": "w1", "all": "w1"}
 
 
 def main() -> None:
@@ -73,18 +73,19 @@ def run_one(entry: Entry, name: str, seed: int, out: Path) -> None:
         energy, seconds = run.energy, time.monotonic() - begin
     record: dict[str, Any] = {"entry": entry.name, "group": entry.group, "row": name, "seed": seed}
     record["seconds"] = round(seconds, 1)
+    record["score"] = SCORES[entry.group]
+    distance = {"w1": w1, "w2": w2}[record["score"]]
     for side, points in SIDES.items():
         protocol = Protocol(data, entry.hold_out, points, seed=seed)
         predict, observe = sides(name, energy, protocol)
-        values: dict[str, list[float]] = {"w1": [], "w2": []}
+        values: list[float] = []
         for k in protocol.targets:
             found = predict(k)
             if found is None:  # nothing later was observed
+                values.append(float("nan"))
                 continue
             x, weights = found
-            y = observe(k)
-            values["w1"].append(round(w1(x, y, weights), 5))
-            values["w2"].append(round(w2(x, y, weights), 5))
+            values.append(round(distance(x, observe(k), weights), 5))
         record[side] = values
     with out.open("a") as file:
         file.write(json.dumps(record) + "\n")
@@ -120,35 +121,33 @@ def read(out: Path) -> list[dict[str, Any]]:
 def print_table(entries: list[Entry], names: tuple[str, ...], out: Path) -> None:
     """Print mean ± standard deviation over seeds: each entry, then the mean of its group."""
     rows = read(out)
-    columns: list[tuple[str, list[str], str, str]] = []
+    columns: list[tuple[str, list[str], str]] = []
     for group in dict.fromkeys(e.group for e in entries):
         mine = [e.name for e in entries if e.group == group]
-        score = SHOWN.get(group, ("w2", "all"))[0]
-        columns += [(f"{name} {score}", [name], score, "all") for name in mine if len(mine) > 1]
-        columns += [(f"{group}: mean {score}, {side}", mine, score, side) for side in SIDES]
+        score = SCORES[group]
+        columns += [(f"{name} {score}", [name], "all") for name in mine if len(mine) > 1]
+        columns += [(f"{group}: mean {score}, {side}", mine, side) for side in SIDES]
     print("| row | " + " | ".join(c[0] for c in columns) + " | seconds |")
     print("|---|" + "---|" * (len(columns) + 1))
     for name in names:
-        cells = []
-        for _, mine, score, side in columns:
-            by_entry = [
-                {
-                    r["seed"]: np.mean(r[side][score])
-                    for r in rows
-                    if (r["entry"], r["row"]) == (e, name)
-                }
-                for e in mine
-            ]
-            shared = set.intersection(*(set(v) for v in by_entry))
-            values = [np.mean([v[seed] for v in by_entry]) for seed in sorted(shared)]
-            if not values:
-                cells.append("–")
-                continue
-            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.3f}{spread}")
+        cells = [summary(rows, name, mine, side) for _, mine, side in columns]
         seconds = [r["seconds"] for r in rows if r["row"] == name and r["seconds"]]
         took = f"{np.mean(seconds):.0f}" if seconds else "–"
         print(f"| {name} | " + " | ".join(cells) + f" | {took} |")
+
+
+def summary(rows: list[dict[str, Any]], name: str, entries: list[str], side: str) -> str:
+    """Return mean ± standard deviation over seeds of a row's mean over entries and times."""
+    by_entry = [
+        {r["seed"]: float(np.mean(r[side])) for r in rows if (r["entry"], r["row"]) == (e, name)}
+        for e in entries
+    ]
+    shared = sorted(set.intersection(*(set(v) for v in by_entry)))
+    if not shared or any(np.isnan(v[seed]) for v in by_entry for seed in shared):
+        return "–"
+    values = [np.mean([v[seed] for v in by_entry]) for seed in shared]
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
 
 
 if __name__ == "__main__":

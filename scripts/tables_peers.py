@@ -2,7 +2,8 @@
 
 Every data set is simulated in memory with the data seed and fitted with the same training seed:
 unpaired snapshots in continuous time, the initial law, the times and the scheme of `simulate`'s
-defaults; the skill is that of the score `skill` on the test group.
+defaults (for `quadratic` ten times the spacing); the skill is that of the score `skill` on the test
+group.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ TABLES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "published": ("jkonet_star", FIVE, PUBLISHED),
     "published-stopped": ("jkonet_star", FIVE, PUBLISHED | {"early_stop": True}),
     "default": ("jkonet_star", FIVE, {}),
-    "jkonet": ("jkonet", ("quadratic", "styblinski_tang"), {}),
+    "jkonet": ("jkonet", ("styblinski_tang", "quadratic"), {}),
 }
+# With the default spacing of 0.01 a quadratic moves no particle farther than sampling noise does.
+SPACING = {"quadratic": 0.1}
 
 
 def main() -> None:
@@ -60,6 +63,7 @@ def main() -> None:
                     popdyn.FreeEnergy(potential),
                     particles=arguments.particles,
                     test_particles=10_000,
+                    dt=SPACING.get(potential, 0.01),
                     seed=seed,
                 )
                 begin = time.monotonic()

@@ -44,6 +44,8 @@ class IJKOnetOptions:
             interaction or diffusion is learned as well.
         entropy_gradient: Whether β follows the gradient of the entropies, on which it drifts,
             instead of being held at the weak form's estimate.
+        substeps: Integration steps of every interval with ``simulate`` and a network; None: as many
+            as the stiffness of the present energy asks for.
         inner_steps: Ascent steps of the inner network for each step of the energy.
         multimap: With ``network``: one map for each interval.
         first_order: Leave out the second-order recovery after a JKO-based fit.
@@ -66,6 +68,7 @@ class IJKOnetOptions:
     interaction: str = "radial"
     seeded: bool | None = None
     entropy_gradient: bool = False
+    substeps: int | None = None
     inner_steps: int = 5
     multimap: bool = False
     first_order: bool = False
@@ -112,9 +115,10 @@ class IJKOnetOptions:
             raise PopdynError(
                 "energies 'diffusion' alone with a network: use --inner simulate with model linear"
             )
-        for name in ("steps", "batch", "inner_steps", "every"):
-            if getattr(self, name) < 1:
-                raise PopdynError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        for name in ("steps", "batch", "inner_steps", "every", "substeps"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise PopdynError(f"{name} is {number}: expected 1 or more")
 
     @property
     def linear(self) -> bool:

@@ -145,7 +145,9 @@ class IJKOnetProblem:
         if options.inner == "network":
             intervals = len(self.data.intervals)
             return Network(scaling, intervals, options.inner_steps, options.multimap, 1e-3, maps)
-        return Proximal() if options.inner == "proximal" else Simulate(noise, PARTNERS)
+        if options.inner == "proximal":
+            return Proximal()
+        return Simulate(noise, PARTNERS, options.substeps)
 
     def step(self, step: int) -> float:
         rate = self.options.learning_rate * cosine_rate(step, self.options.steps)

@@ -43,17 +43,24 @@ class Simulate:
     Args:
         generator: Draws the noise, and the partners.
         partners: Others that act on a particle in a substep, drawn anew each time; all if None.
+        substeps: Substeps of every interval; if None as many as the energy's stiffness asks for.
     """
 
     second_order = False
     SMALLEST, LARGEST = 2, 32
 
-    def __init__(self, generator: torch.Generator, partners: int | None = None) -> None:
+    def __init__(
+        self,
+        generator: torch.Generator,
+        partners: int | None = None,
+        substeps: int | None = None,
+    ) -> None:
         self.generator, self.partners = generator, partners
-        self.substeps, self.calls = 4, 0
+        self.substeps, self.calls = substeps or 4, 0
+        self.fixed = substeps is not None
 
     def solve(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> Tensor:
-        if self.calls % 50 == 0:
+        if self.calls % 50 == 0 and not self.fixed:
             self.substeps = self._fitting(energy, x, start, tau)
         self.calls += 1
         return advance(

@@ -51,7 +51,7 @@ class JKOnetOptions:
     """
 
     energies: tuple[str, ...] = ("potential",)
-    steps: int = 300
+    steps: int = 200
     inner_steps: int = 10
     batch: int = 250
     learning_rate: float = 5e-3
@@ -214,7 +214,7 @@ class JKOnetProblem:
 
 @torch.no_grad()
 def sinkhorn_pull(
-    x: Tensor, y: Tensor, epsilon: float, iterations: int = 50
+    x: Tensor, y: Tensor, epsilon: float, iterations: int = 20
 ) -> tuple[Tensor, float]:
     """Return n times the derivative of ½ the Sinkhorn divergence in x, and its part in x.
 
