@@ -1,8 +1,13 @@
-"""A time-varying potential that stands still where no interval says how it moves."""
+"""What real cells need of the network: held ends in time, and a fixed number of substeps."""
 
 import numpy as np
+import pytest
+import torch
 
 import popdyn
+from popdyn.errors import PopdynError
+from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.learners.inner import Simulate
 
 NETWORK = {"model": "mlp", "steps": 20, "every": 20, "batch": 200, "diffusivity": 0.05}
 
@@ -23,3 +28,21 @@ def test_held_ends_stand_still_and_survive_a_file(tmp_path):
         assert np.abs(at[0.15] - at[0.25]).max() > 0
     free = popdyn.fit(data, time_varying=True, **NETWORK).energy
     assert np.abs(free.potential_gradient(x, 0.0) - free.potential_gradient(x, 0.05)).max() > 0
+
+
+@pytest.mark.parametrize("substeps", [3, 7])
+def test_substeps_can_be_fixed(substeps):
+    noise = torch.Generator().manual_seed(0)
+    inner = Simulate(noise, substeps=substeps)
+    x, start, tau = torch.randn(1, 200, 2), torch.zeros(1, 1), torch.ones(1, 1)
+    steep = popdyn.FreeEnergy("quadratic", potential_params={"scale": 30.0})
+    inner.solve(steep, x, start, tau)
+    assert inner.substeps == substeps
+    fitting = Simulate(noise)
+    fitting.solve(steep, x, start, tau)
+    assert fitting.substeps == Simulate.LARGEST
+
+
+def test_no_substeps_are_refused():
+    with pytest.raises(PopdynError, match="substeps is 0: expected 1 or more"):
+        IJKOnetOptions(substeps=0)
