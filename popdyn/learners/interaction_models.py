@@ -93,7 +93,7 @@ class RadialNetwork(LearnedTerm, RadialKernel):
     def _looked_up(self, q: Tensor, column: int) -> Tensor:
         table = self.table(q)[:, column].contiguous()
         place = q * self.NODES
-        left = place.clamp(0, self.NODES - 1).long()
+        left = place.nan_to_num(0.0).clamp(0, self.NODES - 1).long()  # what is not finite stays so
         return torch.lerp(table[left], table[left + 1], place - left)
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
@@ -121,7 +121,7 @@ class RadialNetwork(LearnedTerm, RadialKernel):
         """
         with torch.no_grad():
             place = self._place(squared_norm(z)) * self.NODES
-            left = place.clamp(0, self.NODES - 1).long()
+            left = place.nan_to_num(0.0).clamp(0, self.NODES - 1).long()
             right_part = place - left
             each = (weights / z.shape[1])[:, None].to(z)
             size = self.NODES + 1

@@ -212,6 +212,12 @@ def test_beta_is_held_at_the_weak_form_unless_entropies_are_asked_for(joint_data
     assert drifting.diffusivity_standard_error is None
 
 
+def test_a_diverging_fit_is_an_error_in_one_line(joint_data):
+    given = {"energies": ALL, "diffusivity": 0.2, "model": "mlp", "seeded": False, "steps": 5}
+    with pytest.raises(popdyn.PopdynError, match="the training loss is nan at step"):
+        popdyn.fit(joint_data, **given, learning_rate=1e30, batch=50)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
