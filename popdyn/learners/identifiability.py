@@ -18,6 +18,7 @@ from popdyn.learners.weak_form_moments import quadrature
 __all__ = ["Diagnosis", "diagnose"]
 
 PARTICLES = 20_000  # of each snapshot
+NUMBERS = 20_000_000  # slopes at a time: fewer particles in many dimensions
 # Standard errors above this are no knowledge, in units in which the data's own motion is about 1.
 VAGUE = 0.25
 NOTHING = 1e-6  # of the information with all else known, that counts as none
@@ -112,6 +113,8 @@ class _System:
         degree = 4 if dim <= 3 else 2
         features = FeatureMap(scaling, polynomials(dim, half, degree, degree if dim <= 12 else 0))
         self.size = features.size
+        rows = max(1000, NUMBERS // (dim * self.size))
+        snapshots = [x[:rows] for x in snapshots]
         means, covariances, rates = [], [], []
         for x in snapshots:
             x = x.double()
