@@ -36,6 +36,7 @@ EARNED, EARNED_NARROW = 8.0, 15.0  # nats
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
 PARTICLES_PER_TEST, LEAST_TESTS = 125, 30.0
+MOST = 100_000  # particles of each snapshot, in memory with all their features
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 SCREENED = 5000  # particles of each snapshot that say which groups take part
 SETTLED = 0.1  # standard errors
@@ -122,7 +123,10 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     a coarse dictionary give the start; one look with the whole dictionary says which of its groups
     the data asks for; Gauss–Newton steps with those give the solution.
     """
-    snapshots = [torch.cat([a, b]).cpu() for a, b in zip(data.fit, data.validation, strict=True)]
+    snapshots = [
+        torch.cat([a[:MOST], b])[:MOST].cpu()
+        for a, b in zip(data.fit, data.validation, strict=True)
+    ]
     smallest = min(len(x) for x in snapshots)
     start, coarse, fine = _levels(data, snapshots, options)
     trace: list[dict[str, float]] = []
