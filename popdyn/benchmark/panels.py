@@ -101,7 +101,7 @@ def _potentials(
 ) -> Group:
     note = "One colour scale for all; mean 0 over the particles; faint where no particles are near."
     if view.plane.axes.shape[1] > 2:
-        note += " A slice through the mean of the particles."
+        note += " Averaged over the particles seen there."
     group = Group("Potential V", note)
     for t in moments:
         shown = {} if truth is None else {"true V": maps.surface(truth, view, t, GRID)}

@@ -63,7 +63,7 @@ def potential_figure(
     particles of the first and of the last snapshot lie on top.
 
     Each potential has mean 0 over the particles. Colours are faint where no particles are near:
-    what is shown there is a guess. For d > 2 it is a slice through the mean of the particles.
+    what is shown there is a guess. For d > 2 it is averaged over the particles seen there.
 
     Args:
         estimate: The learned energy.
@@ -74,7 +74,11 @@ def potential_figure(
     view, truth = view_of(data, plane), truth or truth_of(data)
     moments = shown_times(data, estimate, truth)
     several = hasattr(estimate.V, "gradient_std")
-    figure, axes = new_figure((1 if truth is None else 3) + several, len(moments))
+    if truth is None:  # the times beside each other; with a truth one below the other
+        figure, axes = new_figure(len(moments), 1 + several)
+        axes = axes.T
+    else:
+        figure, axes = new_figure(3 + several, len(moments))
     for row, t in zip(axes, moments, strict=True):
         at = f", t = {t:g}" if len(moments) > 1 else ""
         back = maps.surface(estimate, view, t)
@@ -123,7 +127,11 @@ def force_figure(
     panels = [("recovered force", estimate)]
     if truth is not None:
         panels.insert(0, ("true force", truth))
-    figure, axes = new_figure(len(panels), len(moments))
+    if truth is None:
+        figure, axes = new_figure(len(moments))
+        axes = axes.T
+    else:
+        figure, axes = new_figure(len(panels), len(moments))
     t_all = times(data)
     for row, t in zip(axes, moments, strict=True):
         population = sample(data, int(np.abs(t_all - t).argmin()), 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,28 +57,36 @@ class Surface:
 
 
 def surface(energy: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID) -> Surface:
-    """Return the potential on the view's grid, with mean 0 over the particles."""
-    ticks, x = view.grid(points)
-    values = energy.potential(x, t) - energy.potential(view.particles, t).mean()
-    return _on_grid(ticks, values, view, x)
+    """Return the potential on the view's grid, with mean 0 over the particles.
+
+    For d > 2 it is averaged over the particles seen at each place: a slice through so many
+    dimensions would run where no particle is.
+    """
+    mean = energy.potential(view.particles, t).mean()
+    return _shown(lambda x: energy.potential(x, t) - mean, view, points)
 
 
 def gradient_error(
     estimate: FreeEnergy, truth: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID
 ) -> Surface:
-    """Return |∇V̂ − ∇V*| on the view's grid."""
-    ticks, x = view.grid(points)
-    gap = estimate.potential_gradient(x, t) - truth.potential_gradient(x, t)
-    return _on_grid(ticks, np.linalg.norm(gap, axis=1), view, x)
+    """Return |∇V̂ − ∇V*| on the view's grid, for d > 2 averaged as in :func:`surface`."""
+
+    def error(x: np.ndarray) -> np.ndarray:
+        gap = estimate.potential_gradient(x, t) - truth.potential_gradient(x, t)
+        return np.linalg.norm(gap, axis=1)
+
+    return _shown(error, view, points)
 
 
 def gradient_spread(
     estimate: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID
 ) -> Surface:
     """Return the spread of ∇V̂ over an ensemble's members, its length, on the view's grid."""
-    ticks, x = view.grid(points)
-    spread = estimate.potential_gradient_std(x, t)
-    return _on_grid(ticks, np.linalg.norm(spread, axis=1), view, x)
+
+    def spread(x: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(estimate.potential_gradient_std(x, t), axis=1)
+
+    return _shown(spread, view, points)
 
 
 def shared_levels(surfaces: Sequence[Surface], count: int = 25) -> np.ndarray:
@@ -153,6 +161,8 @@ def draw_force(
 ) -> float:
     """Fill a panel with the force, −∇V − mean ∇W, as arrows over the particles.
 
+    For d > 2 an arrow is the mean over the particles seen there, of all snapshots.
+
     Args:
         axis: The panel.
         energy: Exerts the force, together with the population.
@@ -169,7 +179,11 @@ def draw_force(
     """
     ticks, x = view.grid(points)
     near = view.supported(x)
-    force = np.asarray(energy.force(x, population, t)) @ view.plane.axes.T
+    if view.deep:
+        there = np.asarray(energy.force(view.particles, population, t)) @ view.plane.axes.T
+        force = view.averaged(there, ticks).reshape(-1, 2)
+    else:
+        force = np.asarray(energy.force(x, population, t)) @ view.plane.axes.T
     size = np.linalg.norm(force, axis=1)
     longest = longest or float(np.quantile(size[near], 0.98) if near.any() else size.max()) or 1.0
     dots = view.plane.project(population[:cloud])
@@ -201,6 +215,15 @@ def draw_force(
     color_bar(axis, mappable, "|force| (length: its root)")
     _frame(axis, view)
     return longest
+
+
+def _shown(function: Callable[[np.ndarray], np.ndarray], view: View, points: int) -> Surface:
+    ticks, x = view.grid(points)
+    if view.deep:
+        values = view.averaged(np.asarray(function(view.particles)), ticks)
+    else:
+        values = np.asarray(function(x))
+    return _on_grid(ticks, values, view, x)
 
 
 def _on_grid(ticks: list[np.ndarray], values: np.ndarray, view: View, x: np.ndarray) -> Surface:

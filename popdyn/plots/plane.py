@@ -119,6 +119,34 @@ class View:
         ticks = [np.linspace(a, b, points) for a, b in zip(self.low, self.high, strict=True)]
         return ticks, self.plane.lift(np.stack(np.meshgrid(*ticks), -1).reshape(-1, len(ticks)))
 
+    @property
+    def deep(self) -> bool:
+        """Whether the plane hides components: d > 2."""
+        return self.particles.shape[1] > 2
+
+    def averaged(self, values: np.ndarray, ticks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the mean of the particles' values near each point of a grid in the plane.
+
+        Args:
+            values: One or several for each particle, ``(n)`` or ``(n, m)``.
+            ticks: Coordinates along the two axes, as of :meth:`grid`.
+
+        Returns:
+            ``(points, points)`` or ``(points, points, m)``, the first axis upwards.
+        """
+        # Gaussian weights a twentieth of the window wide, which are products over the axes.
+        across, up = (
+            np.exp(-0.5 * ((t[:, None] - u) / (0.05 * (b - a))) ** 2)
+            for t, u, a, b in zip(ticks, self.cloud.T, self.low, self.high, strict=True)
+        )
+        columns = np.asarray(values, np.float64).reshape(len(values), -1)
+        # Far from all particles the nearest decide: a weight is never quite 0.
+        total = np.einsum("an,bn->ab", up, across) + 1e-12
+        mean = columns.mean(0)
+        sums = np.stack([up @ (across * c).T for c in (columns - mean).T], -1)
+        out = sums / total[..., None] + mean
+        return out[..., 0] if np.ndim(values) == 1 else out
+
     def supported(self, points: np.ndarray) -> np.ndarray:
         """Return whether particles are near, ``(n, d) → (n)`` bool, seen in the plane."""
         tree = cKDTree(self.cloud)

@@ -154,11 +154,14 @@ def draw_paths(
         shown: How many paths.
         cloud: Whether the observed particles are drawn behind them.
     """
-    # Spread over the population: starting points far from each other, chosen one by one.
+    # Spread over the population: starting points far from each other, chosen one by one among
+    # the nine tenths that are nearest to its middle.
     start = paths.x[0]
-    chosen = [int(np.linalg.norm(start - start.mean(0), axis=1).argmin())]
+    middle = np.linalg.norm(start - np.median(start, axis=0), axis=1)
+    chosen = [int(middle.argmin())]
     gap = np.linalg.norm(start - start[chosen[0]], axis=1)
-    while len(chosen) < min(shown, len(start)):
+    gap[middle > np.quantile(middle, 0.9)] = -np.inf
+    while len(chosen) < min(shown, int(np.isfinite(gap).sum())):
         chosen.append(int(gap.argmax()))
         gap = np.minimum(gap, np.linalg.norm(start - start[chosen[-1]], axis=1))
     axis.set_title(title)

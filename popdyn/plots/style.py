@@ -89,6 +89,7 @@ def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, ``(rows, columns)``; no window is ever opened."""
     width, height = _SIZE
     figure = Figure(figsize=(width * columns + 0.4, height * rows), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -110,7 +111,28 @@ def color_bar(axis: Axes, mappable: ScalarMappable, label: str) -> Colorbar:
 
 
 def legend_below(axis: Axes, columns: int = 3, dots: float = 2.5) -> None:
-    """Put the legend under a panel, where it hides nothing; dots are drawn larger there."""
+    """Put the legend under a panel, where it hides nothing; dots are drawn larger there.
+
+    A figure that lays itself out has one for all its panels, below them.
+    """
+    figure = axis.figure
+    if figure.get_layout_engine() is not None:
+        shown = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        for legend in list(figure.legends):
+            names = [text.get_text() for text in legend.get_texts()]
+            shown = dict(zip(names, legend.legend_handles, strict=True)) | shown
+            legend.remove()
+        figure.legend(
+            shown.values(),
+            shown.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            markerscale=dots,
+            handletextpad=0.3,
+            columnspacing=1.0,
+        )
+        return
     axis.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.2),

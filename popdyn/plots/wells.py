@@ -99,11 +99,15 @@ def draw_landscape(
         place = view.plane.project(bottom[None])[0]
         point = (*place, depth)[:2] if len(shown.ticks) == 1 else place
         axis.plot(*point, marker="v", color=COLORS[1], markeredgecolor="white", markersize=8)
+        # The label hangs into the window, not out of it.
+        high = len(shown.ticks) == 2 and 2 * place[1] > view.low[1] + view.high[1]
         axis.annotate(
             f"{depth:.2g}\n{share:.0%}",
             point,
-            xytext=(6, -4),
+            xytext=(6, 0),
             textcoords="offset points",
+            va="top" if high else "bottom",
+            annotation_clip=True,  # a well outside the window has no label in it
             fontsize=7,
             color="black",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "lw": 0},
