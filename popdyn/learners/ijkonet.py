@@ -9,8 +9,9 @@ import torch
 
 from popdyn.energies import FreeEnergy
 from popdyn.learners.certificate import debiased_gap
+from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
-from popdyn.learners.ijkonet_problem import HeldOut, IJKOnetProblem
+from popdyn.learners.ijkonet_problem import IJKOnetProblem
 from popdyn.learners.inner import Simulate
 from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
 from popdyn.learners.run import Run

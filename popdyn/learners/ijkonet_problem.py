@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from popdyn.energies import FreeEnergy
 from popdyn.learners.entropy import entropy
+from popdyn.learners.held_out import PARTNERS, HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_seed import follow, seed_solution
 from popdyn.learners.inner import Inner, Proximal, Simulate
@@ -24,11 +25,9 @@ from popdyn.learners.models import LearnedTerm, MLPPotential, Scaling
 from popdyn.learners.module_potential import ModulePotential, check_module
 from popdyn.learners.training import cosine_rate, optimizer_state, restore_optimizer
 from popdyn.learners.training_set import TrainingSet
-from popdyn.simulation import advance
 
-__all__ = ["HeldOut", "IJKOnetProblem", "fitted_times", "interval_weights"]
+__all__ = ["IJKOnetProblem", "fitted_times", "interval_weights"]
 
-PARTNERS = 16  # others that a particle meets in a step, instead of all
 WARM_UP = 100  # batches that the adversary sees first where the energy begins seeded
 SEEDED_RATE = 0.3  # of the learning rate, then
 COUPLED = 128  # particles of a batch that is one proximal problem
@@ -245,54 +244,3 @@ def _interaction(
     return EvenNetwork(
         Scaling(0 * reach, z.std(0).clamp_min(1e-6), -reach, reach, horizon), generator=generator
     )
-
-
-class HeldOut:
-    """The criterion that chooses the best state.
-
-    The energy distance between the held-out part of each snapshot and the held-out part of every
-    earlier one advanced to its time by the present energy, summed; the noise is the same at every
-    evaluation. The farther apart two snapshots are, the more signal stands against their sampling
-    noise: one interval alone misjudges weak potentials.
-
-    References:
-        Székely and Rizzo, J. Stat. Plan. Inference 143 (2013).
-    """
-
-    CAP = 1000
-
-    def __init__(self, data: TrainingSet) -> None:
-        size = min(self.CAP, min(len(x) for x in data.validation))
-        self.held = torch.stack([x[:size] for x in data.validation])
-        self.times = torch.tensor(data.times, dtype=torch.float32).to(self.held)
-        self.spread = [_mean_distance(x, x) for x in self.held]
-        self.seed = data.seed
-
-    def energy_distance(self, energy: FreeEnergy, inner: Inner) -> float:
-        generator = torch.Generator().manual_seed(self.seed)
-        moving, total = self.held[:0], 0.0
-        for k in range(1, len(self.held)):
-            moving = torch.cat([moving, self.held[k - 1 : k]])
-            start, stop = (t.expand(k) for t in (self.times[k - 1], self.times[k]))
-            # A JKO step with W or entropy costs far more than a run of the same energy.
-            if isinstance(inner, Simulate) or energy.W is not None or energy.diffusivity > 0:
-                moving = advance(
-                    energy,
-                    moving,
-                    start,
-                    stop,
-                    substeps=getattr(inner, "substeps", 4),
-                    generator=generator,
-                    partners=PARTNERS,
-                )
-            else:
-                tau = (stop - start)[:, None]
-                moving = Proximal().solve(energy, moving, start[:, None], tau)
-            for x in moving:
-                across = _mean_distance(x, self.held[k])
-                total += 2 * across - _mean_distance(x, x) - self.spread[k]
-        return total
-
-
-def _mean_distance(x: Tensor, y: Tensor) -> float:
-    return float(torch.cdist(x, y).mean(dtype=torch.float64))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
-from popdyn.learners.ijkonet_problem import HeldOut
+from popdyn.learners.held_out import HeldOut
 from popdyn.learners.inner import Proximal
 from popdyn.learners.jkonet_map import ConvexMaps
 from popdyn.learners.models import MLPPotential, set_mean_zero
