@@ -183,7 +183,9 @@ def _fit_all(
                 waiting.clear()  # nobody begins another
                 members[i].set_exception(error)
 
-    helpers = min(len(seeds), len(os.sched_getaffinity(0))) - 1
+    # A process that others started has its share of the cores already, as a cell of a bench has.
+    alone = multiprocessing.parent_process() is not None
+    helpers = 0 if alone else min(len(seeds), len(os.sched_getaffinity(0))) - 1
     # A fresh interpreter for each: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(helpers, mp_context=context) if helpers > 0 else None
