@@ -237,8 +237,18 @@ def rebuild(spec: dict[str, Any]) -> LearnedTerm:
     return MODELS[spec["model"]](spec["config"])
 
 
+CENTRED, AT_ONCE = 200_000, 20_000  # particles of each snapshot, and of one block
+
+
 @torch.no_grad()
 def set_mean_zero(term: LearnedTerm, snapshots: Sequence[Tensor], times: Sequence[float]) -> None:
-    """Shift a potential so that its mean over all training snapshots is 0."""
-    means = [term.value(x, t).mean() for x, t in zip(snapshots, times, strict=True)]
-    term.offset.add_(torch.stack(means).mean())  # type: ignore[operator, union-attr]
+    """Shift a potential so that its mean over all training snapshots is 0.
+
+    Of a snapshot larger than memory the first particles stand for all: their order is random.
+    """
+    means = []
+    for x, t in zip(snapshots, times, strict=True):
+        blocks = x[:CENTRED].split(AT_ONCE)
+        total = sum(float(term.value(block, t).sum(dtype=torch.float64)) for block in blocks)
+        means.append(total / min(len(x), CENTRED))
+    term.offset.add_(sum(means) / len(means))  # type: ignore[operator, union-attr]
