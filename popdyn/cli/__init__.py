@@ -1,9 +1,11 @@
 """The command line: one module for each command, loaded when it is called."""
 
+import atexit
 import importlib
 import os
 import signal
 import sys
+from typing import NoReturn
 
 import click
 
@@ -99,7 +101,7 @@ def main() -> None:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         _fail(error.format_message(), debug, error.exit_code, f" ({where} --help)" if where else "")
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _fail("interrupted; what was already written is kept", debug)
+        _interrupted()
     except BrokenPipeError:
         # The reader of a pipe left (`popdyn list | head`): Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -115,6 +117,18 @@ def main() -> None:
         _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", debug)
     else:
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    """End with status 1, as after every other error.
+
+    Where the interrupt came while Python was running a string of code, as dataclasses do when they
+    are imported, it remembers that and would end the process by the signal whatever we return.
+    """
+    click.echo("popdyn: error: interrupted; what was already written is kept", err=True)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def _fail(message: str, debug: bool, status: int = 1, hint: str = "") -> None:
