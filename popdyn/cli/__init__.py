@@ -122,8 +122,7 @@ def main() -> None:
 def _interrupted() -> NoReturn:
     """End with status 1, as after every other error.
 
-    Where the interrupt came while Python was running a string of code, as dataclasses do when they
-    are imported, it remembers that and would end the process by the signal whatever we return.
+    At once: on a busy machine the interpreter's own end was seen to turn it into the signal's.
     """
     click.echo("popdyn: error: interrupted; what was already written is kept", err=True)
     atexit._run_exitfuncs()
