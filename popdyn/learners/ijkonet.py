@@ -15,7 +15,7 @@ from popdyn.learners.ijkonet_problem import IJKOnetProblem
 from popdyn.learners.inner import Simulate
 from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
 from popdyn.learners.run import Run
-from popdyn.learners.training import Workplace, train
+from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import WeakFormOptions, solve_weak_form
 
@@ -87,7 +87,8 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
 
 
 def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:
-    problem = IJKOnetProblem(data, options)
+    with interrupts_held():
+        problem = IJKOnetProblem(data, options)
     history = train(problem, options.steps, options.every, place)
     certificate = _certificate(problem)
     problem.load_solution(history.best)

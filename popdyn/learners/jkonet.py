@@ -19,6 +19,7 @@ from popdyn.learners.run import Run
 from popdyn.learners.training import (
     Workplace,
     cosine_rate,
+    interrupts_held,
     optimizer_state,
     restore_optimizer,
     train,
@@ -91,7 +92,8 @@ def fit_jkonet(data: TrainingSet, options: JKOnetOptions, place: Workplace) -> R
     References:
         Bunne, Meng-Papaxanthos, Krause and Cuturi, arXiv:2106.06345.
     """
-    problem = JKOnetProblem(data, options)
+    with interrupts_held():
+        problem = JKOnetProblem(data, options)
     history = train(problem, options.steps, options.every, place)
     residual = problem.residual()
     problem.V.load_state_dict(history.best)

@@ -17,7 +17,13 @@ from popdyn.learners.jkonet_star_options import JKOnetStarOptions
 from popdyn.learners.jkonet_star_terms import RadialMLP, SoftplusPotential
 from popdyn.learners.models import MLPPotential, set_mean_zero
 from popdyn.learners.run import Run
-from popdyn.learners.training import Workplace, optimizer_state, restore_optimizer, train
+from popdyn.learners.training import (
+    Workplace,
+    interrupts_held,
+    optimizer_state,
+    restore_optimizer,
+    train,
+)
 from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["StarProblem", "fit_jkonet_star"]
@@ -124,7 +130,8 @@ def _fit_network(
     epochs, steps, stopped = options.epochs, 0, True
     if options.early_stop:
         pairs, held = couplings([x[:most] for x in data.fit]), couplings(data.validation)
-        trial = StarProblem(data, options, snapshots, pairs, held)
+        with interrupts_held():
+            trial = StarProblem(data, options, snapshots, pairs, held)
         first = train(trial, epochs * trial.steps_per_epoch, trial.steps_per_epoch, place)
         metrics, steps = first.metrics, first.steps
         stopped = first.best_step < first.steps
@@ -135,7 +142,9 @@ def _fit_network(
             notes.append(
                 f"the last of {epochs} epochs is the best on held-out couplings: more may be better"
             )
-    problem = StarProblem(data, options, snapshots, couplings(snapshots))
+    pairs = couplings(snapshots)
+    with interrupts_held():
+        problem = StarProblem(data, options, snapshots, pairs)
     history = train(problem, epochs * problem.steps_per_epoch, problem.steps_per_epoch, place)
     energy = FreeEnergy(problem.V, problem.W, float(problem.beta().detach()))
     for term in (problem.V, problem.W):

@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Workplace",
     "cosine_rate",
+    "interrupts_held",
     "optimizer_state",
     "restore_optimizer",
     "train",
@@ -181,6 +182,22 @@ def _terminable() -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let an interrupt wait until the end of the block.
+
+    The first optimiser imports hundreds of modules of torch, some of which catch everything: an
+    interrupt that fell among them was lost, or ended the process without a word.
+
+    Raises:
+        KeyboardInterrupt: At the end of the block, when one came.
+    """
+    with _terminable() as stop:
+        yield
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
