@@ -59,7 +59,7 @@ class IJKOnetOptions:
     energies: tuple[str, ...] = ("potential",)
     diffusivity: float | None = None
     time_varying: bool = False
-    hold_ends: bool = False
+    hold_ends: bool = True
     steps: int = 2000
     batch: int = 1000
     learning_rate: float = 3e-3

@@ -60,7 +60,7 @@ def fitted_times(times: np.ndarray, options: IJKOnetOptions) -> np.ndarray:
     """
     tau = np.diff(times)
     out: np.ndarray = times[:-1] + (0.5 if options.inner == "simulate" else 1.0) * tau
-    if options.hold_ends:
+    if options.hold_ends and options.time_varying:
         out[0] = times[1]
     return out
 
