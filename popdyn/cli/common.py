@@ -25,7 +25,9 @@ __all__ = [
     "Name",
     "NumberList",
     "console",
+    "data_option",
     "emit",
+    "from_option",
     "json_option",
     "out_option",
     "overwrite_option",
@@ -71,6 +73,23 @@ def json_option(function: F) -> F:
 
 def overwrite_option(function: F) -> F:
     return click.option("--overwrite", is_flag=True, help="Replace an existing --out.")(function)
+
+
+def data_option(function: F) -> F:
+    return click.option(
+        "--data", type=click.Path(), help="The run's store, if it is not where the run found it."
+    )(function)
+
+
+def from_option(what: str) -> Callable[[F], F]:
+    return click.option(
+        "--from",
+        "from_",
+        type=click.Choice(["previous", "first"]),
+        default="previous",
+        show_default=True,
+        help=what,
+    )
 
 
 def seed_option(function: F) -> F:

@@ -8,7 +8,9 @@ import click
 
 from popdyn.cli.common import (
     console,
+    data_option,
     emit,
+    from_option,
     json_option,
     overwrite_option,
     run_and_store,
@@ -43,20 +45,13 @@ OF_RUNS = ("data", "into", "from_", "seed")
     show_default=True,
     help="As before standardisation, or as the store has them.",
 )
-@click.option("--data", type=click.Path(), help="Of a run: its store, if it is not where it was.")
+@data_option
 @click.option(
     "--into",
     type=click.Path(),
     help="Of a run: the .h5ad that was imported; all that it holds is kept.",
 )
-@click.option(
-    "--from",
-    "from_",
-    type=click.Choice(["previous", "first"]),
-    default="previous",
-    show_default=True,
-    help="Of a run: what its predicted snapshots start from.",
-)
+@from_option("Of a run: what its predicted snapshots start from.")
 @seed_option
 @overwrite_option
 @json_option

@@ -9,6 +9,7 @@ import click
 
 from popdyn.cli.common import (
     console,
+    data_option,
     emit,
     json_option,
     out_option,
@@ -42,7 +43,7 @@ class PlaneType(click.ParamType):
 @click.command(name="plot")
 @click.argument("run", type=click.Path())
 @out_option("Folder of figures")
-@click.option("--data", type=click.Path(), help="Store, if it is not where the run found it.")
+@data_option
 @click.option(
     "--format", "ending", type=click.Choice(FORMATS), default="png", show_default=True, help="File."
 )

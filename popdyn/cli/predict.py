@@ -8,7 +8,9 @@ import numpy as np
 from popdyn.cli.common import (
     NumberList,
     console,
+    data_option,
     emit,
+    from_option,
     json_option,
     out_option,
     overwrite_option,
@@ -25,15 +27,8 @@ __all__ = ["command"]
 @click.argument("run", type=click.Path())
 @click.option("--times", "at", required=True, type=NumberList(float), help="Times to predict.")
 @out_option("Store of the predicted snapshots")
-@click.option("--data", type=click.Path(), help="Store, if it is not where the run found it.")
-@click.option(
-    "--from",
-    "from_",
-    type=click.Choice(["previous", "first"]),
-    default="previous",
-    show_default=True,
-    help="Start from the observed snapshot before each time, or from the first one.",
-)
+@data_option
+@from_option("Start from the observed snapshot before each time, or from the first one.")
 @seed_option
 @overwrite_option
 @json_option

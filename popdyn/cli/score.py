@@ -10,7 +10,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from popdyn.cli.common import console, emit, json_option, seed_option, standard_output
+from popdyn.cli.common import (
+    console,
+    data_option,
+    emit,
+    from_option,
+    json_option,
+    seed_option,
+    standard_output,
+)
 from popdyn.errors import PopdynError
 from popdyn.learners import Run, load_run
 from popdyn.scores import SCORES, reference_rows, score
@@ -43,16 +51,9 @@ class Points(click.ParamType):
 
 @click.command(name="score")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=click.Path())
-@click.option("--data", type=click.Path(), help="Store, if it is not where the run found it.")
+@data_option
 @click.option("--points", type=Points(), default=2000, show_default=True, help="Particles a side.")
-@click.option(
-    "--from",
-    "from_",
-    type=click.Choice(["previous", "first"]),
-    default="previous",
-    show_default=True,
-    help="Observed snapshot that predictions start from.",
-)
+@from_option("Observed snapshot that predictions start from.")
 @click.option(
     "--units",
     type=click.Choice(["store", "original"]),

@@ -211,12 +211,12 @@ def fit(
 
         if ensemble > 1:
             run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed)
+            _say_what_can_be_told(run, resolved, lambda: training_of(seed, half=False))
         else:
             training = training_of(seed, half=False)
             config["training_digest"] = _digest(training)
             run = entry.fit(training, resolved, place)
-    if not entry.sees_truth:
-        _say_what_can_be_told(run, resolved, training_of, seed)
+            _say_what_can_be_told(run, resolved, lambda: training)
     run.config, run.seconds = config, time.monotonic() - begin
     if folder is not None:
         write_run(run, folder)
@@ -224,15 +224,13 @@ def fit(
     return run
 
 
-def _say_what_can_be_told(
-    run: Run, options: Any, training_of: Callable[..., TrainingSet], seed: int
-) -> None:
+def _say_what_can_be_told(run: Run, options: Any, training: Callable[[], TrainingSet]) -> None:
     """Put into the certificate how well the data tells the energies apart, and warnings."""
     energies = getattr(options, "energies", ())
     if len(energies) < 2:
         return
     learns_diffusivity = "diffusion" in energies and getattr(options, "diffusivity", None) is None
-    found = diagnose(training_of(seed, half=False), energies, learns_diffusivity)
+    found = diagnose(training(), energies, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
     if found.warnings:
         run.certificate["warnings"] = found.warnings

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import nn
 
 from popdyn.errors import PopdynError
+from popdyn.learners.checks import check_diffusivity, check_energies, check_least
 from popdyn.learners.inner import INNERS
 from popdyn.registry import lookup
 
 __all__ = ["IJKOnetOptions"]
-
-
-ENERGIES = ("potential", "interaction", "diffusion")
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,9 @@ class IJKOnetOptions:
 
     def __post_init__(self) -> None:
         lookup(INNERS, self.inner, "inner solver")
-        unknown = [name for name in self.energies if name not in ENERGIES]
-        if unknown or not self.energies:
-            raise PopdynError(
-                f"energies '{','.join(self.energies)}': expected some of {', '.join(ENERGIES)}"
-            )
-        beta = self.diffusivity
-        if beta is not None and not (math.isfinite(beta) and beta >= 0):
-            raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
-        if self.inner == "proximal" and (beta or self.learns_diffusivity):
+        check_energies(self.energies)
+        check_diffusivity(self.diffusivity)
+        if self.inner == "proximal" and (self.diffusivity or self.learns_diffusivity):
             raise PopdynError(
                 "--inner proximal has no entropy term, found diffusion: use --inner simulate, "
                 "or --inner network"
@@ -115,10 +106,7 @@ class IJKOnetOptions:
             raise PopdynError(
                 "energies 'diffusion' alone with a network: use --inner simulate with model linear"
             )
-        for name in ("steps", "batch", "inner_steps", "every", "substeps"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise PopdynError(f"{name} is {number}: expected 1 or more")
+        check_least(self, steps=1, batch=1, inner_steps=1, every=1, substeps=1)
 
     @property
     def linear(self) -> bool:

@@ -91,8 +91,9 @@ class IJKOnetProblem:
             fitted = fitted_times(data.times, options)
             holds = options.time_varying and options.hold_ends
             held = (float(fitted[0]), float(fitted[-1])) if holds else None
-            V = MLPPotential(scaling, options.hidden, span, own, held)
-            if options.potential is not None:
+            if options.potential is None:
+                V = MLPPotential(scaling, options.hidden, span, own, held)
+            else:
                 check_module(options.potential, data.fit[0][:8].cpu(), float(data.times[0]))
                 V = ModulePotential(options.potential, scaling)
         if "interaction" in options.energies:

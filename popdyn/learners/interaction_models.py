@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
-from popdyn.learners.models import MODELS, LearnedTerm, MLPPotential, Scaling, empty_scaling
+from popdyn.learners.models import (
+    MODELS,
+    LearnedTerm,
+    MLPPotential,
+    Scaling,
+    dense_layers,
+    empty_scaling,
+)
 
 __all__ = ["EvenNetwork", "RadialNetwork", "pair_average", "shifted_pairs"]
 
@@ -46,13 +51,8 @@ class RadialNetwork(LearnedTerm, RadialKernel):
         self.register_buffer("radius", torch.tensor(float(length)))
         self.register_buffer("unit", torch.tensor(float(unit)))
         widths = [1, *hidden, 1]
-        self.weights = nn.ParameterList(
-            torch.randn(b, a, generator=generator) / math.sqrt(a)
-            for a, b in itertools.pairwise(widths)
-        )
-        self.biases = nn.ParameterList(torch.zeros(b) for b in widths[1:-1])
+        self.weights, self.biases = dense_layers(widths, generator)
         with torch.no_grad():
-            self.weights[-1].mul_(0.1)
             self.biases[0].uniform_(-self.STRETCH, self.STRETCH, generator=generator)
         self._table: tuple[object, Tensor] | None = None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.learners.checks import check_least
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.inner import Proximal
 from popdyn.learners.jkonet_map import ConvexMaps
@@ -68,11 +69,7 @@ class JKOnetOptions:
             raise PopdynError(
                 f"energies '{','.join(self.energies)}': jkonet learns 'potential' alone"
             )
-        for name in ("steps", "inner_steps", "every"):
-            if getattr(self, name) < 1:
-                raise PopdynError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if self.batch < 2:
-            raise PopdynError(f"batch is {self.batch}: expected 2 or more")
+        check_least(self, steps=1, inner_steps=1, every=1, batch=2)
         for name in ("learning_rate", "inner_learning_rate", "epsilon"):
             if not 0 < getattr(self, name) < math.inf:
                 raise PopdynError(f"{name} is {getattr(self, name)}: expected a number > 0")

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 
 from popdyn.errors import PopdynError
+from popdyn.learners.checks import check_diffusivity, check_energies, check_least
 from popdyn.learners.jkonet_star_density import DENSITIES
 from popdyn.registry import lookup
 
-__all__ = ["ENERGIES", "JKOnetStarOptions"]
+__all__ = ["JKOnetStarOptions"]
 
-ENERGIES = ("potential", "interaction", "diffusion")
 MODELS = ("linear", "mlp", "published")
 
 
@@ -68,14 +68,8 @@ class JKOnetStarOptions:
     validation_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.energies if name not in ENERGIES]
-        if unknown or not self.energies:
-            raise PopdynError(
-                f"energies '{','.join(self.energies)}': expected some of {', '.join(ENERGIES)}"
-            )
-        beta = self.diffusivity
-        if beta is not None and not (math.isfinite(beta) and beta >= 0):
-            raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
+        check_energies(self.energies)
+        check_diffusivity(self.diffusivity)
         if self.model not in MODELS:
             raise PopdynError(f"model is '{self.model}': expected one of {', '.join(MODELS)}")
         lookup(DENSITIES, self.density, "density")
@@ -84,17 +78,7 @@ class JKOnetStarOptions:
                 f"time_varying with energies '{','.join(self.energies)}': expected 'potential' "
                 "among them"
             )
-        for name, least in (
-            ("block", 0),
-            ("particles", 4),
-            ("epochs", 1),
-            ("batch", 1),
-            ("degree", 1),
-            ("folds", 2),
-            ("iterations", 1),
-        ):
-            if getattr(self, name) < least:
-                raise PopdynError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        check_least(self, block=0, particles=4, epochs=1, batch=1, degree=1, folds=2, iterations=1)
         if not self.hidden or min(self.hidden) < 1:
             raise PopdynError(f"hidden is {self.hidden}: expected widths of 1 or more")
         if not 0 < self.learning_rate < math.inf:

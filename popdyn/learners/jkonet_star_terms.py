@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
-from popdyn.learners.models import MODELS, LearnedTerm, MLPPotential, Scaling
+from popdyn.learners.models import MODELS, LearnedTerm, MLPPotential, Scaling, dense_layers
 
 __all__ = ["RadialMLP", "SoftplusPotential"]
 
@@ -83,13 +81,8 @@ class RadialMLP(LearnedTerm, RadialKernel):
         self.register_buffer("reach", torch.tensor(float(reach)))
         self.register_buffer("unit", torch.tensor(float(unit)))
         widths = [3, *self.hidden, 1]
-        self.weights = nn.ParameterList(
-            torch.randn(b, a, generator=generator) / math.sqrt(a)
-            for a, b in itertools.pairwise(widths)
-        )
-        self.biases = nn.ParameterList(torch.zeros(b) for b in widths[1:-1])
+        self.weights, self.biases = dense_layers(widths, generator)
         with torch.no_grad():
-            self.weights[-1].mul_(0.1)
             for bias in self.biases:
                 bias.uniform_(-1.0, 1.0, generator=generator)
 

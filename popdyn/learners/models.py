@@ -17,6 +17,7 @@ __all__ = [
     "MLPPotential",
     "Scaling",
     "SecondOrder",
+    "dense_layers",
     "module_of",
     "rebuild",
     "set_mean_zero",
@@ -82,6 +83,21 @@ class LearnedTerm(nn.Module, Term):
         return f"learned {type(self).__name__}"
 
 
+def dense_layers(
+    widths: Sequence[int], generator: torch.Generator | None
+) -> tuple[nn.ParameterList, nn.ParameterList]:
+    """Return the weights of a network's layers, and the biases of its hidden ones, which are 0.
+
+    Weights have variance 1/width, those of the last layer a tenth of the size.
+    """
+    weights = nn.ParameterList(
+        torch.randn(b, a, generator=generator) / math.sqrt(a) for a, b in itertools.pairwise(widths)
+    )
+    with torch.no_grad():
+        weights[-1].mul_(0.1)
+    return weights, nn.ParameterList(torch.zeros(b) for b in widths[1:-1])
+
+
 class MLPPotential(LearnedTerm):
     """A SiLU network on standardised inputs, and on time where asked, plus the confining tail.
 
@@ -113,13 +129,8 @@ class MLPPotential(LearnedTerm):
         self.time_dependent = time_range is not None
         d = scaling.mean.shape[0]
         widths = [d + (time_range is not None), *hidden, 1]
-        self.weights = nn.ParameterList(
-            torch.randn(b, a, generator=generator) / math.sqrt(a)
-            for a, b in itertools.pairwise(widths)
-        )
-        self.biases = nn.ParameterList(torch.zeros(b) for b in widths[1:-1])
+        self.weights, self.biases = dense_layers(widths, generator)
         with torch.no_grad():
-            self.weights[-1].mul_(0.1)
             for bias in self.biases:
                 bias.uniform_(-1.0, 1.0, generator=generator)
         self.register_buffer("offset", torch.zeros(()))

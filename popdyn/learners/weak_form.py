@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
+from popdyn.learners.checks import check_diffusivity, check_energies, check_least
 from popdyn.learners.features import Block, FeatureMap, gaussian_block, polynomials
 from popdyn.learners.models import set_mean_zero
 from popdyn.learners.run import Run
@@ -47,7 +47,6 @@ COARSE = (
     "wide bumps",
 )
 LARGEST_TRIED = 600  # unknowns up to which every group is tried without
-ENERGIES = ("potential", "interaction", "diffusion")
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,9 @@ class WeakFormOptions:
     correct: bool = True
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.energies if name not in ENERGIES]
-        if unknown or not self.energies:
-            raise PopdynError(
-                f"energies '{','.join(self.energies)}': expected some of {', '.join(ENERGIES)}"
-            )
-        beta = self.diffusivity
-        if beta is not None and not (math.isfinite(beta) and beta >= 0):
-            raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
-        for name, least in (("degree", 1), ("coarse", 1), ("fine", 0), ("tests", 2)):
-            if getattr(self, name) < least:
-                raise PopdynError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        check_energies(self.energies)
+        check_diffusivity(self.diffusivity)
+        check_least(self, degree=1, coarse=1, fine=0, tests=2)
 
 
 @dataclass(frozen=True)
@@ -161,7 +152,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]
     # Where no narrow group has earned its place, the coarse solution is the better start.
-    every_narrow = [g for g in fine[0].groups if g not in coarse[0].groups]
+    every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
     before = at.theta
     while True:
         narrow = [g for g in every_narrow if g not in gone]
@@ -174,8 +165,9 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
             if trace[-1]["step"] < SETTLED:
                 break
         # What the linear equations promised of narrow groups has to hold for the flow itself.
-        coarser = final.evaluate(_without(fine[0], before, gone)[1])
-        gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
+        if narrow:
+            coarser = final.evaluate(_without(fine[0], before, gone)[1])
+            gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
         if not narrow or gain >= 2.0 * EARNED_NARROW:
             return _solution(kept, at.theta, posterior, misfit, trace, data)
         gone = gone + narrow

@@ -1,0 +1,36 @@
+"""Checks of options that several learners share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from popdyn.errors import PopdynError
+
+__all__ = ["ENERGIES", "check_diffusivity", "check_energies", "check_least"]
+
+ENERGIES = ("potential", "interaction", "diffusion")
+
+
+def check_energies(energies: Sequence[str]) -> None:
+    """Raise PopdynError unless these are some of ``ENERGIES``."""
+    unknown = [name for name in energies if name not in ENERGIES]
+    if unknown or not energies:
+        raise PopdynError(
+            f"energies '{','.join(energies)}': expected some of {', '.join(ENERGIES)}"
+        )
+
+
+def check_diffusivity(beta: float | None) -> None:
+    """Raise PopdynError unless β is unknown, or finite and not negative."""
+    if beta is not None and not (math.isfinite(beta) and beta >= 0):
+        raise PopdynError(f"diffusivity is {beta}: expected a finite number ≥ 0")
+
+
+def check_least(options: Any, **least: int) -> None:
+    """Raise PopdynError where an option that is given is below its least value."""
+    for name, bound in least.items():
+        number = getattr(options, name)
+        if number is not None and number < bound:
+            raise PopdynError(f"{name} is {number}: expected {bound} or more")
