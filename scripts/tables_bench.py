@@ -8,20 +8,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-
-def dotted(scores: Any, path: str) -> float | None:
-    """Return a score by its dotted name; a list over times becomes its mean."""
-    for key in path.split("."):
-        scores = scores.get(key) if isinstance(scores, dict) else None
-    if isinstance(scores, list):
-        known = [v for v in scores if v is not None]
-        return statistics.fmean(known) if known else None
-    return scores
+from popdyn.benchmark.results import flatten
 
 
 def cell(rows: list[dict[str, Any]], score: str) -> str:
     """Return mean ± standard deviation over seeds, and how many seeds failed."""
-    values = [dotted(row["scores"], score) for row in rows if row["status"] == "ok"]
+    values = [flatten(row["scores"]).get(score) for row in rows if row["status"] == "ok"]
     kept = [v for v in values if v is not None]
     failed = sum(row["status"] != "ok" for row in rows)
     note = f" ({failed} failed)" if failed else ""
