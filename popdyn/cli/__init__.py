@@ -122,7 +122,8 @@ def main() -> None:
 def _interrupted() -> NoReturn:
     """End with status 1, as after every other error.
 
-    At once: on a busy machine the interpreter's own end was seen to turn it into the signal's.
+    At once: where the interrupt fell while Python ran a string of code, as dataclasses do when
+    they are imported, ``python -m popdyn`` would end by the signal whatever status is returned.
     """
     click.echo("popdyn: error: interrupted; what was already written is kept", err=True)
     atexit._run_exitfuncs()

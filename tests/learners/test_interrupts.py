@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -23,6 +25,19 @@ def test_an_interrupt_waits_for_the_end_of_the_block(number):
     with pytest.raises(KeyboardInterrupt):
         interrupted_by(number)
     assert signal.getsignal(number) == before
+
+
+def test_the_command_line_ends_with_status_1_wherever_an_interrupt_falls(tmp_path):
+    lines = (
+        "import popdyn.cli",
+        "popdyn.cli.group.main = lambda **options: exec('raise KeyboardInterrupt')",
+        "popdyn.cli.main()",
+    )
+    (tmp_path / "cut_short.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "cut_short"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == "popdyn: error: interrupted; what was already written is kept\n"
 
 
 def test_without_an_interrupt_nothing_happens():
