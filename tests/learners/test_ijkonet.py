@@ -10,17 +10,6 @@ from popdyn.learners.ijkonet_problem import interval_weights
 from popdyn.learners.inner import Proximal
 from popdyn.learners.models import MLPPotential, Scaling, SecondOrder
 from popdyn.learners.training_set import TrainingSet
-from popdyn.snapshots import positions, times
-
-
-def skill(energy, truth, data):
-    wrong = scale = 0.0
-    for k, t in list(enumerate(times(data)))[1:]:
-        x = positions(data, k, "test")
-        true = truth.potential_gradient(x, t)
-        wrong += ((energy.potential_gradient(x, t) - true) ** 2).sum()
-        scale += (true**2).sum()
-    return 1 - wrong / scale
 
 
 def same_energy(a, b, dim=2):
@@ -40,7 +29,7 @@ NETWORK = {"model": "mlp", "batch": 300, "every": 10}
         ({"inner": "network", "steps": 100, "every": 50, "batch": 500}, 0.3),
     ],
 )
-def test_recovers_styblinski_tang(small_data, options, least):
+def test_recovers_styblinski_tang(small_data, options, least, skill):
     run = popdyn.fit(small_data, seed=0, **options)
     assert skill(run.energy, FreeEnergy("styblinski_tang"), small_data) > least
     assert run.converged
@@ -205,7 +194,7 @@ def test_bad_options_say_what_was_found(small_data, options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_zero_and_oracle(small_data):
+def test_zero_and_oracle(small_data, skill):
     zero = popdyn.fit(small_data, learner="zero").energy
     oracle = popdyn.fit(small_data, learner="oracle").energy
     truth = FreeEnergy("styblinski_tang")

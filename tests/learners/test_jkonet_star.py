@@ -11,20 +11,10 @@ from popdyn.learners import LEARNERS
 from popdyn.learners.jkonet_star_terms import RadialMLP, SoftplusPotential
 from popdyn.learners.models import Scaling
 from popdyn.learners.training_set import TrainingSet
-from popdyn.snapshots import make_tree, positions, times
+from popdyn.snapshots import make_tree, positions
 
 TAU = 0.1
 EXACT = {"debias": False, "early_stop": False, "ridge": 1e-9, "block": 0}
-
-
-def skill(energy, truth, data):
-    wrong = scale = 0.0
-    for k, t in list(enumerate(times(data)))[1:]:
-        x = positions(data, k, "test")
-        true = truth.potential_gradient(x, t)
-        wrong += ((energy.potential_gradient(x, t) - true) ** 2).sum()
-        scale += (true**2).sum()
-    return 1 - wrong / scale
 
 
 def steps_of(step, count=4, n=300, seed=0):
@@ -97,14 +87,14 @@ def tang():
         ({"model": "published", "early_stop": False, "epochs": 40}, 0.4),
     ],
 )
-def test_recovers_styblinski_tang(tang, options, least):
+def test_recovers_styblinski_tang(tang, options, least, skill):
     run = fit(tang, **options)
     assert skill(run.energy, FreeEnergy("styblinski_tang"), tang) > least
     if "best_epoch" in run.certificate:
         assert run.certificate["held_out"] == min(m["criterion"] for m in run.metrics)
 
 
-def test_held_out_couplings_stop_what_would_fit_noise():
+def test_held_out_couplings_stop_what_would_fit_noise(skill):
     # At N = 300 the sampling noise of `flowers` is far larger than its signal.
     data = popdyn.simulate(FreeEnergy("flowers"), particles=300, test_particles=1000, seed=0)
     truth = FreeEnergy("flowers")
@@ -131,7 +121,7 @@ def test_a_moving_potential_is_saved_and_loaded(tmp_path, options):
     np.testing.assert_array_equal(late, loaded.potential_gradient(x, 0.4))
 
 
-def test_a_moving_potential_is_followed():
+def test_a_moving_potential_is_followed(skill):
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, snapshots=5, dt=0.1, seed=0)
     assert skill(fit(data, time_varying=True).energy, FreeEnergy("moving_well"), data) > 0.8
 
