@@ -43,12 +43,16 @@ Row = dict[str, Any]
 
 
 def fitted(
-    energy: popdyn.FreeEnergy, settings: Mapping[str, Any], seed: int, **options: Any
+    energy: popdyn.FreeEnergy,
+    settings: Mapping[str, Any],
+    seed: int,
+    learner: str = "ijkonet",
+    **options: Any,
 ) -> tuple[popdyn.learners.Run, xr.DataTree, Row]:
     """Simulate, fit and score one row."""
     data = popdyn.simulate(energy, **settings, seed=seed)
     begin = time.monotonic()
-    run = popdyn.fit(data, "ijkonet", seed=seed, **options)
+    run = popdyn.fit(data, learner, seed=seed, **options)
     seconds = time.monotonic() - begin
     scores = gradient_scores(run.energy, energy, Protocol(data))
     row: Row = {
@@ -87,9 +91,11 @@ def summary(name: str, rows: Sequence[Row]) -> None:
     print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def reference(particles: int, name: str = "wells-repulsion") -> tuple[Any, dict[str, Any]]:
-    """Return the true energy of an entry of the joint suite, and its settings."""
-    entry = load_suite("joint").entry(name)
+def reference(
+    particles: int, name: str = "wells-repulsion", suite: str = "joint"
+) -> tuple[Any, dict[str, Any]]:
+    """Return the true energy of an entry, and its settings."""
+    entry = load_suite(suite).entry(name)
     return entry.free_energy, dict(entry.simulation) | {"particles": particles}
 
 
@@ -109,12 +115,13 @@ def recovery(arguments: argparse.Namespace) -> None:
 
 
 def attenuation(arguments: argparse.Namespace) -> None:
-    """The mean of β̂ over many seeds: within two standard errors of the truth?"""
+    """The mean of β̂ over many seeds: within two standard errors of the truth? And its intervals?"""
     particles = (arguments.particles or [10_000])[0]
-    energy, settings = reference(particles)
+    energy, settings = reference(particles, arguments.entry, arguments.suite)
+    energies = load_suite(arguments.suite).entry(arguments.entry).fit["energies"]
     rows = []
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        rows.append(fitted(energy, settings, seed, energies=ALL)[2])
+        rows.append(fitted(energy, settings, seed, arguments.learner, energies=energies)[2])
         pull = (rows[-1]["β"] - energy.diffusivity) / rows[-1]["± β"]
         show(f"N {particles} seed {seed}", rows[-1] | {"pull": pull})
     beta = np.array([r["β"] for r in rows])
@@ -125,7 +132,8 @@ def attenuation(arguments: argparse.Namespace) -> None:
     print(
         f"β̂ {mean:.4f} ± {error:.4f} (standard error of the mean), true {energy.diffusivity}: off "
         f"by {(mean - energy.diffusivity) / error:.2f} of them; spread {beta.std():.4f}, own "
-        f"standard errors {own.mean():.4f}; largest pull {np.abs(pulls).max():.2f}"
+        f"standard errors {own.mean():.4f}; largest pull {np.abs(pulls).max():.2f}; 90 % intervals "
+        f"cover {np.mean(np.abs(pulls) <= 1.645):.2f}"
     )
 
 
@@ -284,6 +292,9 @@ def main() -> None:
             own.add_argument("--entry", default="wells-repulsion", help="of the joint suite")
         if name == "attenuation":
             own.add_argument("--first", type=int, default=0, help="first seed")
+            own.add_argument("--suite", default="joint")
+            own.add_argument("--entry", default="wells-repulsion")
+            own.add_argument("--learner", default="ijkonet")
         if name == "ablation":
             own.add_argument("--data", help="of 'all three,no W,no β,no V'; all by default")
             own.add_argument("--learned", help=f"of {','.join(SUBSETS)}; all by default")
