@@ -7,10 +7,13 @@ on the test group. Every table prints the hardware, the seeds and the seconds of
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,7 @@ COVERED = (
     ("diffusion", "styblinski_tang-0.2"),
     ("diffusion", "muller_brown-0.1"),
 )
+STORES = Path("tables_joint_stores")  # the data of a seed is made once
 Row = dict[str, Any]
 
 
@@ -50,7 +54,7 @@ def fitted(
     **options: Any,
 ) -> tuple[popdyn.learners.Run, xr.DataTree, Row]:
     """Simulate, fit and score one row."""
-    data = popdyn.simulate(energy, **settings, seed=seed)
+    data = simulated(energy, settings, seed)
     begin = time.monotonic()
     run = popdyn.fit(data, learner, seed=seed, **options)
     seconds = time.monotonic() - begin
@@ -68,6 +72,17 @@ def fitted(
         "seconds": seconds,
     }
     return run, data, row
+
+
+def simulated(energy: popdyn.FreeEnergy, settings: Mapping[str, Any], seed: int) -> xr.DataTree:
+    """Return the data of a seed: from its store if there is one, for tables share many."""
+    made = {"energy": energy.spec(), "settings": dict(settings), "seed": seed}
+    name = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    store = STORES / f"{name}.zarr"
+    if not store.exists():
+        STORES.mkdir(parents=True, exist_ok=True)
+        popdyn.simulate(energy, **settings, seed=seed, out=store)
+    return popdyn.open_snapshots(store)
 
 
 def _skill(scores: Mapping[str, Any], part: str, name: str) -> float | None:
