@@ -89,7 +89,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
 def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:
     with interrupts_held():
         problem = IJKOnetProblem(data, options)
-    history = train(problem, options.steps, options.every, place)
+    history = train(problem, problem.steps, options.every, place)
     certificate = _certificate(problem)
     problem.load_solution(history.best)
     certificate["best_step"] = history.best_step
@@ -134,7 +134,7 @@ def _certificate(problem: IJKOnetProblem) -> dict[str, Any]:
     size = problem.size
     if problem.energy.diffusivity > 0:  # the score of ρ̂ needs a larger sample than a batch
         size = problem.data.batch_size(max(size, SCORED))
-    batch = problem.data.batches(problem.options.steps, size)
+    batch = problem.data.batches(problem.steps, size)
     residual = problem.inner.residual(problem.energy, batch[:-1], problem.start, problem.tau)
     gap = debiased_gap(problem.data, problem.energy, problem.inner, problem.start, problem.tau)
     return {"inner_residual": residual} | gap

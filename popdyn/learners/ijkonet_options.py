@@ -30,8 +30,9 @@ class IJKOnetOptions:
         time_varying: Whether V depends on time.
         hold_ends: With a time-varying network: V stands still over the first interval, and after
             the middle of the last; between them it moves.
-        steps: Training steps of a network; Newton's method stops by itself.
-        batch: Particles of each snapshot in a step.
+        steps: Training steps of a network; Newton's method stops by itself. None: 2000, and 1000
+            where the network only stands in for features that do not explain the snapshots.
+        batch: Particles of each snapshot in a step. None: 1000, and 500 there.
         learning_rate: Peak rate of AdamW; warm-up and cosine.
         weight_decay: AdamW's weight decay.
         hidden: Widths of the potential's layers.
@@ -57,8 +58,8 @@ class IJKOnetOptions:
     diffusivity: float | None = None
     time_varying: bool = False
     hold_ends: bool = True
-    steps: int = 2000
-    batch: int = 1000
+    steps: int | None = None
+    batch: int | None = None
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     hidden: tuple[int, ...] = (64, 64)
@@ -112,6 +113,12 @@ class IJKOnetOptions:
     def linear(self) -> bool:
         """Whether the energies are linear in features."""
         return self.inner == "simulate" and self.model != "mlp" and self.potential is None
+
+    @property
+    def training(self) -> tuple[int, int]:
+        """Steps of a network, and particles of each snapshot in one."""
+        steps, batch = (1000, 500) if self.linear else (2000, 1000)
+        return self.steps or steps, self.batch or batch
 
     @property
     def learns_diffusivity(self) -> bool:

@@ -132,7 +132,8 @@ class IJKOnetProblem:
         self.weights = torch.tensor(weights if static else np.ones(len(weights))).to(self.tau)
         # With W the particles of a batch are one problem, of the square of its size.
         coupled = options.inner == "proximal" and W is not None
-        self.size = data.batch_size(min(options.batch, COUPLED) if coupled else options.batch)
+        self.steps, batch = options.training
+        self.size = data.batch_size(min(batch, COUPLED) if coupled else batch)
         self.held = HeldOut(data)
 
     @property
@@ -150,7 +151,7 @@ class IJKOnetProblem:
         return Simulate(noise, PARTNERS, options.substeps)
 
     def step(self, step: int) -> float:
-        rate = self.options.learning_rate * cosine_rate(step, self.options.steps)
+        rate = self.options.learning_rate * cosine_rate(step, self.steps)
         if self.options.begins_seeded:
             rate *= SEEDED_RATE
             if step == 0 and isinstance(self.inner, Network):

@@ -170,6 +170,7 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         self.features = features
         self.register_buffer("weights", weights.double())
         self._table: Tensor | None = None
+        self._values: Tensor | None = None
 
     @property
     def length(self) -> float:  # type: ignore[override]
@@ -184,16 +185,31 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         return self._table
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._table = None
+        self._table = self._values = None
         return super().load_state_dict(*args, **kwargs)
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
-        r = squared_norm(x).clamp_min(1e-30).sqrt()
+        r = squared_norm(x).clamp_min(1e-30).sqrt().double()
         reach = float(self.features.reach)
-        inside = self.features.values(r.clamp_max(reach).double()) @ self.weights
+        out = self._inside(r.clamp_max(reach))
         edge = 2.0 * reach**2 * float(self.table()[-1])
-        out = inside + edge * (r.double() / reach).clamp_min(1.0).log()
+        out += edge * (r / reach).clamp_min(1.0).log()
         return out.to(x.dtype)
+
+    def _inside(self, r: Tensor) -> Tensor:
+        """Return W up to the reach: cubic Hermite between the nodes, whose slopes are known."""
+        if self._values is None:
+            nodes = torch.linspace(0.0, float(self.features.reach), self.NODES + 1).to(self.weights)
+            self._values = self.features.values(nodes) @ self.weights
+        step = float(self.features.reach) / self.NODES
+        left = (r.detach() / step).long().clamp_(max=self.NODES - 1)
+        u = r / step - left
+        value, slope = self._values, self.table()
+        low, rise = value[left], value[left + 1] - value[left]
+        # dW/dr = 2r · dW/d(r²), in units of a step
+        at_low = 2.0 * step**2 * left * slope[left] - rise
+        at_high = rise - 2.0 * step**2 * (left + 1) * slope[left + 1]
+        return low + u * rise + u * (1.0 - u) * (at_low * (1.0 - u) + at_high * u)
 
     def slope(self, s: Tensor) -> Tensor:
         table = self.table().to(s)

@@ -6,6 +6,7 @@ import torch
 
 import popdyn
 from popdyn.energies import FreeEnergy
+from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_problem import interval_weights
 from popdyn.learners.inner import Proximal
 from popdyn.learners.models import MLPPotential, Scaling, SecondOrder
@@ -35,6 +36,13 @@ def test_recovers_styblinski_tang(small_data, options, least, skill):
     assert run.converged
     assert run.certificate["inner_residual"] < 0.1
     assert run.certificate["gap_standard_error"] > 0
+
+
+def test_a_network_that_only_stands_in_for_features_is_trained_for_less():
+    assert IJKOnetOptions().training == (1000, 500)
+    assert IJKOnetOptions(model="mlp").training == (2000, 1000)
+    assert IJKOnetOptions(inner="network").training == (2000, 1000)
+    assert IJKOnetOptions(steps=30, batch=20).training == (30, 20)
 
 
 def test_an_unsolved_inner_problem_is_not_called_converged(small_data):

@@ -1,0 +1,30 @@
+"""The interaction of the weak form: its table against its own functions."""
+
+import torch
+
+from popdyn.learners.weak_form_terms import RadialFeatures, RadialInteraction
+
+
+def made() -> RadialInteraction:
+    centers = 0.3 * torch.arange(20)
+    features = RadialFeatures(6.0, centers, torch.full((20,), 0.3))
+    generator = torch.Generator().manual_seed(0)
+    return RadialInteraction(features, torch.randn(22, generator=generator))
+
+
+def test_the_table_of_values_is_the_sum_of_the_functions() -> None:
+    W = made()
+    z = torch.randn(2000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    r = z.norm(dim=1).clamp_max(6.0)
+    # The error of cubic Hermite interpolation is h⁴/384 · max W'''', here below 1e-11.
+    torch.testing.assert_close(W.value(z), W.features.values(r) @ W.weights, rtol=0, atol=1e-10)
+
+
+def test_the_value_has_the_gradient() -> None:
+    W = made()
+    z = 3 * torch.randn(2000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert (z.norm(dim=1) > 6.0).any()  # beyond the reach as well
+    z.requires_grad_()
+    (slope,) = torch.autograd.grad(W.value(z).sum(), z)
+    # The slope itself is interpolated linearly, to h²/8 of its second derivative.
+    torch.testing.assert_close(slope, W.gradient(z.detach()), rtol=0, atol=1e-4)
