@@ -169,42 +169,41 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         super().__init__()
         self.features = features
         self.register_buffer("weights", weights.double())
-        self._table: Tensor | None = None
-        self._values: Tensor | None = None
+        self._tables: tuple[Tensor, Tensor] | None = None
 
     @property
     def length(self) -> float:  # type: ignore[override]
         """The smallest width of the bumps."""
         return float(self.features.widths.min())
 
-    def table(self) -> Tensor:
-        """Return the slope at equal steps of r from 0 to the reach, ``(NODES + 1)``."""
-        if self._table is None:
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return W and its slope at equal steps of r from 0 to the reach, ``(NODES + 1)`` each."""
+        if self._tables is None:
             r = torch.linspace(0.0, float(self.features.reach), self.NODES + 1).to(self.weights)
-            self._table = self.features.slopes(r) @ self.weights
-        return self._table
+            self._tables = (
+                self.features.values(r) @ self.weights,
+                self.features.slopes(r) @ self.weights,
+            )
+        return self._tables
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._table = self._values = None
+        self._tables = None
         return super().load_state_dict(*args, **kwargs)
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         r = squared_norm(x).clamp_min(1e-30).sqrt().double()
         reach = float(self.features.reach)
         out = self._inside(r.clamp_max(reach))
-        edge = 2.0 * reach**2 * float(self.table()[-1])
+        edge = 2.0 * reach**2 * float(self.tables()[1][-1])
         out += edge * (r / reach).clamp_min(1.0).log()
         return out.to(x.dtype)
 
     def _inside(self, r: Tensor) -> Tensor:
         """Return W up to the reach: cubic Hermite between the nodes, whose slopes are known."""
-        if self._values is None:
-            nodes = torch.linspace(0.0, float(self.features.reach), self.NODES + 1).to(self.weights)
-            self._values = self.features.values(nodes) @ self.weights
+        value, slope = self.tables()
         step = float(self.features.reach) / self.NODES
         left = (r.detach() / step).long().clamp_(max=self.NODES - 1)
         u = r / step - left
-        value, slope = self._values, self.table()
         low, rise = value[left], value[left + 1] - value[left]
         # dW/dr = 2r · dW/d(r²), in units of a step
         at_low = 2.0 * step**2 * left * slope[left] - rise
@@ -212,7 +211,7 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         return low + u * rise + u * (1.0 - u) * (at_low * (1.0 - u) + at_high * u)
 
     def slope(self, s: Tensor) -> Tensor:
-        table = self.table().to(s)
+        table = self.tables()[1].to(s)
         reach = float(self.features.reach)
         place = s.clamp_min(0.0).sqrt().mul_(self.NODES / reach)
         left = place.clamp(max=self.NODES - 1).long()
