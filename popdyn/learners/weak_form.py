@@ -22,6 +22,7 @@ from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form_evidence import (
     Posterior,
     estimate,
+    freed,
     maximise_evidence,
     weak_groups,
 )
@@ -138,9 +139,9 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     theta = np.zeros(start[0].size)
     for level, after in ((start, coarse), (coarse, fine)):
         own = equations(*level)
-        at = own.evaluate(theta)
+        at, posterior = own.evaluate(theta), None
         for _ in range(options.coarse):
-            at, *_ = _step(own, at, options, trace)
+            at, posterior, _ = _step(own, at, posterior, trace)
             if trace[-1]["step"] < 0.5:
                 break
         theta = _carried(level[0], at.theta, after[0])
@@ -161,7 +162,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         final = equations(kept, fine[1], posterior.strengths, least=max(LEAST_TESTS, 1.3 * known))
         at = final.evaluate(theta)
         for _ in range(options.fine):
-            at, posterior, misfit = _step(final, at, options, trace)
+            at, posterior, misfit = _step(final, at, posterior, trace)
             if trace[-1]["step"] < SETTLED:
                 break
         # What the linear equations promised of narrow groups has to hold for the flow itself.
@@ -194,6 +195,8 @@ def _estimate(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if small else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = estimate(system, unknowns.groups, flat, off)
+    if flat:
+        posterior = freed(system, posterior, flat[0])
     if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
         fixed = estimate(system, unknowns.groups, (), off + flat)
         posterior = _at_zero(posterior, fixed)
@@ -203,12 +206,16 @@ def _estimate(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
 def _step(
     equations: MomentEquations,
     at: Equations,
-    options: WeakFormOptions,
+    before: Posterior | None,
     trace: list[dict[str, float]],
 ) -> tuple[Equations, Posterior, float]:
-    """Do a Gauss–Newton step, halved until misfit plus prior fall."""
+    """Do a Gauss–Newton step, halved until misfit plus prior fall.
+
+    The posterior before, if there is one, says how strong the prior is.
+    """
     unknowns = equations.unknowns
-    system = equations.linearise(at, equations.jacobians(at))
+    prior = before.precisions(unknowns.groups) if before is not None else None
+    system = equations.linearise(at, equations.jacobians(at), prior)
     posterior, _ = _estimate(system, at, unknowns)
     step = posterior.mean - at.theta
     for halving in range(5):

@@ -10,11 +10,12 @@ import numpy as np
 
 from popdyn.learners.weak_form_moments import Linearised
 
-__all__ = ["Posterior", "estimate", "maximise_evidence", "weak_groups"]
+__all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
 
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
+LOOSE = 3.0  # times the prior's width, at which β hardly feels it; 20 gives the same
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -37,6 +38,12 @@ class Posterior:
     strengths: dict[str, float]
     determined: dict[str, float]
     evidence: float = 0.0
+
+    def precisions(self, groups: Sequence[str]) -> np.ndarray:
+        """Return the prior's precision of unknowns of these groups, 0 of those without a prior."""
+        sizes = np.array([self.strengths.get(name, np.inf) for name in groups])
+        with np.errstate(divide="ignore"):
+            return 1.0 / np.square(sizes)
 
 
 def maximise_evidence(
@@ -145,6 +152,27 @@ def estimate(
     }
     determined = {name: posterior.determined.get(name, 0.0) for name in strengths}
     return Posterior(mean, covariance, precision, strengths, determined, posterior.evidence)
+
+
+def freed(system: Linearised, posterior: Posterior, j: int) -> Posterior:
+    """Return the posterior with unknown j, which has no prior, free of what the others' priors do.
+
+    A prior pulls V towards 0, and β has to make up for what V lacks: a bias that no standard error
+    knows of. So β is estimated with priors LOOSE times as wide, and the rest given that β.
+    """
+    use = np.flatnonzero(np.isfinite(posterior.precision))
+    square = np.ix_(use, use)
+    part = dataclasses.replace(
+        system, matrix=system.matrix[square], right=system.right[use], spread=system.spread[square]
+    )
+    precision, right = _whitened(part)
+    wide = np.linalg.inv(precision + np.diag(posterior.precision[use] / LOOSE**2))
+    own = int(np.flatnonzero(use == j)[0])
+    gain = posterior.covariance[:, j] / posterior.covariance[j, j]
+    mean = posterior.mean + gain * (wide[own] @ right - posterior.mean[j])
+    more = wide[own, own] - posterior.covariance[j, j]
+    covariance = posterior.covariance + more * np.outer(gain, gain)
+    return dataclasses.replace(posterior, mean=mean, covariance=covariance)
 
 
 def weak_groups(

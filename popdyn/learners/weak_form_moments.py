@@ -21,7 +21,10 @@ __all__ = ["Equations", "Jacobian", "Linearised", "MomentEquations", "quadrature
 NUMBERS = 8_000_000  # in one block of gradients
 SAMPLE = 1000  # particles that a linear function of f is fitted to
 WITNESSES = 2000  # particles that the noise of the Jacobian is estimated from
-WITNESSES_PAIRED = 250
+WITNESSES_PAIRED = 250  # the same where one acts through the others
+# Components of particles that its correlation with the residuals is estimated from where β is
+# learned: sampled at 2000 particles, that correlation was a third of the variance of β.
+LEANING = 40_000
 JACOBIAN = 20_000  # particles that it is the mean over
 POPULATION = 300  # particles that stand for the others where one acts through them
 
@@ -45,7 +48,7 @@ class Equations:
     moved: list[Tensor]
 
     def __post_init__(self) -> None:
-        self.inverse, self.half = _tridiagonal(self.covariance)
+        self.inverse, self.half, self.back = _tridiagonal(self.covariance)
 
     def misfit(self, residuals: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r of residuals, ``(K, q)``, with the noise of this state."""
@@ -182,41 +185,82 @@ class MomentEquations:
         ends = [self._part(at, min(k, last), k) for k in range(last + 2)]
         rates = np.stack([end.mean / at.paths[min(k, last)].step for k, end in enumerate(ends)])
         means = np.tensordot(quadrature(self.times), rates, 1)
-        return [Jacobian(m, end.factors) for m, end in zip(means, ends, strict=False)]
+        return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
 
-    def linearise(self, at: Equations, parts: Sequence[Jacobian]) -> Linearised:
+    def linearise(
+        self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
+    ) -> Linearised:
         """Return the normal equations of generalised least squares around a state.
 
         The Jacobian M is a sample mean too. Its noise would add B = E[δMᵀC⁻¹δM] to MᵀC⁻¹M and
         correlate it with the residuals; both are computed from the particles and taken off, which
         leaves the sum over pairs of different particles: the mean over all ways to split the
         sample in a regressor's and an instrument's half. What is left has the covariance MᵀC⁻¹M.
+        C is a sample covariance and leans with the residuals as well where the particles are
+        skewed. Both correlations are with that part of a particle's noise which the estimate does
+        not follow: P = C⁻¹ − C⁻¹M(MᵀC⁻¹M + R)⁻¹MᵀC⁻¹, R the prior's precision.
 
         Args:
             at: The state.
             parts: Its Jacobians.
+            prior: R, ``(p,)``; None where it is not known yet, and C⁻¹ stands for P.
+
+        References:
+            Newey and Smith, Econometrica 72 (2004) 219: the terms B_G and B_Ω of the bias.
         """
         jacobian = np.stack([part.mean for part in parts])
         M, r = at.half(jacobian), at.half(at.residuals[..., None])[:, 0]
         raw, score = M.T @ M, M.T @ r
-        bias, leaning = np.zeros_like(raw), np.zeros_like(score)
-        for k, part in enumerate(parts if self.correct else []):
-            own, before = at.inverse[0][k], at.inverse[1][k - 1] if k > 0 else None
-            noise, lean = part.noise(own, self._leverage(at, k, part.rows, own, before))
-            bias += noise
-            leaning += lean
+        bias, leaning, tilt = np.zeros_like(raw), np.zeros_like(score), np.zeros_like(at.residuals)
+        pull, known = at.back(M), np.zeros_like(raw)
+        if prior is not None:
+            use = np.flatnonzero(np.isfinite(prior))
+            square = np.ix_(use, use)
+            known[square] = np.linalg.inv(raw[square] + np.diag(prior[use]))
+        for k in range(len(self.snapshots) if self.correct else 0):
+            part = parts[min(k, len(parts) - 1)]
+            leverage = self._leverages(at, k, part.witnesses, pull, known, tilt)
+            if k < len(parts):
+                noise, lean = part.noise(at.inverse[0][k], leverage)
+                bias += noise
+                leaning += lean
         matrix = raw - bias
-        right = score - leaning + matrix @ at.theta
+        right = score - leaning + np.einsum("kqp,kq->p", pull, tilt) + matrix @ at.theta
         return Linearised(matrix, right, raw, float(r @ r), score, at.residuals.size)
 
-    def _leverage(
-        self, at: Equations, k: int, rows: int, own: np.ndarray, before: np.ndarray | None
+    def _leverages(
+        self,
+        at: Equations,
+        k: int,
+        witnesses: int,
+        pull: np.ndarray,
+        known: np.ndarray,
+        tilt: np.ndarray,
     ) -> Tensor:
-        """Return C⁻¹ times what the first particles of snapshot k put in the residuals."""
-        out = -(at.moved[k][:rows] @ torch.from_numpy(own).float())
-        if before is not None:
-            out += self.observed[k][:rows] @ torch.from_numpy(before).float()
-        return (out - out.mean(0)) / len(at.moved[k])
+        """Return P u_i in interval k for the first particles of snapshot k, and add to the tilt.
+
+        u_i is what a particle puts in the residuals: by where it is in those of the interval
+        before, ``+f/n``, by where it goes in those of its own, ``−f∘Φ/n``. The tilt is
+        E[δC P δr] = Σ u_i (u_iᵀ P u_i), ``(K, q)``.
+        """
+        here, n = [], len(self.observed[k])
+        if k > 0:
+            here.append((k - 1, self.observed[k][:witnesses] / n))
+        if k < len(at.moved):
+            here.append((k, at.moved[k][:witnesses] / -n))
+        here = [(j, u - u.mean(0)) for j, u in here]
+        out, share = [], here[0][1].new_zeros(len(here[0][1]))
+        for j, u in here:
+            Pu = torch.zeros_like(u)
+            for i, v in here:
+                block = at.inverse[0][j] if i == j else at.inverse[1][min(i, j)]
+                block = (block.T if i > j else block) - pull[i] @ known @ pull[j].T
+                Pu += v @ torch.from_numpy(block).float()
+            out.append(Pu)
+            share += (u * Pu).sum(1)
+        for j, u in here:
+            tilt[j] += n * ((share - share.mean()) @ u).double().numpy() / len(u)
+        return out[-1]
 
     def _part(self, at: Equations, k: int, still: int | None) -> Jacobian:
         """Return M of an interval: derivatives of E_k f∘Φ_θ by the unknowns, ``(q, p)``."""
@@ -228,10 +272,11 @@ class MomentEquations:
         n, d = path.end.shape
         each = d * (unknowns.mixing.shape[1] + self.tests.size + unknowns.interaction.stop)
         rows = min(n, JACOBIAN)
-        witnesses = min(rows, WITNESSES if unknowns.radial is None else WITNESSES_PAIRED)
+        noisy = unknowns.diffusivity is None
+        witnesses = min(rows, max(WITNESSES, LEANING // d) if noisy else WITNESSES)
         fields = [self._fields(middle) for middle in path.middles]
         total = torch.zeros(self.count, unknowns.size, dtype=torch.float64)
-        kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        kept: list[tuple[Tensor, ...]] = []
         block = max(256, NUMBERS // each)
         for start in range(0, rows, block):
             part = slice(start, min(rows, start + block))
@@ -240,18 +285,21 @@ class MomentEquations:
             slopes = slopes @ self.projection
             for c in range(d):
                 total[:, : moves.shape[2]] += (slopes[c].T @ moves[c]).double()
-            bend = slopes.new_zeros(slopes.shape[1], self.count)
+            bend = slopes.new_zeros(1, slopes.shape[1], self.count)
             if spread is not None:
-                bend = self.tests.contracted(path.end[part], spread) @ self.projection
-                total[:, -1] += bend.sum(0, dtype=torch.float64)
+                bend[0] = self.tests.contracted(path.end[part], spread) @ self.projection
+                total[:, -1] += bend[0].sum(0, dtype=torch.float64)
             if start < witnesses:
-                kept.append((slopes[:, :witnesses], moves[:, :witnesses], bend[:witnesses]))
+                kept.append((slopes, moves, bend))
+        slopes, moves, bends = (torch.cat([k[i] for k in kept], 1)[:, :witnesses] for i in range(3))
+        through = None
+        if unknowns.radial is not None:
+            weights = torch.from_numpy(unknowns.radial_mixing)
+            tau = path.step * len(path.middles)
+            through = self._through_others(weights, path, tau, min(rows, WITNESSES_PAIRED))
         mean = (total / rows).numpy()
-        slopes, moves = (torch.cat([part[i] for part in kept], 1) for i in (0, 1))
-        slopes, moves = slopes[:, :witnesses], moves[:, :witnesses]
-        bend = torch.cat([part[2] for part in kept])[:witnesses]
-        extra = self._extra(path, bend, witnesses)
-        return Jacobian(mean, (slopes, moves, extra, rows))
+        own = bends[0] - bends[0].mean(0) if noisy else None
+        return Jacobian(mean, slopes, moves, own, through, unknowns.interaction, rows)
 
     def _fields(self, x: Tensor) -> Tensor | None:
         if self.unknowns.fields is None:
@@ -301,62 +349,76 @@ class MomentEquations:
         assert moves is not None
         return moves, spread
 
-    def _extra(self, path: Path, bend: Tensor, witnesses: int) -> tuple[Tensor, slice] | None:
-        """Return the witnesses' part in M that does not go through their own move."""
-        unknowns = self.unknowns
-        parts = []
-        if unknowns.radial is not None:
-            weights = torch.from_numpy(unknowns.radial_mixing)
-            tau = path.step * len(path.middles)
-            parts.append(self._through_others(weights, path, tau, witnesses))
-        if unknowns.diffusivity is None:
-            parts.append((bend - bend.mean(0))[..., None])
-        if not parts:
-            return None
-        return torch.cat(parts, 2), slice(unknowns.potential.stop, unknowns.size)
 
-
+@dataclass(frozen=True)
 class Jacobian:
-    """M of an interval, ``(q, p)``, with a sample of the particles' own parts in it."""
+    """M of an interval with a sample of the particles' own parts in it.
 
-    def __init__(self, mean: np.ndarray, factors: tuple) -> None:
-        self.mean, self.factors = mean, factors
+    Attributes:
+        mean: M, ``(q, p)``.
+        slopes: ∇f where the witnesses arrive, ``(d, n, q)``.
+        moves: ∂Φ/∂θ of V and W, ``(d, n, p')``.
+        bend: The witnesses' parts in β's column, ``(n, q)``; None where β is not learned.
+        through: What the first of them do through others in W's columns, ``(m, q, e)``, or None.
+        interaction: Where W's columns are.
+        rows: How many particles M is the mean over.
+    """
+
+    mean: np.ndarray
+    slopes: Tensor
+    moves: Tensor
+    bend: Tensor | None
+    through: Tensor | None
+    interaction: slice
+    rows: int
 
     @property
-    def rows(self) -> int:
-        """How many particles the sample has."""
-        return int(self.factors[0].shape[1])
+    def witnesses(self) -> int:
+        """The number n of witnesses."""
+        return int(self.slopes.shape[1])
 
     def noise(self, weight: np.ndarray, leverage: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return E[δMᵀ w δM] and the mean of δMᵀ times the particles' own leverage.
+        """Return E[δMᵀ w δM], and Σ m_iᵀ times the witnesses' leverage for E[δMᵀ P δr]."""
+        return self._bias(weight), self._lean(leverage)
 
-        A particle's part in M is ∇f · ∂Φ/∂θ plus the extra columns.
-        """
-        slopes, moves, extra, rows = self.factors
-        size, sample = self.mean.shape[1], slopes.shape[1]
-        w = torch.from_numpy(weight).float()
+    def _lean(self, leverage: Tensor) -> np.ndarray:
+        lean = np.zeros(self.mean.shape[1])
+        along = torch.einsum("dnq,nq->dn", self.slopes, leverage)
+        direct = torch.einsum("dnp,dn->p", self.moves, along)
+        lean[: len(direct)] = direct.double().numpy() / self.witnesses
+        if self.through is not None:
+            few = len(self.through)
+            others = torch.einsum("nqe,nq->e", self.through, leverage[:few])
+            lean[self.interaction] += others.double().numpy() / few
+        if self.bend is not None:
+            lean[-1] = float((self.bend * leverage).sum(dtype=torch.float64)) / self.witnesses
+        return lean
+
+    def _bias(self, weight: np.ndarray) -> np.ndarray:
+        """Return E[δMᵀ w δM] from some of the witnesses: a matrix takes fewer than a vector."""
+        few = min(self.witnesses, WITNESSES if self.through is None else len(self.through))
+        slopes, moves = self.slopes[:, :few], self.moves[:, :few]
+        more = [x for x in (self.through,) if x is not None]
+        if self.bend is not None:
+            more.append((self.bend[:few] - self.bend[:few].mean(0))[..., None])
+        size, w = self.mean.shape[1], torch.from_numpy(weight).float()
         pulled = slopes @ w
         square = torch.einsum("inq,jnq->nij", pulled, slopes)
         bias = np.zeros((size, size))
-        lean = np.zeros(size)
         own = slice(0, moves.shape[2])
         weighted = torch.einsum("nij,jnp->inp", square, moves)
-        total = sum(moves[c].T @ weighted[c] for c in range(len(moves)))
-        bias[own, own] = total.double().numpy()
-        along = torch.einsum("dnq,nq->dn", slopes, leverage)
-        lean[own] = torch.einsum("dnp,dn->p", moves, along).double().numpy()
-        if extra is not None:
-            more, where = extra
-            product = torch.einsum("dnq,nqe->dne", pulled, more)
+        bias[own, own] = torch.einsum("dnp,dnr->pr", moves, weighted).double().numpy()
+        if more:
+            extra, where = torch.cat(more, 2), slice(self.interaction.start, size)
+            product = torch.einsum("dnq,nqe->dne", pulled, extra)
             mixed = torch.einsum("dnp,dne->pe", moves, product).double().numpy()
             bias[own, where] += mixed
             bias[where, own] += mixed.T
-            flat = torch.einsum("qs,nse->nqe", w, more)
-            bias[where, where] += torch.einsum("nqe,nqg->eg", more, flat).double().numpy()
-            lean[where] += torch.einsum("nqe,nq->e", more, leverage).double().numpy()
-        mean = torch.einsum("dnq,dnp->qp", slopes, moves).double().numpy() / sample
-        bias[own, own] -= sample * mean.T @ weight @ mean
-        return bias / (sample * rows), lean / sample
+            flat = torch.einsum("qs,nse->nqe", w, extra)
+            bias[where, where] += torch.einsum("nqe,nqg->eg", extra, flat).double().numpy()
+        mean = torch.einsum("dnq,dnp->qp", slopes, moves).double().numpy() / few
+        bias[own, own] -= few * mean.T @ weight @ mean
+        return bias / (few * self.rows)
 
 
 def quadrature(times: np.ndarray) -> np.ndarray:
@@ -385,8 +447,8 @@ def _tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-
     """Factor a block tridiagonal matrix.
 
     Returns:
-        The diagonal and upper blocks of its inverse; and a function that maps ``(K, q, p)`` to
-        L⁻¹ of it, ``(K q, p)``, for C = L Lᵀ.
+        The diagonal and upper blocks of its inverse; a function that maps ``(K, q, p)`` to
+        L⁻¹ of it, ``(K q, p)``, for C = L Lᵀ; and one that maps that to C⁻¹ of it, ``(K, q, p)``.
     """
     diagonal, upper = covariance
     K = len(diagonal)
@@ -406,6 +468,14 @@ def _tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-
             out.append(scipy.linalg.solve_triangular(factors[k], rest, lower=True))
         return np.concatenate(out)
 
+    def back(left: np.ndarray) -> np.ndarray:
+        out = left.reshape(K, -1, left.shape[1]).copy()
+        for k in reversed(range(K)):
+            if k + 1 < K:
+                out[k] -= links[k] @ out[k + 1]
+            out[k] = scipy.linalg.solve_triangular(factors[k].T, out[k], lower=False)
+        return out
+
     own, above = np.zeros_like(diagonal), np.zeros_like(upper)
     eye = np.eye(diagonal.shape[1])
     for k in reversed(range(K)):
@@ -414,4 +484,4 @@ def _tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-
             gain = scipy.linalg.solve_triangular(factors[k].T, links[k], lower=False)
             above[k] = -gain @ own[k + 1]
             own[k] += gain @ own[k + 1] @ gain.T
-    return (own, above), half
+    return (own, above), half, back
