@@ -195,8 +195,9 @@ def _estimate(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if small else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = estimate(system, unknowns.groups, flat, off)
-    if flat:
-        posterior = freed(system, posterior, flat[0])
+    functionals = unknowns.functionals(posterior.strengths)
+    if len(functionals):
+        posterior = freed(system, posterior, functionals)
     if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
         fixed = estimate(system, unknowns.groups, (), off + flat)
         posterior = _at_zero(posterior, fixed)
@@ -338,13 +339,14 @@ def _levels(
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
         if narrow:
             fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
-    radial = _radial(everything, data.seed) if "interaction" in options.energies else []
+    learned = "interaction" in options.energies
+    radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
     out = []
     for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
         tests = FeatureMap(scaling, blocks)
         own = radial[n // 2] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
-        out.append((_unknowns(tests, own, fields, data, options), tests))
+        out.append((_unknowns(tests, own, distances, fields, data, options), tests))
     # A narrow group has many members, and the more tests, the less well is the noise's covariance
     # known: it has to earn more than its place.
     # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
@@ -375,6 +377,7 @@ def _levels(
 def _unknowns(
     features: FeatureMap,
     radial: RadialFeatures | None,
+    distances: np.ndarray,
     fields: Any,
     data: TrainingSet,
     options: WeakFormOptions,
@@ -389,8 +392,10 @@ def _unknowns(
         for m in range(times)
         for name in names
     ]
-    radial_mixing = np.zeros((0, 0))
+    radial_mixing, gauge = np.zeros((0, 0)), np.zeros(0)
     if radial is not None:
+        r = torch.from_numpy(distances)
+        gauge = (2.0 * r.square() @ radial.slopes(r) / r.square().sum()).numpy()
         radial_mixing, own = radial.mixing()
         groups += [f"W: {name}" for name in own]
     beta = options.diffusivity
@@ -405,23 +410,26 @@ def _unknowns(
         (float(data.times[0]), float(data.times[-1])),
         radial,
         radial_mixing,
+        gauge,
         fields,
         beta,
         tuple(groups),
     )
 
 
-def _radial(everything: Tensor, seed: int) -> list[RadialFeatures]:
-    """Return the radial functions of the coarse and of the fine level, for the data's distances."""
+def _radial(snapshots: Sequence[Tensor], seed: int) -> tuple[list[RadialFeatures], np.ndarray]:
+    """Return the radial functions of the coarse and of the fine level, and distances of pairs."""
     rng = np.random.default_rng([seed, 4])
-    pairs = rng.integers(len(everything), size=(2, 20_000))
-    x = everything.double()
-    distance = (x[pairs[0]] - x[pairs[1]]).norm(dim=1).numpy()
+    found = []
+    for x in snapshots:
+        pairs = rng.integers(len(x), size=(2, 1 + 20_000 // len(snapshots)))
+        found.append((x[pairs[0]] - x[pairs[1]]).double().norm(dim=1).numpy())
+    distance = np.concatenate(found)
     reach = float(np.quantile(distance, 0.999))
     wide, narrow = reach / 8.0, reach / 20.0
     centers = [np.arange(9) * wide, np.arange(11) * narrow]
     widths = [np.full(9, wide), np.full(11, narrow)]
-    return [
+    own = [
         RadialFeatures(
             reach,
             torch.from_numpy(np.concatenate(centers[:n])),
@@ -429,6 +437,7 @@ def _radial(everything: Tensor, seed: int) -> list[RadialFeatures]:
         )
         for n in (1, 2)
     ]
+    return own, distance
 
 
 def _solution(

@@ -15,7 +15,7 @@ __all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
-LOOSE = 3.0  # times the prior's width, at which β hardly feels it; 20 gives the same
+LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -154,11 +154,17 @@ def estimate(
     return Posterior(mean, covariance, precision, strengths, determined, posterior.evidence)
 
 
-def freed(system: Linearised, posterior: Posterior, j: int) -> Posterior:
-    """Return the posterior with unknown j, which has no prior, free of what the others' priors do.
+def freed(system: Linearised, posterior: Posterior, functionals: np.ndarray) -> Posterior:
+    """Return the posterior with some functionals of θ free of what the prior does to them.
 
-    A prior pulls V towards 0, and β has to make up for what V lacks: a bias that no standard error
-    knows of. So β is estimated with priors LOOSE times as wide, and the rest given that β.
+    A prior pulls V towards 0, and β has to make up for what V lacks; of all V and W that differ by
+    their gauge it takes the smallest: biases that no standard error knows of. So such functionals
+    are estimated with a prior LOOSE times as wide, and the rest given these.
+
+    Args:
+        system: The normal equations.
+        posterior: Their solution with the prior as it is.
+        functionals: Rows L, ``(m, p)``: L θ is to be freed.
     """
     use = np.flatnonzero(np.isfinite(posterior.precision))
     square = np.ix_(use, use)
@@ -167,12 +173,14 @@ def freed(system: Linearised, posterior: Posterior, j: int) -> Posterior:
     )
     precision, right = _whitened(part)
     wide = np.linalg.inv(precision + np.diag(posterior.precision[use] / LOOSE**2))
-    own = int(np.flatnonzero(use == j)[0])
-    gain = posterior.covariance[:, j] / posterior.covariance[j, j]
-    mean = posterior.mean + gain * (wide[own] @ right - posterior.mean[j])
-    more = wide[own, own] - posterior.covariance[j, j]
-    covariance = posterior.covariance + more * np.outer(gain, gain)
-    return dataclasses.replace(posterior, mean=mean, covariance=covariance)
+    L = functionals[:, use]
+    inside = functionals @ posterior.covariance @ functionals.T
+    gain = np.linalg.solve(inside, functionals @ posterior.covariance).T
+    return dataclasses.replace(
+        posterior,
+        mean=posterior.mean + gain @ (L @ wide @ right - functionals @ posterior.mean),
+        covariance=posterior.covariance + gain @ (L @ wide @ L.T - inside) @ gain.T,
+    )
 
 
 def weak_groups(

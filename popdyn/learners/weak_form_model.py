@@ -31,6 +31,7 @@ class Unknowns:
         span: First and last time of the data.
         radial: Functions of |z| for W, or None.
         radial_mixing: Combinations of them.
+        gauge: c in W ≈ ½c|z|² over the pairs of the data for each radial function, ``(m)``.
         fields: Mean fields of the radial functions.
         diffusivity: β where it is known, None where it is learned.
         groups: For each unknown the name of the group that it shares its strength with.
@@ -43,6 +44,7 @@ class Unknowns:
     span: tuple[float, float]
     radial: RadialFeatures | None
     radial_mixing: np.ndarray
+    gauge: np.ndarray
     fields: Fields | None
     diffusivity: float | None
     groups: tuple[str, ...]
@@ -71,6 +73,22 @@ class Unknowns:
     def interaction_weights(self, theta: np.ndarray) -> np.ndarray:
         """Return the weights of the radial functions, ``(m)``."""
         return self.radial_mixing @ theta[self.interaction]
+
+    def functionals(self, strengths: Mapping[str, float]) -> np.ndarray:
+        """Return what no prior should decide, as rows over θ: β, and the gauge of V and W.
+
+        Args:
+            strengths: The prior's, to leave out what is switched off.
+        """
+        rows = []
+        if self.diffusivity is None:
+            rows.append(np.eye(self.size)[-1])
+        on = np.array([strengths.get(name, 0.0) > 0.0 for name in self.groups])
+        if self.features is not None and on[self.potential].any() and on[self.interaction].any():
+            gauge = np.zeros(self.size)
+            gauge[self.interaction] = self.gauge @ self.radial_mixing
+            rows.append(gauge)
+        return np.array(rows).reshape(-1, self.size)
 
     def beta(self, theta: np.ndarray) -> float:
         """Return β, which is not below 0 however θ is."""

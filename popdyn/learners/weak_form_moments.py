@@ -14,6 +14,7 @@ from torch import Tensor
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.weak_form_fields import influence
 from popdyn.learners.weak_form_model import Drive, Path, Unknowns
+from popdyn.learners.weak_form_noise import SharedNoise, covariance
 from popdyn.learners.weak_form_terms import time_basis
 
 __all__ = ["Equations", "Jacobian", "Linearised", "MomentEquations", "quadrature"]
@@ -118,7 +119,7 @@ class MomentEquations:
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
         self.seed, self.correct = seed, correct
         values = [tests.values(x) for x in snapshots]
-        pooled = sum(_covariance(v - v.mean(0), v - v.mean(0)) for v in values) / len(values)
+        pooled = sum(covariance(v - v.mean(0), v - v.mean(0)) for v in values) / len(values)
         strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
@@ -130,12 +131,13 @@ class MomentEquations:
             mean = own.mean(0, dtype=torch.float64)
             self.means.append(mean)
             self.observed.append(own - mean.float())
-        self.noise = [_covariance(f, f) / len(f) for f in self.observed]
+        self.spreads = [covariance(f, f) for f in self.observed]
 
     def evaluate(self, theta: np.ndarray) -> Equations:
         """Run every snapshot for its interval under θ and compare with the next one."""
         drive = Drive(self.unknowns, theta)
         paths, moved, residuals = [], [], []
+        shared = SharedNoise(self.spreads)
         for k, tau in enumerate(np.diff(self.times)):
             start = float(self.times[k])
             path = drive.run(self.snapshots[k], start, float(tau), [self.seed, 3, k])
@@ -149,10 +151,13 @@ class MomentEquations:
                 sample = values[:SAMPLE].double()
                 gram = sample.T @ sample
                 gram.diagonal().mul_(1.0 + 1e-3)
+                alone = covariance(values, values)
                 values += values @ torch.linalg.solve(gram, sample.T @ through.double()).float()
+                shared.follow(k, self.observed[k], values, alone)
             paths.append(path)
             moved.append(values)
-        return Equations(theta, np.stack(residuals), self._covariance(moved), paths, moved)
+        noise = self._covariance(moved, shared)
+        return Equations(theta, np.stack(residuals), noise, paths, moved)
 
     def _through_others(self, weights: Tensor, path: Path, tau: float, rows: int) -> Tensor:
         """Return what each particle does to the mean of f by moving the others, centred."""
@@ -164,15 +169,19 @@ class MomentEquations:
         out = influence(self.unknowns.radial, weights, x, others, gradients @ self.projection)
         return (out - out.mean(0)).mul_(-tau)
 
-    def _covariance(self, moved: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    def _covariance(
+        self, moved: list[Tensor], shared: SharedNoise
+    ) -> tuple[np.ndarray, np.ndarray]:
         K, q = len(moved), self.count
         diagonal, upper = np.zeros((K, q, q)), np.zeros((K - 1, q, q))
         for k in range(K):
-            diagonal[k] = _covariance(moved[k], moved[k]) / len(moved[k])
-            diagonal[k] += self.noise[k + 1]
+            here, ahead = len(moved[k]), len(self.observed[k + 1])
+            diagonal[k] = (covariance(moved[k], moved[k]) + shared.carried(k)) / here
+            diagonal[k] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
             diagonal[k][np.diag_indices(q)] *= 1.0 + 1e-5
             if k > 0:
-                upper[k - 1] = -_covariance(self.observed[k], moved[k]) / len(moved[k])
+                both = covariance(self.observed[k], moved[k]) + shared.excess[k] @ shared.gain[k]
+                upper[k - 1] = -both / here
         return diagonal, upper
 
     def jacobians(self, at: Equations) -> list[Jacobian]:
@@ -436,11 +445,6 @@ def quadrature(times: np.ndarray) -> np.ndarray:
         powers = np.vander((times[nodes] - times[k]) / tau, increasing=True).T
         out[k, nodes] = tau * np.linalg.solve(powers, 1.0 / np.arange(1, degree + 2))
     return out
-
-
-def _covariance(a: Tensor, b: Tensor) -> np.ndarray:
-    """Return the covariance of centred columns, ``(n, p), (n, q) → (p, q)``, in float64."""
-    return (a.T @ b).double().numpy() / max(1, len(a) - 1)
 
 
 def _tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-untyped-def]

@@ -1,0 +1,67 @@
+"""The noise of the means of an interacting population, whose particles are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+from torch import Tensor
+
+__all__ = ["SharedNoise", "covariance"]
+
+LEAST, MOST = -0.9, 30.0  # an excess over independent particles' variance, in units of that
+
+
+class SharedNoise:
+    """The excess of a snapshot's noise over that of independent particles.
+
+    Particles that pulled each other on the way to a snapshot share where they were pulled: a mean
+    over them is off by more than a mean over independent ones where they attract each other, for
+    the cloud contracts and its centre does not, and by less where they repel. To first order a
+    deviation δ of the means of all f becomes Rᵀδ an interval later, R the regression of f∘Φ, with
+    what a particle does through the others, on f. So the covariance Σ of means over n particles,
+    times n, follows Σ' = cov(f∘Φ) + Rᵀ(Σ − cov f)R, from Σ = cov f where they start. A snapshot is
+    taken to be a whole population, as the simulator makes it.
+
+    Args:
+        spreads: cov f in each snapshot, ``(q, q)`` each.
+
+    Attributes:
+        excess: Σ − cov f of each snapshot; 0 until followed.
+        gain: R of each interval, likewise.
+    """
+
+    def __init__(self, spreads: Sequence[np.ndarray]) -> None:
+        self.spreads = spreads
+        self.excess = [np.zeros_like(x) for x in spreads]
+        self.gain = [np.zeros_like(x) for x in spreads[1:]]
+
+    def carried(self, k: int) -> np.ndarray:
+        """Return what is left of snapshot k's excess at the end of its interval."""
+        return self.gain[k].T @ self.excess[k] @ self.gain[k]
+
+    def follow(self, k: int, before: Tensor, moved: Tensor, alone: np.ndarray) -> None:
+        """Find the excess of snapshot k + 1.
+
+        Args:
+            k: The interval.
+            before: f in snapshot k, centred, ``(n, q)``.
+            moved: f∘Φ with what a particle does through the others, likewise.
+            alone: The covariance of f∘Φ without that, ``(q, q)``.
+        """
+        spread, ahead = self.spreads[k], self.spreads[k + 1]
+        gram = spread + 1e-3 * np.diag(np.diag(spread))
+        self.gain[k] = np.linalg.solve(gram, covariance(before, moved))
+        excess = covariance(moved, moved) - alone + self.carried(k)
+        # A difference of samples: its shares of the variance are kept in bounds.
+        root = np.linalg.cholesky(ahead + 1e-6 * np.diag(np.diag(ahead)))
+        half = scipy.linalg.solve_triangular(root, excess, lower=True)
+        shares, vectors = np.linalg.eigh(scipy.linalg.solve_triangular(root, half.T, lower=True))
+        across = root @ vectors
+        self.excess[k + 1] = (across * shares.clip(LEAST, MOST)) @ across.T
+
+
+def covariance(a: Tensor, b: Tensor) -> np.ndarray:
+    """Return the covariance of centred columns, ``(n, p), (n, q) → (p, q)``, in float64."""
+    return (a.T @ b).double().numpy() / max(1, len(a) - 1)
