@@ -8,9 +8,15 @@ import popdyn
 from popdyn import FreeEnergy, PopdynError
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import WeakFormOptions, _levels, solve_weak_form
-from popdyn.learners.weak_form_evidence import maximise_evidence, weak_groups
+from popdyn.learners.weak_form_evidence import (
+    Posterior,
+    freed,
+    maximise_evidence,
+    weak_groups,
+)
 from popdyn.learners.weak_form_fields import DirectFields, GridFields
 from popdyn.learners.weak_form_moments import Jacobian, Linearised, MomentEquations, quadrature
+from popdyn.learners.weak_form_noise import SharedNoise, covariance
 from popdyn.learners.weak_form_terms import RadialFeatures
 
 
@@ -72,12 +78,85 @@ def test_the_bias_of_noisy_regressors_is_taken_off():
         centred = noise - noise.mean(0)
         own = torch.einsum("dnq,dnp->qp", slopes, moves).double().numpy() / n
         found = np.concatenate([own, more + noise.mean(0).double().numpy()], 1)
-        part = Jacobian(found, (slopes, moves, (centred, slice(p, p + 1)), n))
+        part = Jacobian(found, slopes, moves, centred[..., 0], None, slice(p, p), n)
         raw.append(found.T @ weight @ found)
         corrected.append(raw[-1] - part.noise(weight, torch.zeros(n, q))[0])
     error = np.std(corrected, axis=0, ddof=1) / np.sqrt(len(corrected))
     assert np.all(np.abs(np.mean(corrected, axis=0) - expected) < 4 * error)
     assert np.any(np.abs(np.mean(raw, axis=0) - expected) > 8 * error)
+
+
+def test_correlations_with_the_residuals_are_taken_off():
+    # By hand: P in full, and every particle's own part u_i in the residuals and m_i in M.
+    equations = small_equations(400)
+    K, q, n = 3, equations.count, len(equations.observed[0])
+    theta = 0.3 * np.random.default_rng(0).standard_normal(equations.unknowns.size)
+    theta[-1] = 0.1
+    at = equations.evaluate(theta)
+    parts = equations.jacobians(at)
+    prior = np.full(len(theta), 2.0)
+    prior[3] = np.inf  # does not take part
+    system = equations.linearise(at, parts, prior)
+    C = np.zeros((K, q, K, q))
+    for k in range(K):
+        C[k, :, k] = at.covariance[0][k]
+        if k:
+            C[k - 1, :, k] = at.covariance[1][k - 1]
+            C[k, :, k - 1] = at.covariance[1][k - 1].T
+    inverse = np.linalg.inv(C.reshape(K * q, K * q))
+    M = np.concatenate([part.mean for part in parts])
+    use = np.isfinite(prior)
+    normal = M[:, use].T @ inverse @ M[:, use] + 2.0 * np.eye(int(use.sum()))
+    pulled = inverse @ M[:, use]
+    P = inverse - pulled @ np.linalg.solve(normal, pulled.T)
+    lean, tilt = np.zeros(len(theta)), np.zeros(K * q)
+    for k in range(K + 1):
+        u = np.zeros((n, K, q))
+        if k > 0:
+            u[:, k - 1] = equations.observed[k].numpy() / n
+        if k < K:
+            u[:, k] = -at.moved[k].numpy() / n
+        u = (u - u.mean(0)).reshape(n, K * q)
+        tilt += u.T @ np.einsum("ni,ij,nj->n", u, P, u)
+        if k < K:
+            part = parts[k]
+            m = torch.einsum("dnq,dnp->nqp", part.slopes, part.moves).numpy()
+            m = np.concatenate([m, part.bend.numpy()[..., None]], 2)
+            lean += np.einsum("nqp,nq->p", m, (u @ P).reshape(n, K, q)[:, k]) / n
+    expected = M.T @ inverse @ (at.residuals.reshape(-1) + tilt) - lean
+    found = system.right - system.matrix @ theta
+    assert found == pytest.approx(expected, abs=1e-3 * np.abs(lean).max())
+    assert np.abs(M.T @ inverse @ tilt).max() > 0.01 * np.abs(lean).max()
+
+
+def test_springs_contract_a_cloud_and_not_the_noise_of_its_centre():
+    # x ← m + (x − m)/2 in each interval: the variance falls to a quarter, that of m stays.
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 1)))
+    x -= x.mean(0)
+    clouds = [x, x / 2, x / 4]
+    shared = SharedNoise([covariance(c, c) for c in clouds])
+    for k in range(2):
+        alone, moved = clouds[k] / 2, clouds[k]  # a particle takes the others along
+        shared.follow(k, clouds[k], moved, covariance(alone, alone))
+    for k in range(3):
+        total = shared.spreads[k] + shared.excess[k]
+        assert total == pytest.approx(shared.spreads[0], rel=2e-3)
+
+
+def test_what_is_freed_hardly_feels_the_prior_and_the_rest_follows():
+    rng = np.random.default_rng(1)
+    design = rng.standard_normal((200, 6))
+    design[:, 5] += design[:, 0] + design[:, 1]  # β makes up for what V lacks
+    y = design @ np.array([1.0, 1.0, 0.5, -0.5, 0.0, 0.2]) + 0.1 * rng.standard_normal(200)
+    A, b = design.T @ design * 100.0, design.T @ y * 100.0
+    R = np.diag([5e3] * 5 + [0.0])
+    inverse = np.linalg.inv(A + R)
+    posterior = Posterior(inverse @ b, inverse, np.diag(R), {"V": 3e-3}, {"V": 5.0})
+    found = freed(Linearised(A, b, A, 0.0, b, 200), posterior, np.eye(6)[5:])
+    assert abs(posterior.mean[5] - 0.2) > 3 * abs(found.mean[5] - 0.2)
+    given = np.linalg.solve((A + R)[:5, :5], b[:5] - A[:5, 5] * found.mean[5])
+    assert found.mean[:5] == pytest.approx(given)
+    assert found.covariance[5, 5] > posterior.covariance[5, 5]
 
 
 def test_evidence_finds_the_strength_of_each_group():
