@@ -182,9 +182,7 @@ def choose_ridges(
     """Return a ridge for each group by cross-validation, and what remains on held-out couplings.
 
     No group takes part at first. As long as a weaker ridge on some group explains the couplings
-    of the parts left out better, by more than the standard error of that difference over the
-    parts of one round, the one that gains most is taken: the rounds share their particles, and
-    the noise of a coupling is smooth.
+    of the parts left out better, the one that gains most is taken.
 
     Args:
         rounds: Normal equations of the couplings of separate parts of the particles, for each way
@@ -198,24 +196,22 @@ def choose_ridges(
         (mean_of([p for p in parts if p is not part]), part) for parts in rounds for part in parts
     ]
 
-    def held_out(ridges: dict[str, float]) -> np.ndarray:
-        return np.array([part.loss(solve(rest, groups, ridges)) for rest, part in pairs])
+    def held_out(ridges: dict[str, float]) -> float:
+        return sum(part.loss(solve(rest, groups, ridges)) for rest, part in pairs)
 
     ridges = {name: OFF for name in dict.fromkeys(groups) if name != "β"}
     loss = held_out(ridges)
     while True:
-        best = None
-        for name in ridges:
-            for ridge in RIDGES[ridges[name] > RIDGES]:
-                trial = ridges | {name: float(ridge)}
-                ahead = held_out(trial)
-                gain = loss - ahead
-                error = gain.std(ddof=1) / np.sqrt(len(rounds[0]))
-                if gain.mean() > error and (best is None or ahead.mean() < best[1].mean()):
-                    best = (trial, ahead)
-        if best is None:
-            return ridges, float(loss.sum() / sum(part.square for _, part in pairs))
-        ridges, loss = best
+        trials = [
+            ridges | {name: float(ridge)}
+            for name in ridges
+            for ridge in RIDGES[ridges[name] > RIDGES]
+        ]
+        losses = [held_out(trial) for trial in trials]
+        if not losses or min(losses) >= loss:
+            return ridges, loss / sum(part.square for _, part in pairs)
+        loss = min(losses)
+        ridges = trials[losses.index(loss)]
 
 
 def _blocks(everything: Tensor, scaling: Any, fine: bool) -> list[Block]:
