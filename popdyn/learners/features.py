@@ -99,19 +99,22 @@ class PolynomialBlock(Block):
     def _factors(self, z: Tensor, order: int) -> list[list[Tensor]]:
         """Return derivative 0…order of each factor of the products, ``(m, n)`` each."""
         table, width = self.legendre.to(z), self.halfwidth.to(z)[:, None]
-        powers = [torch.ones_like(z.T)]
+        scaled = z.T / width
+        powers = [torch.ones_like(scaled)]
         for _ in range(len(table) - 1):
-            powers.append(powers[-1] * z.T / width)
-        monomials = torch.stack(powers)
-        orders = torch.arange(1, len(table), dtype=z.dtype, device=z.device)[:, None, None]
+            powers.append(powers[-1] * scaled)
+        monomials = torch.stack(powers).flatten(1)
+        orders = torch.arange(1, len(table), dtype=z.dtype, device=z.device)
         where = self.degrees.T * z.shape[1] + self.columns.T
         out = []
-        for _ in range(order + 1):
-            rows = (table @ monomials.flatten(1)).view(-1, len(z))
+        for own in range(order + 1):
+            rows = (table @ monomials).view(len(table), *scaled.shape)
+            if own:
+                rows /= width**own
+            rows = rows.flatten(0, 1)
             out.append([rows[index] for index in where])
-            lower = torch.zeros_like(monomials)
-            lower[1:] = monomials[:-1] * (orders / width)
-            monomials = lower
+            # Column k of the next table is what monomial k has in the derivative.
+            table = torch.nn.functional.pad(table[:, 1:] * orders, (0, 1))
         return out
 
     @staticmethod

@@ -93,17 +93,16 @@ def _fit_linear(
     )
     names = dict.fromkeys(name for name in dictionary.groups if name != "β")
     certificate: dict[str, Any] = {}
-    smallest = min(len(x) for x in snapshots)
-    folds = min(options.folds, smallest)
-    if options.early_stop and folds >= 2:
-        parts = [
-            dictionary.normal(*couplings([x[i::folds] for x in snapshots]), known)
-            for i in range(folds)
+    if options.early_stop:
+        rounds = [
+            [dictionary.normal(*couplings(part), known) for part in parts]
+            for parts in _parted(snapshots, options.block, options.folds, data.seed)
         ]
-        ridges, certificate["held_out"] = choose_ridges(parts, dictionary.groups)
-        # Blocks that fit into a fold are the same kind of blocks as those of all particles.
-        whole = 0 < options.block <= smallest // folds
-        normal = mean_of(parts) if whole else dictionary.normal(*couplings(snapshots), known)
+        ridges, certificate["held_out"] = choose_ridges(rounds, dictionary.groups)
+        # Blocks that fit into a part are the same kind of blocks as those of all particles.
+        smallest = min(len(x) for x in snapshots)
+        whole = 0 < options.block <= smallest // len(rounds[0])
+        normal = mean_of(rounds[0]) if whole else dictionary.normal(*couplings(snapshots), known)
     else:
         ridges = dict.fromkeys(names, options.ridge)
         normal = dictionary.normal(*couplings(snapshots), known)
@@ -116,6 +115,29 @@ def _fit_linear(
     return Run(energy, "jkonet_star", {}, [], certificate, steps=1)
 
 
+def _parted(
+    snapshots: Sequence[Tensor], block: int, wanted: int, seed: int
+) -> list[list[list[Tensor]]]:
+    """Part the particles of all snapshots at random, in halves or about as many blocks as they are.
+
+    They are parted anew until there are about as many parts as ``wanted``. Halves of a small
+    sample, not fifths: how far a plan's noise moves particles grows as fewer are coupled.
+
+    Returns:
+        For each way to part them the snapshots of each part.
+    """
+    smallest = min(len(x) for x in snapshots)
+    count = min(max(2, -(-smallest // block) if block else 2), wanted)
+    rounds = []
+    for r in range(max(1, round(wanted / count))):
+        rng = np.random.default_rng([seed, 10, r])
+        cuts = [np.array_split(rng.permutation(len(x)), count) for x in snapshots]
+        rounds.append(
+            [[x[cut[i]] for x, cut in zip(snapshots, cuts, strict=True)] for i in range(count)]
+        )
+    return rounds
+
+
 def _fit_network(
     data: TrainingSet,
     options: JKOnetStarOptions,
@@ -123,29 +145,30 @@ def _fit_network(
     snapshots: list[Tensor],
     couplings: Coupler,
 ) -> Run:
-    most = options.particles
     certificate: dict[str, Any] = {}
     metrics: list[dict[str, float]] = []
     notes = []
-    epochs, steps, stopped = options.epochs, 0, True
-    if options.early_stop:
-        pairs, held = couplings([x[:most] for x in data.fit]), couplings(data.validation)
-        with interrupts_held():
-            trial = StarProblem(data, options, snapshots, pairs, held)
-        first = train(trial, epochs * trial.steps_per_epoch, trial.steps_per_epoch, place)
-        metrics, steps = first.metrics, first.steps
-        stopped = first.best_step < first.steps
-        epochs = first.best_step // trial.steps_per_epoch
-        certificate = {"held_out": first.best_criterion, "best_epoch": epochs}
-        place = Workplace(progress=place.progress)  # the checkpoint is the first part's
-        if not stopped:
-            notes.append(
-                f"the last of {epochs} epochs is the best on held-out couplings: more may be better"
-            )
     pairs = couplings(snapshots)
     with interrupts_held():
         problem = StarProblem(data, options, snapshots, pairs)
-    history = train(problem, epochs * problem.steps_per_epoch, problem.steps_per_epoch, place)
+    every = problem.steps_per_epoch
+    steps, done, stopped = options.epochs * every, 0, True
+    if options.early_stop:
+        halves = [couplings(part) for part in _parted(snapshots, 0, 2, data.seed)[0]]
+        with interrupts_held():
+            trial = Halves(data, options, snapshots, halves)
+        first = train(trial, steps, every, place)
+        metrics, done = first.metrics, first.steps
+        stopped = first.best_step < first.steps
+        steps = first.best_step
+        certificate = {"held_out": first.best_criterion, "best_epoch": -(-steps // every)}
+        place = Workplace(progress=place.progress)  # the checkpoint is the first part's
+        if not stopped:
+            notes.append(
+                f"the last of {options.epochs} epochs is the best on held-out couplings: more may "
+                "be better"
+            )
+    history = train(problem, steps, every, place)
     energy = FreeEnergy(problem.V, problem.W, float(problem.beta().detach()))
     for term in (problem.V, problem.W):
         if term is not None:
@@ -157,7 +180,7 @@ def _fit_network(
         metrics or history.metrics,
         certificate,
         stopped,
-        steps + history.steps,
+        done + history.steps,
         notes=notes,
     )
 
@@ -303,3 +326,38 @@ class StarProblem:
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.load_solution({k: v for k, v in state.items() if not k.startswith("optimizer")})
         restore_optimizer("optimizer", self.optimizer, state)
+
+
+class Halves:
+    """Two networks, each trained on the couplings of one half and judged on those of the other."""
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        options: JKOnetStarOptions,
+        snapshots: list[Tensor],
+        halves: Sequence[Scored],
+    ) -> None:
+        ways = (halves, halves[::-1])
+        self.parts = [StarProblem(data, options, snapshots, own, held) for own, held in ways]
+
+    def step(self, step: int) -> float:
+        return sum(part.step(step) for part in self.parts) / 2.0
+
+    def criterion(self) -> float:
+        return sum(part.criterion() for part in self.parts) / 2.0
+
+    def solution(self) -> dict[str, Tensor]:
+        return self._named([part.solution() for part in self.parts])
+
+    def state(self) -> dict[str, Tensor]:
+        return self._named([part.state() for part in self.parts])
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        for n, part in enumerate(self.parts):
+            own = {k[2:]: v for k, v in state.items() if k.startswith(f"{n}.")}
+            part.load_state(own)
+
+    @staticmethod
+    def _named(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {f"{n}.{k}": v for n, part in enumerate(parts) for k, v in part.items()}

@@ -48,14 +48,15 @@ def couple(
     block: int,
     seed: int,
     iterations: int = MAX_ITERATIONS,
-    debias: bool = False,
+    debias: float = 0.0,
 ) -> Couplings:
     """Return exact couplings of each snapshot with the next, solved in float64.
 
     A plan between two samples moves particles even where nothing moved, and at the edge of the
-    data outwards on average: there y finds its partner further in. With ``debias`` each y is also
-    coupled with another block of its own snapshot, and where that takes it, y′, stands for y in
-    the displacement, y′ − x: what sampling alone does cancels, and the means keep their noise.
+    data outwards on average: there y finds its partner further in. With ``debias`` a second set of
+    pairs, of other blocks, is added: in it each y is also coupled with another block of its own
+    snapshot, and where that takes it, y′, stands for y in the displacement, y′ − x. What sampling
+    alone does cancels there, and the means keep their noise.
 
     Args:
         snapshots: Particles, ``(n_k, d)`` each.
@@ -64,16 +65,18 @@ def couple(
             one by one; 0 for one plan of all particles.
         seed: Seeds the blocks.
         iterations: Most iterations of the network simplex.
-        debias: Whether the displacements of samples of one and the same population are taken off.
+        debias: Weight in [0, 1] of the second set; the first has the rest.
 
     Raises:
         PopdynError: If the solver of the transport problem does not converge.
     """
     parts: list[list[Tensor]] = []
-    for k, (x, y) in enumerate(itertools.pairwise(snapshots)):
+    sets = [(taken, w) for taken, w in ((False, 1.0 - debias), (True, debias)) if w > 0.0]
+    intervals = enumerate(itertools.pairwise(snapshots))
+    for (k, (x, y)), (taken_off, weight) in itertools.product(intervals, sets):
         rng = np.random.default_rng([seed, 5, k])
         count = -(-max(len(x), len(y)) // block) if block else 1
-        count = min(max(count, 2) if debias else count, len(x), len(y))
+        count = min(max(count, 2) if taken_off else count, len(x), len(y))
         rows = np.array_split(rng.permutation(len(x)), count)
         columns = np.array_split(rng.permutation(len(y)), count)
         tau = float(times[k + 1] - times[k])
@@ -82,7 +85,7 @@ def couple(
             a, b, mass = optimal_pairs(source, target, iterations)
             start, end = x[i[a]], y[j[b]]
             arrival = end
-            if debias:
+            if taken_off:
                 others = _float64(y[columns[(n + 1) % count]])
                 arrival = torch.from_numpy(_barycentres(others, target, iterations)[b]).to(end)
             size = len(mass)
@@ -90,7 +93,7 @@ def couple(
                 [
                     end,
                     (arrival - start) / tau,
-                    torch.from_numpy(mass * size).to(end),
+                    torch.from_numpy(mass * (size * weight * len(sets))).to(end),
                     end.new_full((size,), tau),
                     torch.full((size,), k + 1, device=end.device),
                     end.new_full((size,), float(times[k + 1])),

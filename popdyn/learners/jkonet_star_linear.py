@@ -176,43 +176,42 @@ def solve(normal: Normal, groups: Sequence[str], ridges: dict[str, float]) -> np
     return theta
 
 
-def choose_ridges(folds: Sequence[Normal], groups: Sequence[str]) -> tuple[dict[str, float], float]:
+def choose_ridges(
+    rounds: Sequence[Sequence[Normal]], groups: Sequence[str]
+) -> tuple[dict[str, float], float]:
     """Return a ridge for each group by cross-validation, and what remains on held-out couplings.
 
-    No group takes part at first. As long as a weaker ridge on some group explains the
-    couplings of the folds left out better, by more than the standard error of that difference,
-    the one that gains most is taken: the noise of a coupling is smooth, so that the lowest
-    held-out loss alone is a poor guide.
+    No group takes part at first. As long as a weaker ridge on some group explains the couplings
+    of the parts left out better, the one that gains most is taken.
 
     Args:
-        folds: Normal equations of the couplings of separate parts of the particles.
+        rounds: Normal equations of the couplings of separate parts of the particles, for each way
+            to part them. Each part is held out once, from a fit to the others of its round.
         groups: The group of each unknown.
 
     Returns:
         The ridges, and the held-out loss over that of no energy at all.
     """
-    rests = [mean_of([f for f in folds if f is not fold]) for fold in folds]
+    pairs = [
+        (mean_of([p for p in parts if p is not part]), part) for parts in rounds for part in parts
+    ]
 
-    def held_out(ridges: dict[str, float]) -> np.ndarray:
-        pairs = zip(rests, folds, strict=True)
-        return np.array([fold.loss(solve(rest, groups, ridges)) for rest, fold in pairs])
+    def held_out(ridges: dict[str, float]) -> float:
+        return sum(part.loss(solve(rest, groups, ridges)) for rest, part in pairs)
 
-    names = [name for name in dict.fromkeys(groups) if name != "β"]
-    ridges = dict.fromkeys(names, OFF)
+    ridges = {name: OFF for name in dict.fromkeys(groups) if name != "β"}
     loss = held_out(ridges)
     while True:
-        best = None
-        for name in names:
-            for ridge in RIDGES[ridges[name] > RIDGES]:
-                trial = ridges | {name: float(ridge)}
-                ahead = held_out(trial)
-                gain = loss - ahead
-                error = gain.std(ddof=1) / np.sqrt(len(folds))
-                if gain.mean() > error and (best is None or ahead.mean() < best[1].mean()):
-                    best = (trial, ahead)
-        if best is None:
-            return ridges, float(loss.sum() / sum(fold.square for fold in folds))
-        ridges, loss = best
+        trials = [
+            ridges | {name: float(ridge)}
+            for name in ridges
+            for ridge in RIDGES[ridges[name] > RIDGES]
+        ]
+        losses = [held_out(trial) for trial in trials]
+        if not losses or min(losses) >= loss:
+            return ridges, loss / sum(part.square for _, part in pairs)
+        loss = min(losses)
+        ridges = trials[losses.index(loss)]
 
 
 def _blocks(everything: Tensor, scaling: Any, fine: bool) -> list[Block]:

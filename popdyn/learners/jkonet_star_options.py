@@ -32,20 +32,22 @@ class JKOnetStarOptions:
             ``score_matching``.
         block: Particles of a block of the couplings; 0 for one plan of all.
         particles: Most particles of each snapshot that are coupled.
-        debias: Whether what the coupling of two samples of one population does is taken off. None:
-            with ``linear``; a network's early stop cannot pay for the noise that it adds.
-        early_stop: Whether held-out couplings choose how many epochs a network is trained, on all
-            particles then, or the ridges of ``linear``. Else nothing is held out: all epochs are
-            done, and ``linear`` takes ``ridge``.
+        debias: Weight in [0, 1] of pairs from which what the coupling of two samples of one
+            population does is taken off, beside plain ones: less bias and more noise. None: one
+            half with ``linear``, 0 with networks.
+        early_stop: Whether held-out couplings choose the ridges of ``linear``, or how many epochs
+            a network is trained on all particles: as many steps as two networks, each of one half,
+            take until they explain the couplings of the other half best. Else nothing is held
+            out: all epochs are done, and ``linear`` takes ``ridge``.
         epochs: Most passes over the couplings; ``linear`` needs none.
         batch: Pairs in a step.
         learning_rate: Rate of Adam.
         hidden: Widths of the layers.
         ridge: Relative ridge of ``linear`` where nothing is held out.
         degree: Highest degree in time of ``linear`` with ``time_varying``.
-        folds: Parts of the particles whose couplings are held out in turn, for ``linear``.
+        folds: How often the couplings of a part of the particles are held out, for ``linear``:
+            random halves, drawn anew each time, or as many blocks as there are.
         iterations: Most iterations of the transport solver.
-        validation_fraction: Part of each snapshot for the held-out couplings of a network.
     """
 
     energies: tuple[str, ...] = ("potential",)
@@ -55,7 +57,7 @@ class JKOnetStarOptions:
     density: str = "score_matching"
     block: int = 1000
     particles: int = 20_000
-    debias: bool | None = None
+    debias: float | None = None
     early_stop: bool = True
     epochs: int = 100
     batch: int = 250
@@ -63,9 +65,8 @@ class JKOnetStarOptions:
     hidden: tuple[int, ...] = (64, 64)
     ridge: float = 1e-2
     degree: int = 3
-    folds: int = 5
+    folds: int = 12
     iterations: int = 10_000_000
-    validation_fraction: float = 0.2
 
     def __post_init__(self) -> None:
         check_energies(self.energies)
@@ -85,15 +86,15 @@ class JKOnetStarOptions:
             raise PopdynError(f"learning_rate is {self.learning_rate}: expected a number > 0")
         if not 0 < self.ridge < math.inf:
             raise PopdynError(f"ridge is {self.ridge}: expected a number > 0")
-        if not 0 < self.validation_fraction < 1:
-            raise PopdynError(
-                f"validation_fraction is {self.validation_fraction}: expected between 0 and 1"
-            )
+        if not 0 <= self.debiased <= 1:
+            raise PopdynError(f"debias is {self.debias}: expected between 0 and 1")
 
     @property
-    def debiased(self) -> bool:
-        """Whether the displacements of sampling alone are taken off."""
-        return self.model == "linear" if self.debias is None else self.debias
+    def debiased(self) -> float:
+        """Weight of the pairs without the displacements of sampling alone."""
+        if self.debias is None:
+            return 0.5 if self.model == "linear" else 0.0
+        return float(self.debias)
 
     @property
     def noisy(self) -> bool:

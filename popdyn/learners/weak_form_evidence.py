@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import lapack
 
 from popdyn.learners.weak_form_moments import Linearised
 
@@ -47,7 +48,11 @@ class Posterior:
 
 
 def maximise_evidence(
-    system: Linearised, groups: Sequence[str], flat: Sequence[int] = (), off: Sequence[int] = ()
+    system: Linearised,
+    groups: Sequence[str],
+    flat: Sequence[int] = (),
+    off: Sequence[int] = (),
+    whitened: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Posterior:
     """Return the posterior at the prior strengths under which the data is most likely.
 
@@ -59,6 +64,7 @@ def maximise_evidence(
         groups: The group of each unknown.
         flat: Unknowns without a prior.
         off: Unknowns that are 0.
+        whitened: AᵀS⁻¹A and AᵀS⁻¹b where they are known already.
 
     References:
         MacKay, Neural Computation 4 (1992) 415.
@@ -68,23 +74,25 @@ def maximise_evidence(
     member[list(flat)] = -1
     member[list(off)] = -1
     inside = member >= 0
-    precision, right = _whitened(system)
+    precision, right = _whitened(system) if whitened is None else whitened
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
     own = np.sqrt(np.maximum(np.diag(precision), 1e-300))
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
     determined = np.zeros(len(names))
     active = np.ones(len(names), dtype=bool)
     mean, covariance = np.zeros(len(groups)), np.zeros((len(groups), len(groups)))
+    part: np.ndarray | None = None
     for _ in range(ROUNDS):
         scale = np.zeros(len(groups))
         scale[inside] = (np.sqrt(variance) * active)[member[inside]]
         scale[list(flat)] = FLAT / own[list(flat)]
         use = np.flatnonzero(scale)
         s = scale[use]
-        inner = np.linalg.inv(np.eye(len(use)) + s[:, None] * precision[np.ix_(use, use)] * s)
-        mean[:], covariance[:] = 0.0, 0.0
-        covariance[np.ix_(use, use)] = s[:, None] * inner * s
-        mean[use] = covariance[np.ix_(use, use)] @ right[use]
+        if part is None or len(use) < len(part):
+            part = precision[np.ix_(use, use)]
+        inner = _inverse(np.eye(len(use)) + s[:, None] * part * s)
+        mean[:] = 0.0
+        mean[use] = s * (inner @ (s * right[use]))
         seen = np.eye(len(use)) - inner  # what the data, not the prior, says about each unknown
         mine = member[use][:, None] == np.flatnonzero(active)
         determined[active] = np.diag(seen) @ mine
@@ -97,6 +105,7 @@ def maximise_evidence(
         active &= determined > SWITCHED_OFF
         if not len(change) or np.abs(change).max() < CHANGE:
             break
+    covariance[np.ix_(use, use)] = s[:, None] * inner * s
     determined[~active] = 0.0
     with np.errstate(divide="ignore"):
         prior = np.zeros(len(groups))
@@ -201,20 +210,32 @@ def weak_groups(
         least: What each group must earn, in natural units; the others stay.
     """
     gone: list[str] = []
-    full = maximise_evidence(system, groups, flat)
+    whitened = _whitened(system)
+    full = maximise_evidence(system, groups, flat, (), whitened)
     while True:
         trials = {}
         for name in least:
             if name not in gone:
                 off = [j for j, g in enumerate(groups) if g in gone or g == name]
                 needed = full.strengths.get(name, 0.0) > 0.0
-                trials[name] = maximise_evidence(system, groups, flat, off) if needed else full
+                trials[name] = (
+                    maximise_evidence(system, groups, flat, off, whitened) if needed else full
+                )
         lacks = {n: least[n] - full.evidence + trial.evidence for n, trial in trials.items()}
         if not lacks or max(lacks.values()) <= 0:
             return gone
         name = max(lacks, key=lacks.__getitem__)
         gone.append(name)
         full = trials[name]
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Return the inverse of a symmetric positive matrix: half the work of that of any matrix."""
+    factor, failed = lapack.dpotrf(matrix, lower=True)
+    if failed or not len(matrix):
+        return np.linalg.inv(matrix)
+    lower = np.tril(lapack.dpotri(factor, lower=True)[0])
+    return lower + np.tril(lower, -1).T  # type: ignore[no-any-return]
 
 
 def _whitened(system: Linearised) -> tuple[np.ndarray, np.ndarray]:

@@ -346,12 +346,8 @@ class MomentEquations:
             bend *= (0.75 / size).clamp_max(1.0)[:, None, None]
             inverse = torch.linalg.inv(eye + bend)
             gain = inverse @ (eye - bend)
-            pushed = torch.einsum("nij,jnp->inp", h * inverse, force)
-            if moves is not None:
-                pushed = torch.einsum("nij,jnp->inp", gain, moves) - pushed
-                moves = pushed
-            else:
-                moves = -pushed
+            pushed = _turned(-h * inverse, force)
+            moves = pushed if moves is None else _turned(gain, moves).add_(pushed)
             if unknowns.diffusivity is None:
                 fresh = h * inverse @ inverse.mT
                 spread = fresh if spread is None else gain @ spread @ gain.mT + fresh
@@ -415,7 +411,7 @@ class Jacobian:
         square = torch.einsum("inq,jnq->nij", pulled, slopes)
         bias = np.zeros((size, size))
         own = slice(0, moves.shape[2])
-        weighted = torch.einsum("nij,jnp->inp", square, moves)
+        weighted = _turned(square, moves)
         bias[own, own] = torch.einsum("dnp,dnr->pr", moves, weighted).double().numpy()
         if more:
             extra, where = torch.cat(more, 2), slice(self.interaction.start, size)
@@ -444,6 +440,18 @@ def quadrature(times: np.ndarray) -> np.ndarray:
         nodes = np.arange(first, first + degree + 1)
         powers = np.vander((times[nodes] - times[k]) / tau, increasing=True).T
         out[k, nodes] = tau * np.linalg.solve(powers, 1.0 / np.arange(1, degree + 2))
+    return out
+
+
+def _turned(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Return each particle's matrix times its rows, ``(n, c, d), (d, n, p) → (c, n, p)``."""
+    if len(rows) > 3:
+        return torch.einsum("nij,jnp->inp", matrix, rows)
+    out = rows.new_empty(matrix.shape[1], *rows.shape[1:])
+    for i, row in enumerate(out):
+        torch.mul(rows[0], matrix[:, i, :1], out=row)
+        for j in range(1, len(rows)):
+            row.addcmul_(rows[j], matrix[:, i, j, None])
     return out
 
 

@@ -8,6 +8,7 @@ import popdyn
 from popdyn.energies import FreeEnergy
 from popdyn.energies.pairwise import mean_interaction_gradient
 from popdyn.learners import LEARNERS
+from popdyn.learners.jkonet_star import _parted
 from popdyn.learners.jkonet_star_terms import RadialMLP, SoftplusPotential
 from popdyn.learners.models import Scaling
 from popdyn.learners.training_set import TrainingSet
@@ -103,6 +104,29 @@ def test_held_out_couplings_stop_what_would_fit_noise(skill):
     )
     assert fixed < -1.0
     assert stopped > -0.5
+
+
+def test_halves_stop_a_network_that_would_fit_noise(skill):
+    data = popdyn.simulate(FreeEnergy("flowers"), particles=300, test_particles=1000, seed=0)
+    run, fixed = (fit(data, model="published", epochs=40, early_stop=s) for s in (True, False))
+    # Judged by couplings of the particles that it is trained on it would run on to the end.
+    assert run.converged
+    assert run.certificate["best_epoch"] < 30
+    truth = FreeEnergy("flowers")
+    assert skill(run.energy, truth, data) > skill(fixed.energy, truth, data) + 1.0
+
+
+def test_every_particle_is_held_out_once_in_each_way_to_part_them():
+    snapshots = [torch.arange(101.0)[:, None], torch.arange(90.0)[:, None]]
+    for block, count, ways in ((1000, 2, 6), (0, 2, 6), (30, 3, 4), (5, 12, 1)):
+        rounds = _parted(snapshots, block, 12, 0)
+        assert [len(parts) for parts in rounds] == [count] * ways
+        for parts in rounds:
+            for k, x in enumerate(snapshots):
+                together = torch.cat([part[k] for part in parts])
+                torch.testing.assert_close(together.sort(dim=0)[0], x)
+    one, two = (_parted(snapshots, 0, 4, 0)[r][0][0] for r in (0, 1))
+    assert not torch.equal(one, two)
 
 
 NETWORK = {"model": "mlp", "epochs": 3}
@@ -210,7 +234,7 @@ def test_it_is_listed():
         ({"hidden": (0,)}, "hidden"),
         ({"ridge": 0.0}, "ridge is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
-        ({"validation_fraction": 1.0}, "validation_fraction is 1"),
+        ({"debias": 1.5}, "debias is 1.5"),
         ({"time_varying": True, "energies": ("interaction",)}, "time_varying"),
         ({"steps": 5}, "no option 'steps'"),
     ],

@@ -48,7 +48,7 @@ def test_blocks_use_every_particle_once_and_know_their_interval():
 
 
 @pytest.mark.parametrize("block", [0, 1000])
-@pytest.mark.parametrize("debias", [False, True])
+@pytest.mark.parametrize("debias", [0.0, 0.5, 1.0])
 def test_repeated_points_are_coupled(block, debias):
     same = torch.ones(60, 2)
     twice = normal(30).repeat(2, 1)
@@ -75,7 +75,7 @@ def test_what_sampling_alone_does_is_taken_off():
     plain, debiased = [], []
     for seed in range(20):
         x, y = uniform(200, 2 * seed), uniform(200, 2 * seed + 1)
-        for debias, into in ((False, plain), (True, debiased)):
+        for debias, into in ((0.0, plain), (1.0, debiased)):
             pairs = couple([x, y], np.array([0.0, 1.0]), 0, seed, debias=debias)
             edge = pairs.ends.abs() > 3.8
             into.append(float((pairs.speeds * pairs.ends.sign())[edge].mean()))
@@ -83,6 +83,17 @@ def test_what_sampling_alone_does_is_taken_off():
     assert abs(np.mean(debiased)) < 4 * error
     assert np.mean(plain) > 4 * np.std(plain, ddof=1) / np.sqrt(len(plain))
     assert abs(np.mean(debiased)) < 0.5 * np.mean(plain)
+
+
+def test_a_weight_mixes_plain_and_debiased_pairs():
+    x, y = uniform(100, 0), uniform(100, 1)
+    plain, whole, mixed = (
+        couple([x, y], np.array([0.0, 1.0]), 0, 0, debias=w) for w in (0.0, 1.0, 0.25)
+    )
+    assert len(mixed) == len(plain) + len(whole)
+    mean = [(p.weights[:, None] * p.speeds).mean(0) for p in (plain, whole, mixed)]
+    torch.testing.assert_close(mean[2], 0.75 * mean[0] + 0.25 * mean[1])
+    np.testing.assert_allclose(float(mixed.weights.mean()), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", DENSITIES)

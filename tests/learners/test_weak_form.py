@@ -10,12 +10,19 @@ from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import WeakFormOptions, _levels, solve_weak_form
 from popdyn.learners.weak_form_evidence import (
     Posterior,
+    _inverse,
     freed,
     maximise_evidence,
     weak_groups,
 )
 from popdyn.learners.weak_form_fields import DirectFields, GridFields
-from popdyn.learners.weak_form_moments import Jacobian, Linearised, MomentEquations, quadrature
+from popdyn.learners.weak_form_moments import (
+    Jacobian,
+    Linearised,
+    MomentEquations,
+    _turned,
+    quadrature,
+)
 from popdyn.learners.weak_form_noise import SharedNoise, covariance
 from popdyn.learners.weak_form_terms import RadialFeatures
 
@@ -258,3 +265,18 @@ def test_bad_options_are_one_line(options, words):
     with pytest.raises(PopdynError, match=words) as caught:
         WeakFormOptions(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_each_particles_matrix_turns_its_own_rows():
+    generator = torch.Generator().manual_seed(0)
+    for d in (1, 2, 3, 5):
+        matrix = torch.randn(7, d, d, generator=generator, dtype=torch.float64)
+        rows = torch.randn(d, 7, 4, generator=generator, dtype=torch.float64)
+        wanted = torch.stack([m @ r for m, r in zip(matrix, rows.movedim(1, 0), strict=True)], 1)
+        torch.testing.assert_close(_turned(matrix, rows), wanted)
+
+
+def test_the_inverse_of_a_positive_matrix():
+    a = np.random.default_rng(0).normal(size=(6, 6))
+    for matrix in (a @ a.T + np.eye(6), np.empty((0, 0)), np.diag([1.0, -1.0])):
+        np.testing.assert_allclose(_inverse(matrix) @ matrix, np.eye(len(matrix)), atol=1e-12)
