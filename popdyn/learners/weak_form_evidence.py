@@ -40,7 +40,11 @@ class Posterior:
 
 
 def maximise_evidence(
-    system: Linearised, groups: Sequence[str], flat: Sequence[int] = (), off: Sequence[int] = ()
+    system: Linearised,
+    groups: Sequence[str],
+    flat: Sequence[int] = (),
+    off: Sequence[int] = (),
+    whitened: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Posterior:
     """Return the posterior at the prior strengths under which the data is most likely.
 
@@ -52,6 +56,7 @@ def maximise_evidence(
         groups: The group of each unknown.
         flat: Unknowns without a prior.
         off: Unknowns that are 0.
+        whitened: AᵀS⁻¹A and AᵀS⁻¹b where they are known already.
 
     References:
         MacKay, Neural Computation 4 (1992) 415.
@@ -61,7 +66,7 @@ def maximise_evidence(
     member[list(flat)] = -1
     member[list(off)] = -1
     inside = member >= 0
-    precision, right = _whitened(system)
+    precision, right = whitened or _whitened(system)
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
     own = np.sqrt(np.maximum(np.diag(precision), 1e-300))
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
@@ -165,14 +170,17 @@ def weak_groups(
         least: What each group must earn, in natural units; the others stay.
     """
     gone: list[str] = []
-    full = maximise_evidence(system, groups, flat)
+    whitened = _whitened(system)
+    full = maximise_evidence(system, groups, flat, (), whitened)
     while True:
         trials = {}
         for name in least:
             if name not in gone:
                 off = [j for j, g in enumerate(groups) if g in gone or g == name]
                 needed = full.strengths.get(name, 0.0) > 0.0
-                trials[name] = maximise_evidence(system, groups, flat, off) if needed else full
+                trials[name] = full
+                if needed:
+                    trials[name] = maximise_evidence(system, groups, flat, off, whitened)
         lacks = {n: least[n] - full.evidence + trial.evidence for n, trial in trials.items()}
         if not lacks or max(lacks.values()) <= 0:
             return gone
@@ -182,11 +190,18 @@ def weak_groups(
 
 
 def _whitened(system: Linearised) -> tuple[np.ndarray, np.ndarray]:
-    """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all."""
+    """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all.
+
+    At the truth A is positive. Where the bias that was taken off leaves it negative, its noise is
+    all that there is: the data says nothing there, and Gauss–Newton steps would drift for ever.
+    """
     spread = 0.5 * (system.spread + system.spread.T)
     size = 1.0 / np.sqrt(np.maximum(np.diag(spread), 1e-300))
     strengths, vectors = np.linalg.eigh(spread * size[:, None] * size)
     kept = strengths > 1e-9 * strengths[-1]
     root = (vectors[:, kept] / np.sqrt(strengths[kept])).T * size
     matrix = root @ (0.5 * (system.matrix + system.matrix.T))
-    return matrix.T @ matrix, matrix.T @ (root @ system.right)
+    strengths, vectors = np.linalg.eigh(matrix @ root.T)
+    seen = vectors[:, strengths > 0.0].T
+    matrix = seen @ matrix
+    return matrix.T @ matrix, matrix.T @ (seen @ (root @ system.right))
