@@ -230,8 +230,8 @@ def _step(
         if _objective(ahead, at, posterior) <= 1.1 * _objective(at, at, posterior):
             break
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
-    change = ahead.theta - at.theta
-    moved = float(np.sqrt(change @ system.spread @ change / max(known, 1.0)))
+    # The whole step: one that had to be halved is small without having arrived.
+    moved = float(np.sqrt(step @ system.spread @ step / max(known, 1.0)))
     freedom = max(1.0, system.count - known)
     trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
     return ahead, posterior, system.misfit / freedom

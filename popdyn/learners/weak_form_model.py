@@ -100,7 +100,7 @@ class Drive:
     # A step of Runge–Kutta's scheme is exact to some 1e-3 up to this product of rate and step.
     RATE = 0.8
     MOST = 6
-    IN_TIME = 20  # steps over all times, at least, where V moves
+    IN_TIME = 10  # steps over all times, at least, where V moves
     # Noise that is constant over a step is of weak order 2 only.
     NOISY_RATE = 0.2
 
