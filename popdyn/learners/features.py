@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from popdyn.learners.feature_blocks import Block, GaussianBlock, PolynomialBlock, TurnedBlock
 from popdyn.learners.models import Scaling, empty_scaling
 
 __all__ = [
@@ -20,253 +21,10 @@ __all__ = [
     "PolynomialBlock",
     "gaussian_block",
     "polynomials",
+    "turned_blocks",
 ]
 
-
-class Block(nn.Module):
-    """Functions of standardised positions z, ``(n, d)``.
-
-    Attributes:
-        size: Number m of functions.
-        group: Name of the group whose strength the functions share.
-    """
-
-    size: int
-    group: str
-
-    def values(self, z: Tensor) -> Tensor:
-        """Return the functions' values, ``(n, d) → (n, m)``."""
-        raise NotImplementedError
-
-    def gradients(self, z: Tensor, out: Tensor) -> Tensor:
-        """Write the gradients into ``out``, zeros of ``(d, n, m)``, and return the values."""
-        raise NotImplementedError
-
-    def gradient_of(self, z: Tensor, weights: Tensor) -> Tensor:
-        """Return the gradient of weighted sums, ``(n, d), (m, c) → (d, n, c)``."""
-        raise NotImplementedError
-
-    def hessian_of(self, z: Tensor, weights: Tensor) -> Tensor:
-        """Return the second derivatives of a weighted sum, ``(n, d), (m) → (n, d, d)``."""
-        raise NotImplementedError
-
-    def contracted(self, z: Tensor, matrix: Tensor) -> Tensor:
-        """Return Σ_ij Q_ij ∂_i∂_j of each function, ``(n, d), (n, d, d) → (n, m)``; Q symmetric."""
-        raise NotImplementedError
-
-    def mixing(self) -> np.ndarray:
-        """Return the combinations that have unit prior variance, ``(m, p)``."""
-        return np.eye(self.size)
-
-    def config(self) -> dict[str, Any]:
-        """Return the JSON that rebuilds the block with empty buffers."""
-        raise NotImplementedError
-
-
-class PolynomialBlock(Block):
-    """Products of Legendre polynomials, up to three components in each.
-
-    Args:
-        columns: The components of each product, ``(m, c)``.
-        degrees: The degrees in them, ``(m, c)``; 0 fills up.
-        half: Half width of the box in which the polynomials are scaled, ``(d,)``.
-        group: Name of the group.
-    """
-
-    halfwidth: Tensor
-    columns: Tensor
-    degrees: Tensor
-    legendre: Tensor
-
-    def __init__(
-        self,
-        columns: Sequence[Sequence[int]],
-        degrees: Sequence[Sequence[int]],
-        half: Tensor,
-        group: str,
-    ) -> None:
-        super().__init__()
-        self.size, self.group = len(columns), group
-        self.register_buffer("columns", torch.tensor(columns))
-        self.register_buffer("degrees", torch.tensor(degrees))
-        self.register_buffer("halfwidth", half.double())
-        highest = int(self.degrees.max())
-        table = np.zeros((highest + 1, highest + 1))
-        for k in range(highest + 1):
-            table[k, : k + 1] = np.polynomial.legendre.leg2poly(np.eye(highest + 1)[k])[: k + 1]
-        self.register_buffer("legendre", torch.from_numpy(table), persistent=False)
-
-    def _factors(self, z: Tensor, order: int) -> list[list[Tensor]]:
-        """Return derivative 0…order of each factor of the products, ``(m, n)`` each."""
-        table, width = self.legendre.to(z), self.halfwidth.to(z)[:, None]
-        scaled = z.T / width
-        powers = [torch.ones_like(scaled)]
-        for _ in range(len(table) - 1):
-            powers.append(powers[-1] * scaled)
-        monomials = torch.stack(powers).flatten(1)
-        orders = torch.arange(1, len(table), dtype=z.dtype, device=z.device)
-        where = self.degrees.T * z.shape[1] + self.columns.T
-        out = []
-        for own in range(order + 1):
-            rows = (table @ monomials).view(len(table), *scaled.shape)
-            if own:
-                rows /= width**own
-            rows = rows.flatten(0, 1)
-            out.append([rows[index] for index in where])
-            # Column k of the next table is what monomial k has in the derivative.
-            table = torch.nn.functional.pad(table[:, 1:] * orders, (0, 1))
-        return out
-
-    @staticmethod
-    def _product(factors: Sequence[Tensor]) -> Tensor:
-        out = factors[0]
-        for factor in factors[1:]:
-            out = out * factor
-        return out
-
-    def _bends(self, z: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield components i, j and the functions' second derivatives in them, ``(m, n)``."""
-        plain, slope, bend = self._factors(z, 2)
-        for i, j in itertools.product(range(len(plain)), repeat=2):
-            factors = list(plain)
-            factors[i] = slope[i]
-            factors[j] = bend[j] if i == j else slope[j]
-            yield self.columns[:, i], self.columns[:, j], self._product(factors)
-
-    def values(self, z: Tensor) -> Tensor:
-        return self._product(self._factors(z, 0)[0]).T
-
-    def gradients(self, z: Tensor, out: Tensor) -> Tensor:
-        plain, slope = self._factors(z, 1)
-        every = torch.arange(self.size, device=z.device)
-        for j in range(len(plain)):
-            factors = [slope[i] if i == j else plain[i] for i in range(len(plain))]
-            out[self.columns[:, j], :, every] += self._product(factors)
-        return self._product(plain).T
-
-    def gradient_of(self, z: Tensor, weights: Tensor) -> Tensor:
-        plain, slope = self._factors(z, 1)
-        out = z.new_zeros(z.shape[1], weights.shape[1], len(z))
-        for j in range(len(plain)):
-            factors = [slope[i] if i == j else plain[i] for i in range(len(plain))]
-            product = self._product(factors)
-            for c in range(weights.shape[1]):
-                out[:, c].index_add_(0, self.columns[:, j], product * weights[:, c, None])
-        return out.mT
-
-    def hessian_of(self, z: Tensor, weights: Tensor) -> Tensor:
-        d = z.shape[1]
-        out = z.new_zeros(d * d, len(z))
-        for i, j, bend in self._bends(z):
-            out.index_add_(0, i * d + j, bend * weights[:, None])
-        return out.view(d, d, len(z)).permute(2, 0, 1)
-
-    def contracted(self, z: Tensor, matrix: Tensor) -> Tensor:
-        entries = matrix.permute(1, 2, 0).contiguous()
-        out = z.new_zeros(self.size, len(z))
-        for i, j, bend in self._bends(z):
-            out += entries[i, j] * bend
-        return out.T
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "kind": "polynomial",
-            "columns": self.columns.tolist(),
-            "degrees": self.degrees.tolist(),
-            "group": self.group,
-            "dim": len(self.halfwidth),
-        }
-
-
-class GaussianBlock(Block):
-    """Gaussian bumps exp(−|z − c|²/(2ℓ²)) in some of the components.
-
-    Args:
-        columns: The components.
-        centers: Centres, ``(m, len(columns))``.
-        length: ℓ in standardised units.
-        group: Name of the group.
-    """
-
-    centers: Tensor
-
-    def __init__(self, columns: Sequence[int], centers: Tensor, length: float, group: str) -> None:
-        super().__init__()
-        self.columns, self.length = list(columns), float(length)
-        self.size, self.group = len(centers), group
-        self.register_buffer("centers", centers.double())
-
-    def values(self, z: Tensor) -> Tensor:
-        scaled, centers = z[:, self.columns] / self.length, self.centers.to(z) / self.length
-        if len(self.columns) == 1:
-            return torch.exp(-0.5 * (scaled - centers.T).square())
-        squares = scaled.square().sum(1, keepdim=True) + centers.square().sum(1)
-        return torch.addmm(squares, scaled, centers.T, beta=-0.5).exp_()
-
-    def gradients(self, z: Tensor, out: Tensor) -> Tensor:
-        kernel, centers = self.values(z), self.centers.to(z)
-        part = kernel / self.length**2
-        for j, c in enumerate(self.columns):
-            torch.mul(centers[:, j] - z[:, c, None], part, out=out[c])
-        return kernel
-
-    def gradient_of(self, z: Tensor, weights: Tensor) -> Tensor:
-        centers, count = self.centers.to(z), weights.shape[1]
-        columns = [weights] + [weights * centers[:, j, None] for j in range(len(self.columns))]
-        sums = self.values(z) @ torch.cat(columns, 1)
-        out = z.new_zeros(z.shape[1], len(z), count)
-        for j, c in enumerate(self.columns, start=1):
-            pulled = sums[:, j * count : (j + 1) * count] - z[:, c, None] * sums[:, :count]
-            out[c] = pulled / self.length**2
-        return out
-
-    def hessian_of(self, z: Tensor, weights: Tensor) -> Tensor:
-        centers, x, own = self.centers.to(z), z[:, self.columns], len(self.columns)
-        pairs = [(i, j) for i in range(own) for j in range(i, own)]
-        products = [weights * centers[:, i] * centers[:, j] for i, j in pairs]
-        firsts = [weights * centers[:, i] for i in range(own)]
-        sums = self.values(z) @ torch.stack([weights, *firsts, *products], 1)
-        zeroth, first, second = sums[:, 0], sums[:, 1 : own + 1], sums[:, own + 1 :]
-        out = z.new_zeros(len(z), z.shape[1], z.shape[1])
-        for k, (i, j) in enumerate(pairs):
-            bend = second[:, k] - first[:, i] * x[:, j] - first[:, j] * x[:, i]
-            bend = (bend + zeroth * x[:, i] * x[:, j]) / self.length**4
-            if i == j:
-                bend = bend - zeroth / self.length**2
-            out[:, self.columns[i], self.columns[j]] = bend
-            out[:, self.columns[j], self.columns[i]] = bend
-        return out
-
-    def contracted(self, z: Tensor, matrix: Tensor) -> Tensor:
-        centers, x, own = self.centers.to(z), z[:, self.columns], self.columns
-        inner = matrix[:, own][:, :, own]
-        pulled = torch.einsum("nij,nj->ni", inner, x)
-        outer = (centers[:, :, None] * centers[:, None, :]).flatten(1)
-        square = torch.addmm((pulled * x).sum(1, keepdim=True), pulled, centers.T, alpha=-2.0)
-        square = torch.addmm(square, inner.flatten(1), outer.T) / self.length**4
-        trace = inner.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / self.length**2
-        return self.values(z) * (square - trace)
-
-    def mixing(self) -> np.ndarray:
-        """Return K^(−1/2) of the kernel's own Gram matrix: the Gaussian process at the centres."""
-        gram = self.values_at(self.centers).numpy()
-        strengths, vectors = np.linalg.eigh(gram)
-        kept = strengths > 1e-6 * strengths[-1]
-        return vectors[:, kept] / np.sqrt(strengths[kept])  # type: ignore[no-any-return]
-
-    def values_at(self, points: Tensor) -> Tensor:
-        """Return the values at points that have the block's own components only."""
-        distance = torch.cdist(points, self.centers, compute_mode="donot_use_mm_for_euclid_dist")
-        return torch.exp(-0.5 * (distance / self.length).square())
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "kind": "gaussian",
-            "columns": self.columns,
-            "size": self.size,
-            "length": self.length,
-            "group": self.group,
-        }
+DIRECTIONS = 2
 
 
 class FeatureMap(nn.Module):
@@ -320,8 +78,17 @@ class FeatureMap(nn.Module):
         out = x.new_zeros(x.shape[1], len(x), weights.shape[1])
         for block, own in zip(self.blocks, weights.split(self.sizes()), strict=True):
             if own.count_nonzero():  # what the evidence has switched off costs nothing
-                out += block.gradient_of(z, own)
+                block.gradient_of(z, own, out)
         return out.mul_(moves.T[..., None])
+
+    def pulled(self, x: Tensor, vectors: Tensor) -> Tensor:
+        """Return Σ_n v·∇f of vectors at the positions, ``(n, d), (d, n, q) → (q, m)``.
+
+        A function of one component costs no more than that component.
+        """
+        z, moves = self._clamped(x)
+        vectors = vectors * moves.T[..., None]
+        return torch.cat([block.pulled(z, vectors) for block in self.blocks], 1)
 
     def hessian_of(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the second derivatives of a weighted sum, ``(n, d), (m) → (n, d, d)``."""
@@ -329,7 +96,7 @@ class FeatureMap(nn.Module):
         out = x.new_zeros(len(x), x.shape[1], x.shape[1])
         for block, own in zip(self.blocks, weights.split(self.sizes()), strict=True):
             if own.count_nonzero():
-                out += block.hessian_of(z, own)
+                block.hessian_of(z, own, out)
         return out * moves[:, :, None] * moves[:, None, :]
 
     def contracted(self, x: Tensor, matrix: Tensor) -> Tensor:
@@ -362,18 +129,19 @@ class FeatureMap(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> FeatureMap:
         """Build the map with empty buffers."""
-        blocks: list[Block] = []
-        for entry in config["blocks"]:
-            if entry["kind"] == "polynomial":
-                half = torch.ones(entry["dim"])
-                group = entry["group"]
-                blocks.append(PolynomialBlock(entry["columns"], entry["degrees"], half, group))
-            else:
-                centers = torch.zeros(entry["size"], len(entry["columns"]))
-                blocks.append(
-                    GaussianBlock(entry["columns"], centers, entry["length"], entry["group"])
-                )
-        return cls(empty_scaling(config["dim"]), blocks)
+        dim = config["dim"]
+        return cls(empty_scaling(dim), [_empty_block(entry, dim) for entry in config["blocks"]])
+
+
+def _empty_block(entry: dict[str, Any], dim: int) -> Block:
+    if entry["kind"] == "turned":
+        inner = _empty_block(entry["inner"], entry["count"])
+        return TurnedBlock(torch.zeros(entry["count"], dim), inner)
+    if entry["kind"] == "polynomial":
+        half = torch.ones(entry["dim"])
+        return PolynomialBlock(entry["columns"], entry["degrees"], half, entry["group"])
+    centers = torch.zeros(entry["size"], len(entry["columns"]))
+    return GaussianBlock(entry["columns"], centers, entry["length"], entry["group"])
 
 
 def polynomials(dim: int, half: Tensor, degree: int, mixed_degree: int) -> list[PolynomialBlock]:
@@ -431,6 +199,32 @@ def gaussian_block(
         centers, spacing = _spread_out(own, limit)
         length = max(length, spacing)
     return GaussianBlock(columns, torch.from_numpy(centers), length, group)
+
+
+def turned_blocks(
+    first: np.ndarray, last: np.ndarray, z: np.ndarray, lengths: Sequence[float]
+) -> list[Block]:
+    """Return bumps along the two directions in which the population changes most.
+
+    They are the eigenvectors of E zzᵀ at the end less E zzᵀ at the start, with u = D z of unit
+    variance. Where the components are many, their products are too many to say what happens along
+    a diagonal.
+
+    Args:
+        first, last: Standardised particles at the start and at the end, ``(n, d)`` each.
+        z: Standardised particles of all times, ``(n, d)``.
+        lengths: Widths of the bumps, a group each.
+    """
+    change = last.T @ last / len(last) - first.T @ first / len(first)
+    strengths, vectors = np.linalg.eigh(change)
+    most = vectors[:, np.argsort(-np.abs(strengths))[:DIRECTIONS]]
+    directions = (most / (z @ most).std(0)).T
+    blocks: list[Block] = []
+    for length, direction in itertools.product(lengths, directions):
+        name = f"bumps of width {length:g} in a direction"
+        inner = gaussian_block((z @ direction)[:, None], [0], length, 60, name)
+        blocks.append(TurnedBlock(torch.from_numpy(direction)[None], inner))
+    return blocks
 
 
 def _spread_out(points: np.ndarray, count: int) -> tuple[np.ndarray, float]:

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.learners.checks import check_diffusivity, check_energies, check_least
-from popdyn.learners.features import Block, FeatureMap, gaussian_block, polynomials
+from popdyn.learners.features import (
+    Block,
+    FeatureMap,
+    gaussian_block,
+    polynomials,
+    turned_blocks,
+)
 from popdyn.learners.models import set_mean_zero
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
@@ -36,7 +42,7 @@ __all__ = ["WeakFormOptions", "WeakFormSolution", "fit_weak_form", "solve_weak_f
 EARNED, EARNED_NARROW = 8.0, 15.0  # nats
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
-PARTICLES_PER_TEST, LEAST_TESTS = 125, 30.0
+PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 MOST = 100_000  # particles of each snapshot, in memory with all their features
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 SCREENED = 5000  # particles of each snapshot that say which groups take part
@@ -61,7 +67,7 @@ class WeakFormOptions:
         degree: Highest degree of those.
         coarse: Gauss–Newton steps with polynomials, and as many with the coarse dictionary.
         fine: Most Gauss–Newton steps after that.
-        tests: Largest number of test functions.
+        tests: Largest number of test functions, but six for each component in any case.
         correct: Whether the bias of noisy regressors is taken off.
     """
 
@@ -70,7 +76,7 @@ class WeakFormOptions:
     time_varying: bool = False
     degree: int = 3
     coarse: int = 3
-    fine: int = 3
+    fine: int = 8
     tests: int = 200
     correct: bool = True
 
@@ -122,6 +128,8 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     smallest = min(len(x) for x in snapshots)
     start, coarse, fine = _levels(data, snapshots, options)
     trace: list[dict[str, float]] = []
+    # A sum over components has some numbers for each of them, and the tests have to see them all.
+    seen = min(TESTS_PER_COMPONENT * data.dim, smallest // 20)
 
     def equations(
         unknowns: Unknowns,
@@ -132,20 +140,25 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     ) -> MomentEquations:
         tests, weights = _weighted(tests, strengths)
         count = min(options.tests, max(int(least), smallest // PARTICLES_PER_TEST))
+        count = max(count, seen)
         return MomentEquations(
             unknowns, tests, weights, particles, data.times, count, data.seed, options.correct
         )
 
     theta = np.zeros(start[0].size)
+    every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
+    some = [x[:SCREENED] for x in snapshots]
     for level, after in ((start, coarse), (coarse, fine)):
-        own = equations(*level)
+        # Without narrow groups the last steps have the coarse ones' unknowns.
+        last = level is start or every_narrow
+        own = equations(*level, particles=snapshots if last else some)
         at, posterior = own.evaluate(theta), None
         for _ in range(options.coarse):
             at, posterior, _ = _step(own, at, posterior, trace)
             if trace[-1]["step"] < 0.5:
                 break
         theta = _carried(level[0], at.theta, after[0])
-    whole = equations(*fine, particles=[x[:SCREENED] for x in snapshots], least=smallest / 20)
+    whole = equations(*fine, particles=some, least=smallest / 20)
     at = whole.evaluate(theta)
     system = whole.linearise(at, whole.jacobians(at))
     posterior, gone = _estimate(system, at, fine[0])
@@ -153,7 +166,6 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]
     # Where no narrow group has earned its place, the coarse solution is the better start.
-    every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
     before = at.theta
     while True:
         narrow = [g for g in every_narrow if g not in gone]
@@ -226,8 +238,8 @@ def _step(
         if _objective(ahead, at, posterior) <= 1.1 * _objective(at, at, posterior):
             break
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
-    change = ahead.theta - at.theta
-    moved = float(np.sqrt(change @ system.spread @ change / max(known, 1.0)))
+    # The whole step: one that had to be halved is small without having arrived.
+    moved = float(np.sqrt(step @ system.spread @ step / max(known, 1.0)))
     freedom = max(1.0, system.count - known)
     trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
     return ahead, posterior, system.misfit / freedom
@@ -331,10 +343,13 @@ def _levels(
     for length, level in ((0.6, coarse), (0.25, fine), (0.1, fine)):
         if level is fine and not narrow:
             continue
-        limit = 40 if dim <= 3 else 12
+        limit = 40 if dim <= 3 else min(12, max(4, 200 // dim))
         for c in range(dim):
             name = f"bumps of width {length:g} in one component"
             level.append(gaussian_block(z, [c], length, limit, name))
+    if dim > 3:
+        first, last = (scaling.standardise(snapshots[k]).double().numpy() for k in (0, -1))
+        coarse += turned_blocks(first, last, z, (0.6, 0.2))
     if dim > 1:
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
         if narrow:

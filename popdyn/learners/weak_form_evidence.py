@@ -74,7 +74,7 @@ def maximise_evidence(
     member[list(flat)] = -1
     member[list(off)] = -1
     inside = member >= 0
-    precision, right = _whitened(system) if whitened is None else whitened
+    precision, right = whitened or _whitened(system)
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
     own = np.sqrt(np.maximum(np.diag(precision), 1e-300))
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
@@ -218,9 +218,9 @@ def weak_groups(
             if name not in gone:
                 off = [j for j, g in enumerate(groups) if g in gone or g == name]
                 needed = full.strengths.get(name, 0.0) > 0.0
-                trials[name] = (
-                    maximise_evidence(system, groups, flat, off, whitened) if needed else full
-                )
+                trials[name] = full
+                if needed:
+                    trials[name] = maximise_evidence(system, groups, flat, off, whitened)
         lacks = {n: least[n] - full.evidence + trial.evidence for n, trial in trials.items()}
         if not lacks or max(lacks.values()) <= 0:
             return gone
@@ -239,11 +239,18 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
 
 
 def _whitened(system: Linearised) -> tuple[np.ndarray, np.ndarray]:
-    """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all."""
+    """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all.
+
+    At the truth A is positive. Where the bias that was taken off leaves it negative, its noise is
+    all that there is: the data says nothing there, and Gauss–Newton steps would drift for ever.
+    """
     spread = 0.5 * (system.spread + system.spread.T)
     size = 1.0 / np.sqrt(np.maximum(np.diag(spread), 1e-300))
     strengths, vectors = np.linalg.eigh(spread * size[:, None] * size)
     kept = strengths > 1e-9 * strengths[-1]
     root = (vectors[:, kept] / np.sqrt(strengths[kept])).T * size
     matrix = root @ (0.5 * (system.matrix + system.matrix.T))
-    return matrix.T @ matrix, matrix.T @ (root @ system.right)
+    strengths, vectors = np.linalg.eigh(matrix @ root.T)
+    seen = vectors[:, strengths > 0.0].T
+    matrix = seen @ matrix
+    return matrix.T @ matrix, matrix.T @ (seen @ (root @ system.right))

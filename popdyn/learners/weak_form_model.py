@@ -118,6 +118,7 @@ class Drive:
     # A step of Runge–Kutta's scheme is exact to some 1e-3 up to this product of rate and step.
     RATE = 0.8
     MOST = 6
+    IN_TIME = 10  # steps over all times, at least, where V moves
     # Noise that is constant over a step is of weak order 2 only.
     NOISY_RATE = 0.2
 
@@ -157,22 +158,29 @@ class Drive:
     def steps(self, x: Tensor, t: float, tau: float) -> tuple[int, int]:
         """Return how many steps an interval needs, and how many parts each for the noise's sake.
 
-        The stiffest of all but a few particles decides.
+        The stiffest of all but a few particles decides, and where V moves how long the interval is:
+        a push early in a step counts for no other than a late one in the derivatives, and V would
+        swing where the data is far apart.
         """
         rates = self.bend(x[:2000], t).flatten(1).norm(dim=1)
         stiff = tau * float(rates.quantile(0.98)) if self.driven else 0.0
-        steps = min(self.MOST, max(1, math.ceil(stiff / self.RATE)))
+        first, last = self.unknowns.span
+        moving = self.IN_TIME * tau / (last - first) if self.unknowns.times > 1 else 0.0
+        steps = min(self.MOST, max(1, math.ceil(max(stiff / self.RATE, moving - 1e-6))))
         return steps, 2 if self.beta > 0 and stiff / steps > self.NOISY_RATE else 1
 
-    def run(self, x: Tensor, t: float, tau: float, seed: Sequence[int]) -> Path:
+    def run(
+        self, x: Tensor, t: float, tau: float, seed: Sequence[int], cut: tuple[int, int]
+    ) -> Path:
         """Run a population for an interval by Runge–Kutta's scheme of order 4.
 
         Noise enters as a constant force over each step, which is of weak order 2. Its draws follow
-        from the seed alone, so that two states see the same noise.
+        from the seed and the cut, the number of steps and of parts of each, alone: two states see
+        the same noise.
         """
         if not (self.driven or self.pulled or self.beta > 0):
             return Path(x, [x], [t + 0.5 * tau], tau)
-        steps, parts = self.steps(x, t, tau)
+        steps, parts = cut
         h = tau / (steps * parts)
         rng = np.random.default_rng(seed)
         middles, times = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ WITNESSES_PAIRED = 250  # the same where one acts through the others
 # learned: sampled at 2000 particles, that correlation was a third of the variance of β.
 LEANING = 40_000
 JACOBIAN = 20_000  # particles that it is the mean over
+RANKS = 25_000  # dimensions times particles that do for its noise; eight times that for itself
 POPULATION = 300  # particles that stand for the others where one acts through them
 
 
@@ -131,6 +133,7 @@ class MomentEquations:
             mean = own.mean(0, dtype=torch.float64)
             self.means.append(mean)
             self.observed.append(own - mean.float())
+        self.cuts = [(1, 1)] * (len(snapshots) - 1)
         self.spreads = [covariance(f, f) for f in self.observed]
 
     def evaluate(self, theta: np.ndarray) -> Equations:
@@ -140,7 +143,12 @@ class MomentEquations:
         shared = SharedNoise(self.spreads)
         for k, tau in enumerate(np.diff(self.times)):
             start = float(self.times[k])
-            path = drive.run(self.snapshots[k], start, float(tau), [self.seed, 3, k])
+            # Never fewer steps than before: with another number of them the noise is another, and
+            # states that ask for two numbers in turns would never settle.
+            wanted = drive.steps(self.snapshots[k], start, float(tau))
+            self.cuts[k] = (max(wanted[0], self.cuts[k][0]), max(wanted[1], self.cuts[k][1]))
+            seed = [self.seed, 3, k]
+            path = drive.run(self.snapshots[k], start, float(tau), seed, self.cuts[k])
             values = self.tests.values(path.end) @ self.projection
             mean = values.mean(0, dtype=torch.float64)
             residuals.append((self.means[k + 1] - mean).numpy())
@@ -279,36 +287,36 @@ class MomentEquations:
             x = self.snapshots[still]
             path = Path(x, [x], path.times, path.step)
         n, d = path.end.shape
-        each = d * (unknowns.mixing.shape[1] + self.tests.size + unknowns.interaction.stop)
-        rows = min(n, JACOBIAN)
+        # A particle's part is a matrix of rank d: the more dimensions, the fewer particles do.
+        rows = min(n, JACOBIAN, max(WITNESSES, 8 * RANKS // d))
         noisy = unknowns.diffusivity is None
-        witnesses = min(rows, max(WITNESSES, LEANING // d) if noisy else WITNESSES)
+        witnesses = min(rows, LEANING // d if noisy else min(WITNESSES, RANKS // d))
         fields = [self._fields(middle) for middle in path.middles]
+        bend: Tensor | None = None
         total = torch.zeros(self.count, unknowns.size, dtype=torch.float64)
-        kept: list[tuple[Tensor, ...]] = []
-        block = max(256, NUMBERS // each)
-        for start in range(0, rows, block):
-            part = slice(start, min(rows, start + block))
-            moves, spread = self._sensitivity(drive, path, fields, part)
-            _, slopes = self.tests.gradients(path.end[part])
-            slopes = slopes @ self.projection
-            for c in range(d):
-                total[:, : moves.shape[2]] += (slopes[c].T @ moves[c]).double()
-            bend = slopes.new_zeros(1, slopes.shape[1], self.count)
+        block = max(256, NUMBERS // (d * (self.count + d)))
+        edges = [0, *range(witnesses, rows, block), rows]
+        for part in (slice(a, b) for a, b in itertools.pairwise(edges)):
+            turns, spread = self._turns(drive, path, part)
+            along = self.tests.gradient_of(path.end[part], self.projection)
+            if part.start == 0:
+                # Of the witnesses every particle's own part is known, of the others the sum.
+                slopes, moves = along, self._moves(path, fields, part, turns)
+                own = sum((a.T @ b).double() for a, b in zip(slopes, moves, strict=True))
+            else:
+                own = self._pulled(path, fields, part, turns, along)
+            total[:, : unknowns.interaction.stop] += own
             if spread is not None:
-                bend[0] = self.tests.contracted(path.end[part], spread) @ self.projection
-                total[:, -1] += bend[0].sum(0, dtype=torch.float64)
-            if start < witnesses:
-                kept.append((slopes, moves, bend))
-        slopes, moves, bends = (torch.cat([k[i] for k in kept], 1)[:, :witnesses] for i in range(3))
+                bent = self.tests.contracted(path.end[part], spread) @ self.projection
+                total[:, -1] += bent.sum(0, dtype=torch.float64)
+                bend = bent - bent.mean(0) if part.start == 0 else bend
         through = None
         if unknowns.radial is not None:
             weights = torch.from_numpy(unknowns.radial_mixing)
             tau = path.step * len(path.middles)
-            through = self._through_others(weights, path, tau, min(rows, WITNESSES_PAIRED))
+            through = self._through_others(weights, path, tau, min(witnesses, WITNESSES_PAIRED))
         mean = (total / rows).numpy()
-        own = bends[0] - bends[0].mean(0) if noisy else None
-        return Jacobian(mean, slopes, moves, own, through, unknowns.interaction, rows)
+        return Jacobian(mean, slopes, moves, bend, through, unknowns.interaction, rows)
 
     def _fields(self, x: Tensor) -> Tensor | None:
         if self.unknowns.fields is None:
@@ -316,43 +324,96 @@ class MomentEquations:
         weights = torch.from_numpy(self.unknowns.radial_mixing)
         return self.unknowns.fields.gradients(x, x, weights) * (len(x) / (len(x) - 1))
 
-    def _sensitivity(
-        self, drive: Drive, path: Path, fields: list[Tensor | None], part: slice
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return ∂Φ/∂θ for V and W, ``(d, n, p)``, and ½∂/∂β of the covariance, ``(n, d, d)``.
+    def _turns(
+        self, drive: Drive, path: Path, part: slice
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
+        """Return each step's push P and gain G, ``(n, d, d)``, and ½∂/∂β of the covariance.
 
-        Implicit midpoint steps along the path; what W does by way of the others' moves is left
-        out: the solution does not depend on it, only how fast it is found.
+        Implicit midpoint steps along the path take ∂Φ to G ∂Φ − P ∂force, P = h (1 + h∇²V/2)⁻¹;
+        what W does by way of the others' moves is left out: the solution does not depend on it,
+        only how fast it is found.
         """
-        unknowns, h = self.unknowns, path.step
-        eye = torch.eye(path.end.shape[1])
-        moves: Tensor | None = None
+        h, eye = path.step, torch.eye(path.end.shape[1])
+        turns = []
         spread: Tensor | None = None
-        mixing = torch.from_numpy(unknowns.mixing).float()
-        for middle, t, field in zip(path.middles, path.times, fields, strict=True):
-            x = middle[part]
-            columns = []
-            if unknowns.features is not None:
-                _, slopes = unknowns.features.gradients(x)
-                slopes = slopes @ mixing
-                now = torch.tensor(t, dtype=torch.float32)
-                basis = time_basis(now, unknowns.span, unknowns.times)
-                columns = [slopes * b for b in basis]
-            if field is not None:
-                columns.append(field[:, part])
-            force = torch.cat(columns, 2) if columns else x.new_zeros(*x.T.shape, 0)
-            bend = (0.5 * h) * drive.bend(x, t)
+        for middle, t in zip(path.middles, path.times, strict=True):
+            bend = (0.5 * h) * drive.bend(middle[part], t)
             size = bend.flatten(1).norm(dim=1).clamp_min(1e-12)
             bend *= (0.75 / size).clamp_max(1.0)[:, None, None]
             inverse = torch.linalg.inv(eye + bend)
             gain = inverse @ (eye - bend)
-            pushed = _turned(-h * inverse, force)
-            moves = pushed if moves is None else _turned(gain, moves).add_(pushed)
-            if unknowns.diffusivity is None:
+            if self.unknowns.diffusivity is None:
                 fresh = h * inverse @ inverse.mT
                 spread = fresh if spread is None else gain @ spread @ gain.mT + fresh
+            turns.append((h * inverse, gain))
+        return turns, spread
+
+    def _moves(
+        self,
+        path: Path,
+        fields: list[Tensor | None],
+        part: slice,
+        turns: list[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """Return ∂Φ/∂θ for V and W, ``(d, n, p)``, step by step."""
+        unknowns, moves = self.unknowns, None
+        mixing = torch.from_numpy(unknowns.mixing).float()
+        for middle, t, field, (push, gain) in zip(
+            path.middles, path.times, fields, turns, strict=True
+        ):
+            x, columns = middle[part], []
+            if unknowns.features is not None:
+                slopes = unknowns.features.gradient_of(x, mixing)
+                columns = [slopes * b for b in self._time_basis(t, path.step)]
+            if field is not None:
+                columns.append(field[:, part])
+            force = torch.cat(columns, 2) if columns else x.new_zeros(*x.T.shape, 0)
+            pushed = _turned(push, force)
+            if moves is not None:
+                pushed -= _turned(gain, moves)
+            moves = pushed.neg_()
         assert moves is not None
-        return moves, spread
+        return moves
+
+    def _pulled(
+        self,
+        path: Path,
+        fields: list[Tensor | None],
+        part: slice,
+        turns: list[tuple[Tensor, Tensor]],
+        along: Tensor,
+    ) -> Tensor:
+        """Return Σ_n ∇f · ∂Φ/∂θ for V and W, ``(q, p)``: the steps backwards, from ∇f at the end.
+
+        It costs as many columns as there are tests, whatever the number of unknowns.
+        """
+        unknowns, own = self.unknowns, []
+        mixing = torch.from_numpy(unknowns.mixing)
+        held = along.new_zeros(unknowns.times, self.count, len(mixing), dtype=torch.float64)
+        pair = along.new_zeros(self.count, unknowns.radial_mixing.shape[1], dtype=torch.float64)
+        for i in reversed(range(len(turns))):
+            middle, t, field, (push, gain) = path.middles[i], path.times[i], fields[i], turns[i]
+            pull = _turned(push.mT, along)
+            if unknowns.features is not None:
+                pulled = unknowns.features.pulled(middle[part], pull)
+                held -= self._time_basis(t, path.step)[:, None, None] * pulled
+            if field is not None:
+                for a, b in zip(pull, field[:, part], strict=True):
+                    pair -= a.T @ b
+            if i > 0:
+                along = _turned(gain.mT, along)
+        own = [*(held @ mixing), pair]
+        return torch.cat(own, 1)
+
+    def _time_basis(self, t: float, h: float) -> Tensor:
+        """Return the mean of the polynomials in time over a step around t, exact for cubics.
+
+        Where a step is a good part of the span, their values in its middle miss most of what they
+        do, and Gauss–Newton steps would go where the Jacobian does not see.
+        """
+        nodes = torch.tensor([t - 0.5 * h, t, t + 0.5 * h])
+        values = time_basis(nodes, self.unknowns.span, self.unknowns.times)
+        return torch.tensor([1.0, 4.0, 1.0]) @ values / 6.0
 
 
 @dataclass(frozen=True)
@@ -401,7 +462,8 @@ class Jacobian:
 
     def _bias(self, weight: np.ndarray) -> np.ndarray:
         """Return E[δMᵀ w δM] from some of the witnesses: a matrix takes fewer than a vector."""
-        few = min(self.witnesses, WITNESSES if self.through is None else len(self.through))
+        few = WITNESSES if self.through is None else len(self.through)
+        few = min(self.witnesses, few, RANKS // len(self.slopes))
         slopes, moves = self.slopes[:, :few], self.moves[:, :few]
         more = [x for x in (self.through,) if x is not None]
         if self.bend is not None:

@@ -1,0 +1,95 @@
+"""Features: their written derivatives against autograd, and two ways to the same Jacobian."""
+
+import numpy as np
+import pytest
+import torch
+
+from popdyn import FreeEnergy
+from popdyn.learners import weak_form
+from popdyn.learners.features import FeatureMap, gaussian_block, polynomials, turned_blocks
+from popdyn.learners.models import Scaling
+from popdyn.learners.weak_form import WeakFormOptions, _levels
+from popdyn.learners.weak_form_model import Drive
+from popdyn.learners.weak_form_moments import MomentEquations
+
+from .test_weak_form import training_set
+
+
+def some_features(dim):
+    """Every kind of block in 64-bit, and positions of which some lie outside the box."""
+    z = np.random.default_rng(0).standard_normal((300, dim))
+    x = torch.from_numpy(z)
+    scaling = Scaling(x.mean(0), x.std(0), x.amin(0), x.amax(0), 1.0)
+    blocks = [
+        *polynomials(dim, torch.full((dim,), 3.0), 4, 3),
+        gaussian_block(z, [1], 0.6, 6, "one"),
+        gaussian_block(z, range(dim), 0.6, 8, "all"),
+        *turned_blocks(z[:150], 2.0 * z[150:], z, (0.6,)),
+    ]
+    return FeatureMap(scaling, blocks), 1.5 * x[:40]
+
+
+def test_written_derivatives_are_those_of_the_values():
+    features, x = some_features(4)
+    weights = torch.randn(features.size, 2, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda y: features.values(y).sum(0), x)
+    gradients = features.gradients(x)[1]
+    torch.testing.assert_close(gradients, jacobian.permute(2, 1, 0))
+    torch.testing.assert_close(features.gradient_of(x, weights), gradients @ weights)
+    vectors = torch.randn(4, 40, 3, dtype=torch.float64)
+    pulled = torch.einsum("dnq,dnm->qm", vectors, gradients)
+    torch.testing.assert_close(features.pulled(x, vectors), pulled)
+    column = weights[:, 0]
+    bend = torch.stack(
+        [
+            torch.autograd.functional.hessian(lambda y: features.values(y[None])[0] @ column, y)
+            for y in x
+        ]
+    )
+    torch.testing.assert_close(features.hessian_of(x, column), bend)
+    matrix = torch.randn(40, 4, 4, dtype=torch.float64)
+    matrix = matrix + matrix.mT
+    contracted = features.contracted(x, matrix) @ column
+    torch.testing.assert_close(contracted, (matrix * bend).sum((1, 2)))
+
+
+def test_turned_features_are_rebuilt():
+    features, x = some_features(4)
+    again = FeatureMap.from_config(features.config())
+    again.load_state_dict(features.state_dict())
+    assert torch.equal(again.values(x), features.values(x))
+
+
+def test_a_jacobian_pulled_back_is_the_one_pushed_forward():
+    energy = FreeEnergy("double_well", interaction="quadratic", diffusivity=0.1)
+    data = training_set(energy, 400, initial="gaussian", dt=0.1, snapshots=4)
+    options = WeakFormOptions(("potential", "interaction", "diffusion"), time_varying=True)
+    unknowns, tests = _levels(data, data.fit, options)[0]
+    equations = MomentEquations(unknowns, tests, tests.mixing()[0], data.fit, data.times, 12, 0)
+    theta = 30.0 * np.random.default_rng(0).standard_normal(unknowns.size)
+    theta[-1] = 0.1
+    at = equations.evaluate(theta)
+    path, part = at.paths[1], slice(50, 150)
+    turns, _ = equations._turns(Drive(unknowns, theta), path, part)
+    assert len(turns) > 1
+    fields = [equations._fields(middle) for middle in path.middles]
+    along = tests.gradient_of(path.end[part], equations.projection)
+    pushed = torch.einsum("dnq,dnp->qp", along, equations._moves(path, fields, part, turns))
+    pulled = equations._pulled(path, fields, part, turns, along)
+    torch.testing.assert_close(
+        pulled.float(), pushed, rtol=1e-3, atol=1e-4 * float(pushed.abs().max())
+    )
+
+
+def test_the_tests_see_every_number_of_a_sum_over_components(monkeypatch):
+    class Counted(MomentEquations):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            raise StopIteration(self.count)
+
+    monkeypatch.setattr(weak_form, "MomentEquations", Counted)
+    energy = FreeEnergy("styblinski_tang", potential_params={"scale": 0.05})
+    data = training_set(energy, 4000, dim=30, snapshots=2, initial="gaussian")
+    with pytest.raises(StopIteration) as seen:
+        weak_form.solve_weak_form(data, WeakFormOptions())
+    assert seen.value.args[0] >= 4 * 30
