@@ -76,7 +76,7 @@ def maximise_evidence(
     inside = member >= 0
     precision, right = whitened or _whitened(system)
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
-    own = np.sqrt(np.maximum(np.diag(precision), 1e-300))
+    own = _units(system, precision)
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
     determined = np.zeros(len(names))
     active = np.ones(len(names), dtype=bool)
@@ -181,7 +181,8 @@ def freed(system: Linearised, posterior: Posterior, functionals: np.ndarray) -> 
         system, matrix=system.matrix[square], right=system.right[use], spread=system.spread[square]
     )
     precision, right = _whitened(part)
-    wide = np.linalg.inv(precision + np.diag(posterior.precision[use] / LOOSE**2))
+    prior = np.maximum(posterior.precision[use] / LOOSE**2, (_units(part, precision) / FLAT) ** 2)
+    wide = np.linalg.inv(precision + np.diag(prior))
     L = functionals[:, use]
     inside = functionals @ posterior.covariance @ functionals.T
     gain = np.linalg.solve(inside, functionals @ posterior.covariance).T
@@ -227,6 +228,15 @@ def weak_groups(
         name = max(lacks, key=lacks.__getitem__)
         gone.append(name)
         full = trials[name]
+
+
+def _units(system: Linearised, precision: np.ndarray) -> np.ndarray:
+    """Return one over the standard error of each unknown on its own, ``(p,)``.
+
+    Where the data says nothing once the bias is taken off, it is that of the noise.
+    """
+    least = 1e-6 * np.diag(system.spread)
+    return np.sqrt(np.maximum(np.diag(precision), np.maximum(least, 1e-300)))
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
