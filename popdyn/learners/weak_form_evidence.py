@@ -16,7 +16,6 @@ __all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
-LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -163,17 +162,20 @@ def estimate(
     return Posterior(mean, covariance, precision, strengths, determined, posterior.evidence)
 
 
-def freed(system: Linearised, posterior: Posterior, functionals: np.ndarray) -> Posterior:
-    """Return the posterior with some functionals of θ free of what the prior does to them.
+def freed(
+    system: Linearised, posterior: Posterior, functional: np.ndarray, loose: float
+) -> Posterior:
+    """Return the posterior with a functional of θ free of what the prior does to it.
 
     A prior pulls V towards 0, and β has to make up for what V lacks; of all V and W that differ by
-    their gauge it takes the smallest: biases that no standard error knows of. So such functionals
-    are estimated with a prior LOOSE times as wide, and the rest given these.
+    their gauge it takes the smallest: biases that no standard error knows of. So such a functional
+    is estimated with a wider prior, and the rest given that.
 
     Args:
         system: The normal equations.
         posterior: Their solution with the prior as it is.
-        functionals: Rows L, ``(m, p)``: L θ is to be freed.
+        functional: ``(p,)``.
+        loose: How many times as wide the prior is.
     """
     use = np.flatnonzero(np.isfinite(posterior.precision))
     square = np.ix_(use, use)
@@ -181,15 +183,16 @@ def freed(system: Linearised, posterior: Posterior, functionals: np.ndarray) -> 
         system, matrix=system.matrix[square], right=system.right[use], spread=system.spread[square]
     )
     precision, right = _whitened(part)
-    prior = np.maximum(posterior.precision[use] / LOOSE**2, (_units(part, precision) / FLAT) ** 2)
+    prior = np.maximum(posterior.precision[use] / loose**2, (_units(part, precision) / FLAT) ** 2)
     wide = np.linalg.inv(precision + np.diag(prior))
-    L = functionals[:, use]
-    inside = functionals @ posterior.covariance @ functionals.T
-    gain = np.linalg.solve(inside, functionals @ posterior.covariance).T
+    inside = functional @ posterior.covariance @ functional
+    gain = posterior.covariance @ functional / inside
+    move = functional[use] @ wide @ right - functional @ posterior.mean
+    more = functional[use] @ wide @ functional[use] - inside
     return dataclasses.replace(
         posterior,
-        mean=posterior.mean + gain @ (L @ wide @ right - functionals @ posterior.mean),
-        covariance=posterior.covariance + gain @ (L @ wide @ L.T - inside) @ gain.T,
+        mean=posterior.mean + gain * move,
+        covariance=posterior.covariance + more * np.outer(gain, gain),
     )
 
 

@@ -74,21 +74,18 @@ class Unknowns:
         """Return the weights of the radial functions, ``(m)``."""
         return self.radial_mixing @ theta[self.interaction]
 
-    def functionals(self, strengths: Mapping[str, float]) -> np.ndarray:
-        """Return what no prior should decide, as rows over θ: β, and the gauge of V and W.
+    def gauge_functional(self, strengths: Mapping[str, float]) -> np.ndarray | None:
+        """Return what of θ says how much of the gauge W has, ``(p,)``.
 
         Args:
-            strengths: The prior's, to leave out what is switched off.
+            strengths: The prior's; None is returned where V or W is switched off.
         """
-        rows = []
-        if self.diffusivity is None:
-            rows.append(np.eye(self.size)[-1])
         on = np.array([strengths.get(name, 0.0) > 0.0 for name in self.groups])
-        if self.features is not None and on[self.potential].any() and on[self.interaction].any():
-            gauge = np.zeros(self.size)
-            gauge[self.interaction] = self.gauge @ self.radial_mixing
-            rows.append(gauge)
-        return np.array(rows).reshape(-1, self.size)
+        if self.features is None or not (on[self.potential].any() and on[self.interaction].any()):
+            return None
+        gauge = np.zeros(self.size)
+        gauge[self.interaction] = self.gauge @ self.radial_mixing
+        return gauge * on
 
     def beta(self, theta: np.ndarray) -> float:
         """Return β, which is not below 0 however θ is."""

@@ -159,7 +159,7 @@ def test_what_is_freed_hardly_feels_the_prior_and_the_rest_follows():
     R = np.diag([5e3] * 5 + [0.0])
     inverse = np.linalg.inv(A + R)
     posterior = Posterior(inverse @ b, inverse, np.diag(R), {"V": 3e-3}, {"V": 5.0})
-    found = freed(Linearised(A, b, A, 0.0, b, 200), posterior, np.eye(6)[5:])
+    found = freed(Linearised(A, b, A, 0.0, b, 200), posterior, np.eye(6)[5], 3.0)
     assert abs(posterior.mean[5] - 0.2) > 3 * abs(found.mean[5] - 0.2)
     given = np.linalg.solve((A + R)[:5, :5], b[:5] - A[:5, 5] * found.mean[5])
     assert found.mean[:5] == pytest.approx(given)
