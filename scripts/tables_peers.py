@@ -3,7 +3,8 @@
 Every data set is simulated in memory with the data seed and fitted with the same training seed:
 unpaired snapshots in continuous time, the initial law, the times and the scheme of `simulate`'s
 defaults (for `quadratic` ten times the spacing); the skill is that of the score `skill` on the test
-group.
+group. `published-shared` has the particles of each snapshot drawn from one population of twice as
+many, which all snapshots share: their sampling noise is then common to all in part.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 import popdyn
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import gradient_scores
+from popdyn.snapshots import make_tree, positions, times
 
 PUBLISHED = {
     "model": "published",
@@ -32,11 +35,31 @@ FIVE = ("wavy_plateau", "styblinski_tang", "zigzag_ridge", "friedman", "flowers"
 TABLES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "published": ("jkonet_star", FIVE, PUBLISHED),
     "published-stopped": ("jkonet_star", FIVE, PUBLISHED | {"early_stop": True}),
+    "published-shared": ("jkonet_star", FIVE, PUBLISHED),
     "default": ("jkonet_star", FIVE, {}),
     "jkonet": ("jkonet", ("styblinski_tang", "quadratic"), {}),
 }
 # With the default spacing of 0.01 a quadratic moves no particle farther than sampling noise does.
 SPACING = {"quadratic": 0.1}
+
+
+def simulated(potential: str, particles: int, seed: int, shared: bool) -> xr.DataTree:
+    """Return the data of a seed: unpaired, or drawn from a population that all snapshots share."""
+    data = popdyn.simulate(
+        popdyn.FreeEnergy(potential),
+        particles=2 * particles if shared else particles,
+        test_particles=10_000,
+        dt=SPACING.get(potential, 0.01),
+        paired=shared,
+        seed=seed,
+    )
+    if not shared:
+        return data
+    rng = np.random.default_rng(seed)
+    snapshots = range(len(times(data)))
+    train = [rng.permutation(positions(data, k, "train"))[:particles] for k in snapshots]
+    test = [positions(data, k, "test") for k in snapshots]
+    return make_tree(train, test, times(data), {"energy": data.attrs["energy"]})
 
 
 def main() -> None:
@@ -46,6 +69,7 @@ def main() -> None:
     parser.add_argument("--potentials", help="names with commas; the table's own by default")
     parser.add_argument("--particles", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used")
@@ -58,14 +82,9 @@ def main() -> None:
         rows = []
         for potential in potentials:
             skills, seconds = [], []
-            for seed in range(arguments.seeds):
-                data = popdyn.simulate(
-                    popdyn.FreeEnergy(potential),
-                    particles=arguments.particles,
-                    test_particles=10_000,
-                    dt=SPACING.get(potential, 0.01),
-                    seed=seed,
-                )
+            for seed in range(arguments.first, arguments.first + arguments.seeds):
+                shared = name == "published-shared"
+                data = simulated(potential, arguments.particles, seed, shared)
                 begin = time.monotonic()
                 run = popdyn.fit(data, learner, seed=seed, **options)
                 seconds.append(time.monotonic() - begin)
