@@ -1,4 +1,4 @@
-"""The noise of the means of an interacting population, whose particles are not independent."""
+"""The noise of means over snapshots: covariances, their inverse, and what populations share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 from torch import Tensor
 
-__all__ = ["SharedNoise", "covariance"]
+__all__ = ["SharedNoise", "covariance", "tridiagonal"]
 
 LEAST, MOST = -0.9, 30.0  # an excess over independent particles' variance, in units of that
 
@@ -65,3 +65,47 @@ class SharedNoise:
 def covariance(a: Tensor, b: Tensor) -> np.ndarray:
     """Return the covariance of centred columns, ``(n, p), (n, q) → (p, q)``, in float64."""
     return (a.T @ b).double().numpy() / max(1, len(a) - 1)
+
+
+def tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-untyped-def]
+    """Factor a block tridiagonal matrix.
+
+    Returns:
+        The diagonal and upper blocks of its inverse; a function that maps ``(K, q, p)`` to
+        L⁻¹ of it, ``(K q, p)``, for C = L Lᵀ; and one that maps that to C⁻¹ of it, ``(K, q, p)``.
+    """
+    diagonal, upper = covariance
+    K = len(diagonal)
+    factors, links = [], []
+    schur = diagonal[0]
+    for k in range(K):
+        factors.append(np.linalg.cholesky(schur))
+        if k + 1 < K:
+            link = scipy.linalg.solve_triangular(factors[k], upper[k], lower=True)
+            links.append(link)
+            schur = diagonal[k + 1] - link.T @ link
+
+    def half(right: np.ndarray) -> np.ndarray:
+        out: list[np.ndarray] = []
+        for k in range(K):
+            rest = right[k] - links[k - 1].T @ out[-1] if k else right[k]
+            out.append(scipy.linalg.solve_triangular(factors[k], rest, lower=True))
+        return np.concatenate(out)
+
+    def back(left: np.ndarray) -> np.ndarray:
+        out = left.reshape(K, -1, left.shape[1]).copy()
+        for k in reversed(range(K)):
+            if k + 1 < K:
+                out[k] -= links[k] @ out[k + 1]
+            out[k] = scipy.linalg.solve_triangular(factors[k].T, out[k], lower=False)
+        return out
+
+    own, above = np.zeros_like(diagonal), np.zeros_like(upper)
+    eye = np.eye(diagonal.shape[1])
+    for k in reversed(range(K)):
+        own[k] = scipy.linalg.cho_solve((factors[k], True), eye)
+        if k + 1 < K:
+            gain = scipy.linalg.solve_triangular(factors[k].T, links[k], lower=False)
+            above[k] = -gain @ own[k + 1]
+            own[k] += gain @ own[k + 1] @ gain.T
+    return (own, above), half, back

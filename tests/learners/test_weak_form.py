@@ -16,13 +16,8 @@ from popdyn.learners.weak_form_evidence import (
     weak_groups,
 )
 from popdyn.learners.weak_form_fields import DirectFields, GridFields
-from popdyn.learners.weak_form_moments import (
-    Jacobian,
-    Linearised,
-    MomentEquations,
-    _turned,
-    quadrature,
-)
+from popdyn.learners.weak_form_jacobian import Jacobian, _turned
+from popdyn.learners.weak_form_moments import Linearised, MomentEquations, quadrature
 from popdyn.learners.weak_form_noise import SharedNoise, covariance
 from popdyn.learners.weak_form_terms import RadialFeatures
 
