@@ -160,7 +160,8 @@ class Sensitivity:
         return Jacobian(mean, slopes, moves, bend, through, unknowns.interaction, rows)
 
     def _fields(self, x: Tensor) -> Tensor | None:
-        if self.unknowns.fields is None:
+        # W may have lost all its functions to the evidence.
+        if self.unknowns.fields is None or not self.unknowns.radial_mixing.size:
             return None
         weights = torch.from_numpy(self.unknowns.radial_mixing)
         return self.unknowns.fields.gradients(x, x, weights) * (len(x) / (len(x) - 1))

@@ -1,5 +1,7 @@
 """The weak form: its equations against finite differences and fields by hand, and what it finds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from popdyn.learners.weak_form_evidence import (
     weak_groups,
 )
 from popdyn.learners.weak_form_fields import DirectFields, GridFields
-from popdyn.learners.weak_form_jacobian import Jacobian, _turned
+from popdyn.learners.weak_form_jacobian import Jacobian, Sensitivity, _turned
 from popdyn.learners.weak_form_moments import Linearised, MomentEquations, quadrature
 from popdyn.learners.weak_form_noise import SharedNoise, covariance
 from popdyn.learners.weak_form_terms import RadialFeatures
@@ -229,6 +231,14 @@ def test_diffusivity_is_within_its_standard_errors(seed):
     assert solution.diffusivity_standard_error is not None
     assert 0.01 < solution.diffusivity_standard_error < 0.15
     assert abs(solution.diffusivity - 0.2) < 3.5 * solution.diffusivity_standard_error
+
+
+def test_an_interaction_of_which_nothing_is_left_has_no_field():
+    data = training_set(FreeEnergy("quadratic"), 200)
+    unknowns, tests = _levels(data, data.fit, WeakFormOptions(("potential", "interaction")))[0]
+    unknowns = dataclasses.replace(unknowns, radial_mixing=unknowns.radial_mixing[:, :0])
+    sensitivity = Sensitivity(unknowns, tests, torch.eye(tests.size))
+    assert sensitivity._fields(data.fit[0]) is None
 
 
 def test_a_known_diffusivity_is_kept():
