@@ -70,12 +70,14 @@ def test_a_jacobian_pulled_back_is_the_one_pushed_forward():
     theta[-1] = 0.1
     at = equations.evaluate(theta)
     path, part = at.paths[1], slice(50, 150)
-    turns, _ = equations._turns(Drive(unknowns, theta), path, part)
+    turns, _ = equations.sensitivity._turns(Drive(unknowns, theta), path, part)
     assert len(turns) > 1
-    fields = [equations._fields(middle) for middle in path.middles]
+    fields = [equations.sensitivity._fields(middle) for middle in path.middles]
     along = tests.gradient_of(path.end[part], equations.projection)
-    pushed = torch.einsum("dnq,dnp->qp", along, equations._moves(path, fields, part, turns))
-    pulled = equations._pulled(path, fields, part, turns, along)
+    pushed = torch.einsum(
+        "dnq,dnp->qp", along, equations.sensitivity._moves(path, fields, part, turns)
+    )
+    pulled = equations.sensitivity._pulled(path, fields, part, turns, along)
     torch.testing.assert_close(
         pulled.float(), pushed, rtol=1e-3, atol=1e-4 * float(pushed.abs().max())
     )
