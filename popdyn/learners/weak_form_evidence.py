@@ -138,13 +138,7 @@ def estimate(
             zero = np.zeros((count, count))
             return Posterior(zero[0], zero, np.full(count, np.inf), nothing, nothing)
         names = [groups[j] for j in keep]
-        square = np.ix_(keep, keep)
-        part = dataclasses.replace(
-            system,
-            matrix=system.matrix[square],
-            right=system.right[keep],
-            spread=system.spread[square],
-        )
+        square, part = np.ix_(keep, keep), system.restricted(np.array(keep))
         inner = [i for i, name in enumerate(names) if name in flat_names]
         posterior = maximise_evidence(part, names, inner)
         idle = {name for name, s in posterior.strengths.items() if s == 0.0}
@@ -178,10 +172,7 @@ def freed(
         loose: How many times as wide the prior is.
     """
     use = np.flatnonzero(np.isfinite(posterior.precision))
-    square = np.ix_(use, use)
-    part = dataclasses.replace(
-        system, matrix=system.matrix[square], right=system.right[use], spread=system.spread[square]
-    )
+    part = system.restricted(use)
     precision, right = _whitened(part)
     prior = np.maximum(posterior.precision[use] / loose**2, (_units(part, precision) / FLAT) ** 2)
     wide = np.linalg.inv(precision + np.diag(prior))

@@ -70,6 +70,13 @@ class Linearised:
         """Return rᵀ C⁻¹ r after a step, to first order."""
         return float(self.misfit - 2.0 * step @ self.score + step @ self.spread @ step)
 
+    def restricted(self, keep: np.ndarray) -> Linearised:
+        """Return the equations of some unknowns alone, the others being 0; without the score."""
+        square = np.ix_(keep, keep)
+        return dataclasses.replace(
+            self, matrix=self.matrix[square], right=self.right[keep], spread=self.spread[square]
+        )
+
     def dispersed(self, factor: float) -> Linearised:
         """Return the same equations with noise of a larger variance."""
         return dataclasses.replace(
@@ -144,14 +151,12 @@ class MomentEquations:
             values -= mean.float()
             if drive.pulled:
                 # As a linear function of f∘Φ itself, fitted to a sample.
-                through = self.sensitivity.through_others(drive.kernel, path, float(tau), SAMPLE)[
-                    ..., 0
-                ]
-                sample = values[:SAMPLE].double()
+                through = self.sensitivity.through_others(drive.kernel, path, float(tau), SAMPLE)
+                sample, pushed = values[:SAMPLE].double(), through[..., 0].double()
                 gram = sample.T @ sample
                 gram.diagonal().mul_(1.0 + 1e-3)
                 alone = covariance(values, values)
-                values += values @ torch.linalg.solve(gram, sample.T @ through.double()).float()
+                values += values @ torch.linalg.solve(gram, sample.T @ pushed).float()
                 shared.follow(k, self.observed[k], values, alone)
             paths.append(path)
             moved.append(values)
