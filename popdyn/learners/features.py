@@ -77,8 +77,11 @@ class FeatureMap(nn.Module):
         z, moves = self._clamped(x)
         out = x.new_zeros(x.shape[1], len(x), weights.shape[1])
         for block, own in zip(self.blocks, weights.split(self.sizes()), strict=True):
-            if own.count_nonzero():  # what the evidence has switched off costs nothing
-                block.gradient_of(z, own, out)
+            # What the evidence has switched off costs nothing, nor does a sum without the block.
+            used = own.any(0).nonzero()
+            if len(used):
+                some = slice(int(used[0]), int(used[-1]) + 1)
+                block.gradient_of(z, own[:, some], out[:, :, some])
         return out.mul_(moves.T[..., None])
 
     def pulled(self, x: Tensor, vectors: Tensor) -> Tensor:

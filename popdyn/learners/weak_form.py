@@ -46,6 +46,9 @@ PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 MOST = 100_000  # particles of each snapshot, in memory with all their features
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 SCREENED = 5000  # particles of each snapshot that say which groups take part
+BEGUN = 2500  # and that do for a start with the coarse ones
+# Standard errors of a step after which the next level may begin: the one after it is a tenth.
+NEAR = 4.0
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
 # The gauge is known so badly that its prior is worth something: with 3 the skill of V was 0.972 in
 # the reference case at N = 20 000, with 1.5 it is 0.990; with 1 c leans one way where W attracts.
@@ -151,17 +154,16 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
 
     theta = np.zeros(start[0].size)
     every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
-    some = [x[:SCREENED] for x in snapshots]
     for level, after in ((start, coarse), (coarse, fine)):
-        # Without narrow groups the last steps have the coarse ones' unknowns.
-        last = level is start or every_narrow
-        own = equations(*level, particles=snapshots if last else some)
+        few = BEGUN if level is coarse else MOST
+        own = equations(*level, particles=[x[:few] for x in snapshots])
         at, posterior = own.evaluate(theta), None
         for _ in range(options.coarse):
             at, posterior, _ = _step(own, at, posterior, trace)
-            if trace[-1]["step"] < 0.5:
+            if trace[-1]["step"] < NEAR:
                 break
         theta = _carried(level[0], at.theta, after[0])
+    some = [x[:SCREENED] for x in snapshots]
     whole = equations(*fine, particles=some, least=smallest / 20)
     at = whole.evaluate(theta)
     system = whole.linearise(at, whole.jacobians(at))
@@ -169,11 +171,10 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]
-    # Where no narrow group has earned its place, the coarse solution is the better start.
     before = at.theta
     while True:
         narrow = [g for g in every_narrow if g not in gone]
-        kept, theta = _without(fine[0], posterior.mean if narrow else before, gone)
+        kept, theta = _without(fine[0], posterior.mean, gone)
         known = sum(posterior.determined.values())
         final = equations(kept, fine[1], posterior.strengths, least=max(LEAST_TESTS, 1.3 * known))
         at = final.evaluate(theta)

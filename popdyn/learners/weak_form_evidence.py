@@ -52,6 +52,7 @@ def maximise_evidence(
     flat: Sequence[int] = (),
     off: Sequence[int] = (),
     whitened: tuple[np.ndarray, np.ndarray] | None = None,
+    near: Posterior | None = None,
 ) -> Posterior:
     """Return the posterior at the prior strengths under which the data is most likely.
 
@@ -64,6 +65,7 @@ def maximise_evidence(
         flat: Unknowns without a prior.
         off: Unknowns that are 0.
         whitened: AᵀS⁻¹A and AᵀS⁻¹b where they are known already.
+        near: A posterior whose strengths are a good place to begin at.
 
     References:
         MacKay, Neural Computation 4 (1992) 415.
@@ -77,6 +79,8 @@ def maximise_evidence(
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
     own = _units(system, precision)
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
+    known = np.square([near.strengths.get(name, 0.0) if near else 0.0 for name in names])
+    variance = np.where(known > 0.0, known, variance)
     determined = np.zeros(len(names))
     active = np.ones(len(names), dtype=bool)
     mean, covariance = np.zeros(len(groups)), np.zeros((len(groups), len(groups)))
@@ -204,18 +208,16 @@ def weak_groups(
         flat: Unknowns without a prior.
         least: What each group must earn, in natural units; the others stay.
     """
-    gone: list[str] = []
     whitened = _whitened(system)
     full = maximise_evidence(system, groups, flat, (), whitened)
+    gone: list[str] = []
     while True:
+        # The absence of a group that is switched off already costs nothing.
+        gone += [n for n in least if n not in gone and full.strengths.get(n, 0.0) == 0.0]
         trials = {}
-        for name in least:
-            if name not in gone:
-                off = [j for j, g in enumerate(groups) if g in gone or g == name]
-                needed = full.strengths.get(name, 0.0) > 0.0
-                trials[name] = full
-                if needed:
-                    trials[name] = maximise_evidence(system, groups, flat, off, whitened)
+        for name in [n for n in least if n not in gone]:
+            off = [j for j, g in enumerate(groups) if g in gone or g == name]
+            trials[name] = maximise_evidence(system, groups, flat, off, whitened, full)
         lacks = {n: least[n] - full.evidence + trial.evidence for n, trial in trials.items()}
         if not lacks or max(lacks.values()) <= 0:
             return gone
