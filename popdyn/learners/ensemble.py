@@ -80,8 +80,17 @@ class MeanTerm(LearnedTerm):
         return self.gradients(x, t).mean(0)
 
     def gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
-        """Return the members' standard deviation of each component, ``(..., d) → (..., d)``."""
-        return self.gradients(x, t).std(0)
+        """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
+
+        It is the members' standard deviation, but not less than what they say of themselves: of
+        what a population shares all halves have the same. A half's own variance is twice that of
+        the whole.
+        """
+        spread = self.gradients(x, t).std(0)
+        if not all(hasattr(m, "gradient_error") for m in self.members):
+            return spread
+        own = torch.stack([m.gradient_error(x, t) for m in self.members])  # type: ignore[operator]
+        return torch.maximum(spread, (0.5 * own.square().mean(0)).sqrt())
 
     def config(self) -> dict[str, Any]:
         return {"members": [module_of(m) for m in self.members]}  # type: ignore[arg-type]

@@ -473,12 +473,18 @@ def _solution(
     V = W = None
     if unknowns.features is not None:
         weights = torch.from_numpy(unknowns.potential_weights(theta))
-        V = LinearPotential(unknowns.features, weights, unknowns.span).requires_grad_(False)
+        errors = torch.from_numpy(
+            unknowns.potential_weights(posterior.factor(unknowns.potential))
+        )
+        V = LinearPotential(unknowns.features, weights, unknowns.span, errors)
+        V.requires_grad_(False)
         V.to(data.device)
         set_mean_zero(V, data.fit, [float(t) for t in data.times])
     if unknowns.radial is not None:
         kernel = torch.from_numpy(unknowns.interaction_weights(theta))
-        W = RadialInteraction(unknowns.radial, kernel).requires_grad_(False).to(data.device)
+        errors = unknowns.interaction_weights(posterior.factor(unknowns.interaction))
+        W = RadialInteraction(unknowns.radial, kernel, torch.from_numpy(errors))
+        W.requires_grad_(False).to(data.device)
     error = None
     if unknowns.diffusivity is None:
         error = float(math.sqrt(max(posterior.covariance[-1, -1], 0.0)))

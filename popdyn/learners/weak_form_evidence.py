@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from scipy.linalg import lapack
 
 from popdyn.learners.weak_form_moments import Linearised
@@ -16,6 +17,7 @@ __all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
+MOST_ERRORS = 400  # directions in which a posterior's errors are kept
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -44,6 +46,19 @@ class Posterior:
         sizes = np.array([self.strengths.get(name, np.inf) for name in groups])
         with np.errstate(divide="ignore"):
             return 1.0 / np.square(sizes)
+
+    def factor(self, own: slice) -> np.ndarray:
+        """Return F with F Fᵀ the covariance of some unknowns, the rest being 0, ``(p, r)``.
+
+        Where they are many, the directions with the largest variance stand for all.
+        """
+        part = self.covariance[own, own]
+        last = len(part) - 1
+        some = [max(0, last - MOST_ERRORS + 1), last] if last >= 0 else None
+        strengths, vectors = scipy.linalg.eigh(part, subset_by_index=some)
+        out = np.zeros((len(self.mean), len(strengths)))
+        out[own] = vectors * np.sqrt(strengths.clip(0.0))
+        return out
 
 
 def maximise_evidence(

@@ -66,12 +66,12 @@ class Unknowns:
         return self.interaction.stop + (self.diffusivity is None)
 
     def potential_weights(self, theta: np.ndarray) -> np.ndarray:
-        """Return the weights of the functions of V, ``(m, T)``."""
-        own = theta[self.potential].reshape(self.times, -1)
-        return self.mixing @ own.T
+        """Return the weights of the functions of V, ``(p, ...) → (m, T, ...)``."""
+        own = theta[self.potential].reshape(self.times, -1, *theta.shape[1:])
+        return np.tensordot(self.mixing, own, (1, 1))
 
     def interaction_weights(self, theta: np.ndarray) -> np.ndarray:
-        """Return the weights of the radial functions, ``(m)``."""
+        """Return the weights of the radial functions, ``(p, ...) → (m, ...)``."""
         return self.radial_mixing @ theta[self.interaction]
 
     def gauge_functional(self, strengths: Mapping[str, float]) -> np.ndarray | None:

@@ -31,16 +31,26 @@ class LinearPotential(LearnedTerm):
         features: The functions φ_j.
         weights: a, ``(m, T)``; T = 1 for a potential that does not depend on time.
         span: First and last time of the data, where the polynomials P_m live.
+        errors: F, ``(m, T, r)``; the covariance of a is F Fᵀ. None: not known.
     """
 
     weights: Tensor
     offset: Tensor
+    errors: Tensor
 
-    def __init__(self, features: FeatureMap, weights: Tensor, span: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        features: FeatureMap,
+        weights: Tensor,
+        span: tuple[float, float],
+        errors: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.features, self.span = features, span
         self.register_buffer("weights", weights.double())
         self.register_buffer("offset", torch.zeros(()))
+        none = weights.new_zeros(*weights.shape, 0)
+        self.register_buffer("errors", (none if errors is None else errors).float())
         self.time_dependent = weights.shape[1] > 1
 
     def _weights(self, t: Time, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -73,18 +83,32 @@ class LinearPotential(LearnedTerm):
             tail = scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
             return (out.T + tail).reshape(x.shape).to(x.dtype)
 
+    def gradient_error(self, x: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
+        with torch.no_grad():
+            flat, (m, count, rank) = x.reshape(-1, x.shape[-1]), self.errors.shape
+            now = torch.as_tensor(self.span[0] if t is None else t).to(x)
+            basis = time_basis(now, self.span, count).expand(*x.shape[:-1], count)
+            columns = self.features.gradient_of(flat, self.errors.to(x).reshape(m, -1))
+            parts = columns.view(*columns.shape[:2], count, rank)
+            out = torch.einsum("dntr,nt->dnr", parts, basis.reshape(-1, count))
+            return out.norm(dim=2).T.reshape(x.shape)
+
     def config(self) -> dict[str, Any]:
         return {
             "features": self.features.config(),
             "times": self.weights.shape[1],
             "span": list(self.span),
+            "errors": self.errors.shape[2],
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LinearPotential:
         features = FeatureMap.from_config(config["features"])
         first, last = config["span"]
-        return cls(features, torch.zeros(features.size, config["times"]), (first, last))
+        weights = torch.zeros(features.size, config["times"])
+        errors = torch.zeros(*weights.shape, config["errors"])
+        return cls(features, weights, (first, last), errors)
 
     def label(self) -> str:
         return f"linear in {self.features.size} features"
@@ -160,15 +184,21 @@ class RadialInteraction(LearnedTerm, RadialKernel):
     Args:
         features: The functions w_m.
         weights: b, ``(m)``.
+        errors: F, ``(m, r)``; the covariance of b is F Fᵀ. None: not known.
     """
 
     weights: Tensor
+    errors: Tensor
     NODES = 4096
 
-    def __init__(self, features: RadialFeatures, weights: Tensor) -> None:
+    def __init__(
+        self, features: RadialFeatures, weights: Tensor, errors: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.features = features
         self.register_buffer("weights", weights.double())
+        none = weights.new_zeros(len(weights), 0)
+        self.register_buffer("errors", (none if errors is None else errors).float())
         self._tables: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -219,14 +249,22 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
         return inside.mul_(reach**2 / s.clamp_min(reach**2))
 
+    def gradient_error(self, z: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
+        s, reach = squared_norm(z).double(), float(self.features.reach)
+        slopes = self.features.slopes(s.sqrt().clamp_max(reach)) @ self.errors.double()
+        size = slopes.norm(dim=-1) * (reach**2 / s.clamp_min(reach**2))
+        return (2.0 * size[..., None] * z.abs()).to(z.dtype)
+
     def config(self) -> dict[str, Any]:
-        return {"size": len(self.weights)}
+        return {"size": len(self.weights), "errors": self.errors.shape[1]}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RadialInteraction:
         bumps = config["size"] - 2
         features = RadialFeatures(1.0, torch.zeros(bumps), torch.ones(bumps))
-        return cls(features, torch.zeros(config["size"]))
+        errors = torch.zeros(config["size"], config["errors"])
+        return cls(features, torch.zeros(config["size"]), errors)
 
     def label(self) -> str:
         return f"radial, {len(self.weights)} functions of distance"
