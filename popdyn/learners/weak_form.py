@@ -60,7 +60,7 @@ COARSE = (
     "bumps of width 0.6 in one component",
     "wide bumps",
 )
-LARGEST_TRIED = 600  # unknowns up to which every group is tried without
+LARGEST_TRIED = 1000  # unknowns up to which every group is tried without
 
 
 @dataclass(frozen=True)
