@@ -29,7 +29,8 @@ from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
 from popdyn.learners.training import CHECKPOINT, Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form import WeakFormOptions, fit_weak_form
+from popdyn.learners.weak_form import fit_weak_form
+from popdyn.learners.weak_form_options import WeakFormOptions
 from popdyn.registry import lookup
 
 __all__ = ["LEARNERS", "Learner", "fit", "options_of"]

@@ -17,7 +17,8 @@ from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form import WeakFormOptions, solve_weak_form
+from popdyn.learners.weak_form import solve_weak_form
+from popdyn.learners.weak_form_options import WeakFormOptions
 
 __all__ = ["fit_ijkonet"]
 

@@ -8,9 +8,10 @@ from popdyn import FreeEnergy
 from popdyn.learners import weak_form
 from popdyn.learners.features import FeatureMap, gaussian_block, polynomials, turned_blocks
 from popdyn.learners.models import Scaling
-from popdyn.learners.weak_form import WeakFormOptions, _levels
+from popdyn.learners.weak_form_levels import levels
 from popdyn.learners.weak_form_model import Drive
 from popdyn.learners.weak_form_moments import MomentEquations
+from popdyn.learners.weak_form_options import WeakFormOptions
 
 from .test_weak_form import training_set
 
@@ -64,7 +65,7 @@ def test_a_jacobian_pulled_back_is_the_one_pushed_forward():
     energy = FreeEnergy("double_well", interaction="quadratic", diffusivity=0.1)
     data = training_set(energy, 400, initial="gaussian", dt=0.1, snapshots=4)
     options = WeakFormOptions(("potential", "interaction", "diffusion"), time_varying=True)
-    unknowns, tests = _levels(data, data.fit, options)[0]
+    unknowns, tests = levels(data, data.fit, options)[0]
     equations = MomentEquations(unknowns, tests, tests.mixing()[0], data.fit, data.times, 12, 0)
     theta = 30.0 * np.random.default_rng(0).standard_normal(unknowns.size)
     theta[-1] = 0.1

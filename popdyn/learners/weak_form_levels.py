@@ -1,0 +1,230 @@
+"""The levels of the weak form: what is learned, and with which test functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popdyn.learners.features import (
+    Block,
+    FeatureMap,
+    gaussian_block,
+    polynomials,
+    turned_blocks,
+)
+from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form_fields import fields_for
+from popdyn.learners.weak_form_model import Unknowns
+from popdyn.learners.weak_form_options import WeakFormOptions
+from popdyn.learners.weak_form_terms import RadialFeatures
+
+__all__ = ["EARNED_NARROW", "carried", "levels", "weighted", "without"]
+
+EARNED, EARNED_NARROW = 8.0, 15.0  # nats
+MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
+COARSE = (
+    "polynomials of one component",
+    "mixed polynomials",
+    "bumps of width 0.6 in one component",
+    "wide bumps",
+)
+
+
+def levels(
+    data: TrainingSet, snapshots: Sequence[Tensor], options: WeakFormOptions
+) -> list[tuple[Unknowns, FeatureMap]]:
+    """Return the unknowns and the tests of three levels: polynomials, coarse and fine."""
+    scaling = data.scaling().cpu()
+    everything = torch.cat(list(snapshots))
+    stride = max(1, len(everything) // 20_000)
+    z = scaling.standardise(everything[::stride]).double().numpy()
+    dim = z.shape[1]
+    half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+    start: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
+    coarse: list[Block] = []
+    fine: list[Block] = []
+    # Narrow functions are too many in high dimension, and for each degree in time as well: no
+    # skill was gained by them there, and a fit took minutes.
+    narrow = dim <= 12 and not options.time_varying
+    for length, level in ((0.6, coarse), (0.25, fine), (0.1, fine)):
+        if level is fine and not narrow:
+            continue
+        limit = 40 if dim <= 3 else min(12, max(4, 200 // dim))
+        for c in range(dim):
+            name = f"bumps of width {length:g} in one component"
+            level.append(gaussian_block(z, [c], length, limit, name))
+    if dim > 3:
+        first, last = (scaling.standardise(snapshots[k]).double().numpy() for k in (0, -1))
+        coarse += turned_blocks(first, last, z, (0.6, 0.2))
+    if dim > 1:
+        coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
+        if narrow:
+            fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
+    learned = "interaction" in options.energies
+    radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
+    out = []
+    for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
+        tests = FeatureMap(scaling, blocks)
+        own = radial[n // 2] if radial else None
+        fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
+        out.append((_unknowns(tests, own, distances, fields, data, options), tests))
+    # A narrow group has many members, and the more tests, the less well is the noise's covariance
+    # known: it has to earn more than its place.
+    # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
+    # them if the data says so.
+    wide = [
+        g
+        for g in dict.fromkeys(out[1][0].groups)
+        if g.startswith(("V: bumps", "V: wide", "W: polynomials"))
+    ]
+    least = dict.fromkeys(wide, EARNED)
+    fewest = min(len(x) for x in snapshots)
+    for g in dict.fromkeys(out[2][0].groups):
+        if g not in out[1][0].groups:
+            least[g] = EARNED_NARROW
+            if "0.1" in g or "narrow" in g:
+                least[g] *= max(1.0, (MANY / fewest) ** 0.6)
+    return [
+        (
+            dataclasses.replace(
+                unknowns, least={g: v for g, v in least.items() if g in unknowns.groups}
+            ),
+            tests,
+        )
+        for unknowns, tests in out
+    ]
+
+
+def _unknowns(
+    features: FeatureMap,
+    radial: RadialFeatures | None,
+    distances: np.ndarray,
+    fields: Any,
+    data: TrainingSet,
+    options: WeakFormOptions,
+) -> Unknowns:
+    learned = options.energies
+    times = 1
+    if options.time_varying:
+        times = 1 + min(options.degree, len(data.times) - 2)
+    mixing, names = features.mixing() if "potential" in learned else (np.zeros((0, 0)), [])
+    groups = [
+        f"V: {name}" if m == 0 else f"V: {name}, degree {m} in time"
+        for m in range(times)
+        for name in names
+    ]
+    radial_mixing, gauge = np.zeros((0, 0)), np.zeros(0)
+    if radial is not None:
+        r = torch.from_numpy(distances)
+        gauge = (2.0 * r.square() @ radial.slopes(r) / r.square().sum()).numpy()
+        radial_mixing, own = radial.mixing()
+        groups += [f"W: {name}" for name in own]
+    beta = options.diffusivity
+    if "diffusion" in learned and beta is None:
+        groups.append("β")
+    else:
+        beta = beta or 0.0
+    return Unknowns(
+        features if "potential" in learned else None,
+        mixing,
+        times,
+        (float(data.times[0]), float(data.times[-1])),
+        radial,
+        radial_mixing,
+        gauge,
+        fields,
+        beta,
+        tuple(groups),
+    )
+
+
+def _radial(snapshots: Sequence[Tensor], seed: int) -> tuple[list[RadialFeatures], np.ndarray]:
+    """Return the radial functions of the coarse and of the fine level, and distances of pairs."""
+    rng = np.random.default_rng([seed, 4])
+    found = []
+    for x in snapshots:
+        pairs = rng.integers(len(x), size=(2, 1 + 20_000 // len(snapshots)))
+        found.append((x[pairs[0]] - x[pairs[1]]).double().norm(dim=1).numpy())
+    distance = np.concatenate(found)
+    reach = float(np.quantile(distance, 0.999))
+    wide, narrow = reach / 8.0, reach / 20.0
+    centers = [np.arange(9) * wide, np.arange(11) * narrow]
+    widths = [np.full(9, wide), np.full(11, narrow)]
+    own = [
+        RadialFeatures(
+            reach,
+            torch.from_numpy(np.concatenate(centers[:n])),
+            torch.from_numpy(np.concatenate(widths[:n])),
+        )
+        for n in (1, 2)
+    ]
+    return own, distance
+
+
+def carried(before: Unknowns, theta: np.ndarray | None, after: Unknowns) -> np.ndarray:
+    """Return the coarse solution in the unknowns of the fine level, which begin with its own."""
+    assert theta is not None
+    out = np.zeros(after.size)
+    old = theta[before.potential].reshape(before.times, -1)
+    out[after.potential].reshape(after.times, -1)[:, : old.shape[1]] = old
+    own = theta[before.interaction]
+    out[after.interaction][: len(own)] = own
+    if after.diffusivity is None:
+        out[-1] = theta[-1]
+    return out
+
+
+def without(
+    unknowns: Unknowns, theta: np.ndarray, gone: Sequence[str]
+) -> tuple[Unknowns, np.ndarray]:
+    """Return the unknowns less some groups, and θ in them."""
+    features = unknowns.features
+    mixing = unknowns.mixing
+    if features is not None:
+        # A block stays with all its degrees in time as long as one of them is asked for.
+        needed = {
+            g.removeprefix("V: ").split(", degree ")[0] for g in unknowns.groups if g not in gone
+        }
+        gone = [g for g in gone if g.removeprefix("V: ").split(", degree ")[0] not in needed]
+        blocks = [b for b in features.blocks if b.group in needed]
+        features = FeatureMap(features.scaling, blocks)
+        mixing, _ = features.mixing()
+    stays = [j for j, g in enumerate(unknowns.groups) if g not in gone]
+    radial_stays = [
+        j
+        for j in range(unknowns.radial_mixing.shape[1])
+        if unknowns.groups[unknowns.potential.stop + j] not in gone
+    ]
+    return (
+        dataclasses.replace(
+            unknowns,
+            features=features,
+            mixing=mixing,
+            radial_mixing=unknowns.radial_mixing[:, radial_stays],
+            groups=tuple(unknowns.groups[j] for j in stays),
+        ),
+        theta[stays],
+    )
+
+
+def weighted(
+    tests: FeatureMap, strengths: dict[str, float] | None
+) -> tuple[FeatureMap, np.ndarray]:
+    """Return combinations of the dictionary, each as large as the prior thinks V's share in it.
+
+    The coarse groups are always among them, the fine ones where the prior has them.
+    """
+    if strengths is None or not any(strengths.values()):
+        return tests, tests.mixing()[0]
+    size = {name.removeprefix("V: "): s for name, s in strengths.items()}
+    least = 0.1 * max(size.values())
+    for name in COARSE:
+        size[name] = max(size.get(name, 0.0), least)
+    tests = FeatureMap(tests.scaling, [b for b in tests.blocks if size.get(b.group, 0.0) > 0.0])
+    mixing, groups = tests.mixing()
+    return tests, mixing * np.array([size[g] for g in groups])

@@ -1,0 +1,110 @@
+"""What a posterior says of the learned gradients: against draws from it; and in an ensemble."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import popdyn
+from popdyn.learners import load_run, save_run
+from popdyn.learners.features import FeatureMap, gaussian_block, polynomials
+from popdyn.learners.models import Scaling
+from popdyn.learners.weak_form_evidence import MOST_ERRORS, Posterior, maximise_evidence
+from popdyn.learners.weak_form_moments import Linearised
+from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, RadialInteraction
+
+DRAWS = 1000
+# The standard deviation of DRAWS normal numbers is off by 1/√(2 DRAWS) of itself.
+FIVE_ERRORS = 5 / (2 * DRAWS) ** 0.5
+
+
+def dictionary() -> FeatureMap:
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(400, 2))
+    x = torch.from_numpy(points).float()
+    scaling = Scaling(x.mean(0), x.std(0), x.amin(0), x.amax(0), 1.0)
+    bumps = gaussian_block(points, [0, 1], 0.6, 20, "wide bumps")
+    return FeatureMap(scaling, [*polynomials(2, scaling.high, 3, 2), bumps])
+
+
+@pytest.mark.parametrize("t", [0.0, 0.7])
+def test_the_error_of_a_potentials_gradient_is_its_spread_over_draws(t: float) -> None:
+    features = dictionary()
+    rng = np.random.default_rng(1)
+    errors = torch.from_numpy(rng.normal(size=(features.size, 2, 5)))
+    V = LinearPotential(features, torch.zeros(features.size, 2), (0.0, 1.0), errors)
+    x = torch.from_numpy(rng.normal(size=(30, 2)) * 0.7).float()
+    drawn = []
+    for _ in range(DRAWS):
+        weights = errors @ torch.from_numpy(rng.normal(size=5))
+        drawn.append(LinearPotential(features, weights, (0.0, 1.0)).gradient(x, t))
+    spread = torch.stack(drawn).std(0)
+    torch.testing.assert_close(V.gradient_error(x, t), spread, rtol=FIVE_ERRORS, atol=1e-6)
+
+
+def test_the_error_of_an_interactions_gradient_is_its_spread_over_draws() -> None:
+    centers = 0.5 * torch.arange(6)
+    features = RadialFeatures(3.0, centers, torch.full((6,), 0.5))
+    rng = np.random.default_rng(2)
+    errors = torch.from_numpy(rng.normal(size=(features.size, 3)))
+    W = RadialInteraction(features, torch.zeros(features.size), errors)
+    z = torch.from_numpy(2.0 * rng.normal(size=(30, 2)))
+    assert (z.norm(dim=1) > 3.0).any()  # beyond the reach as well
+    drawn = []
+    for _ in range(DRAWS):
+        weights = errors @ torch.from_numpy(rng.normal(size=3))
+        drawn.append(RadialInteraction(features, weights).gradient(z))
+    # The slope of a draw comes from its table, linearly interpolated.
+    spread = torch.stack(drawn).std(0)
+    torch.testing.assert_close(W.gradient_error(z), spread, rtol=FIVE_ERRORS, atol=1e-3)
+
+
+def test_a_factor_of_the_covariance_keeps_the_largest_directions() -> None:
+    rng = np.random.default_rng(3)
+    root = rng.normal(size=(MOST_ERRORS + 5, MOST_ERRORS + 5)) * np.geomspace(
+        1.0, 1e-4, MOST_ERRORS + 5
+    )
+    size = len(root) + 1
+    covariance = np.zeros((size, size))
+    covariance[:-1, :-1] = root @ root.T
+    posterior = Posterior(np.zeros(size), covariance, np.zeros(size), {}, {})
+    factor = posterior.factor(slice(0, size - 1))
+    assert factor.shape == (size, MOST_ERRORS)
+    assert not factor[-1].any()
+    # What is left out is at most the largest of the five smallest eigenvalues.
+    assert factor @ factor.T == pytest.approx(covariance, abs=1e-6 * np.abs(covariance).max())
+    assert posterior.factor(slice(3, 3)).shape == (size, 0)
+
+
+def test_an_ensemble_never_claims_more_than_its_members(tmp_path) -> None:
+    energy = popdyn.FreeEnergy("quadratic", "gaussian_repulsion", 0.1)
+    data = popdyn.simulate(energy, particles=400, snapshots=4, dt=0.2, seed=0)
+    learned = ("potential", "interaction", "diffusion")
+    run = popdyn.fit(data, ensemble=2, energies=learned, seed=1)
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    at = torch.from_numpy(x)
+    for term, found in (
+        (run.energy.V, run.energy.potential_gradient_std(x)),
+        (run.energy.W, run.energy.interaction_gradient_std(x)),
+    ):
+        own = torch.stack([m.gradient_error(at) for m in term.members])
+        half = (0.5 * own.square().mean(0)).sqrt()
+        assert float(half.max()) > 0.0
+        expected = torch.maximum(term.gradients(at).std(0), half)
+        assert found == pytest.approx(expected.numpy(), rel=1e-5, abs=1e-7)
+    save_run(run, tmp_path / "run")
+    again = load_run(tmp_path / "run").energy
+    assert np.array_equal(again.potential_gradient_std(x), run.energy.potential_gradient_std(x))
+    assert np.array_equal(again.interaction_gradient_std(x), run.energy.interaction_gradient_std(x))
+
+
+def test_a_direction_whose_bias_is_larger_than_itself_tells_nothing() -> None:
+    spread = np.diag([100.0, 100.0, 100.0])
+    right = np.array([50.0, 300.0, 20.0])
+    system = Linearised(np.diag([80.0, -60.0, 90.0]), right, spread, 0.0, right, 10)
+    posterior = maximise_evidence(system, ["V"] * 3)
+    assert posterior.mean[1] == 0.0
+    assert posterior.covariance[1, 1] == pytest.approx(posterior.strengths["V"] ** 2, rel=0.05)
+    positive = dataclasses.replace(system, matrix=np.diag([80.0, 60.0, 90.0]))
+    assert maximise_evidence(positive, ["V"] * 3).mean[1] > 1.0
