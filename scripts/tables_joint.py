@@ -224,7 +224,9 @@ def suite(arguments: argparse.Namespace) -> None:
 def coverage(arguments: argparse.Namespace) -> None:
     """Share of test particles at which the ensemble's nominal 90 % band covers the truth."""
     factor = band_factor(arguments.members)
-    for suite_name, name in COVERED[: arguments.entries_count]:
+    for suite_name, name in COVERED:
+        if arguments.entries and name not in arguments.entries.split(","):
+            continue
         entry = load_suite(suite_name).entry(name)
         settings = dict(entry.simulation)
         if arguments.particles:
@@ -315,10 +317,10 @@ def main() -> None:
             own.add_argument("--learned", help=f"of {','.join(SUBSETS)}; all by default")
         if name == "suite":
             own.add_argument("--suite", default="interaction")
+        if name in ("suite", "coverage"):
             own.add_argument("--entries", help="names with commas; all by default")
         if name == "coverage":
             own.add_argument("--members", type=int, default=8)
-            own.add_argument("--entries-count", type=int, default=len(COVERED))
         if name == "network":
             own.add_argument("--steps", type=int)
             own.add_argument("--variants", help="names with '; ' between; all by default")

@@ -135,7 +135,7 @@ class MomentEquations:
     def evaluate(self, theta: np.ndarray) -> Equations:
         """Run every snapshot for its interval under θ and compare with the next one."""
         drive = Drive(self.unknowns, theta)
-        paths, moved, residuals = [], [], []
+        paths, moved, residuals, own, across = [], [], [], [], []
         shared = SharedNoise(self.spreads)
         for k, tau in enumerate(np.diff(self.times)):
             start = float(self.times[k])
@@ -157,25 +157,28 @@ class MomentEquations:
                 gram.diagonal().mul_(1.0 + 1e-3)
                 alone = covariance(values, values)
                 values += values @ torch.linalg.solve(gram, sample.T @ pushed).float()
-                shared.follow(k, self.observed[k], values, alone)
+            own.append(covariance(values, values))
+            across.append(covariance(self.observed[k], values))
+            if drive.pulled:
+                shared.follow(k, across[k], own[k], alone)
             paths.append(path)
             moved.append(values)
-        noise = self._covariance(moved, shared)
+        noise = self._covariance(own, across, shared)
         return Equations(theta, np.stack(residuals), noise, paths, moved)
 
     def _covariance(
-        self, moved: list[Tensor], shared: SharedNoise
+        self, own: list[np.ndarray], across: list[np.ndarray], shared: SharedNoise
     ) -> tuple[np.ndarray, np.ndarray]:
-        K, q = len(moved), self.count
+        """Return the residuals' covariance from those of f∘Φ and of f with it, each interval."""
+        K, q = len(own), self.count
         diagonal, upper = np.zeros((K, q, q)), np.zeros((K - 1, q, q))
         for k in range(K):
-            here, ahead = len(moved[k]), len(self.observed[k + 1])
-            diagonal[k] = (covariance(moved[k], moved[k]) + shared.carried(k)) / here
+            here, ahead = len(self.observed[k]), len(self.observed[k + 1])
+            diagonal[k] = (own[k] + shared.carried(k)) / here
             diagonal[k] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
             diagonal[k][np.diag_indices(q)] *= 1.0 + 1e-5
             if k > 0:
-                both = covariance(self.observed[k], moved[k]) + shared.excess[k] @ shared.gain[k]
-                upper[k - 1] = -both / here
+                upper[k - 1] = -(across[k] + shared.excess[k] @ shared.gain[k]) / here
         return diagonal, upper
 
     def jacobians(self, at: Equations) -> list[Jacobian]:

@@ -41,25 +41,26 @@ class SharedNoise:
         """Return what is left of snapshot k's excess at the end of its interval."""
         return self.gain[k].T @ self.excess[k] @ self.gain[k]
 
-    def follow(self, k: int, before: Tensor, moved: Tensor, alone: np.ndarray) -> None:
+    def follow(self, k: int, across: np.ndarray, moved: np.ndarray, alone: np.ndarray) -> None:
         """Find the excess of snapshot k + 1.
 
         Args:
             k: The interval.
-            before: f in snapshot k, centred, ``(n, q)``.
-            moved: f∘Φ with what a particle does through the others, likewise.
-            alone: The covariance of f∘Φ without that, ``(q, q)``.
+            across: The covariance of f in snapshot k and f∘Φ, with what a particle does through
+                the others, ``(q, q)``.
+            moved: That of f∘Φ alone, likewise.
+            alone: The same without what a particle does through the others.
         """
         spread, ahead = self.spreads[k], self.spreads[k + 1]
         gram = spread + 1e-3 * np.diag(np.diag(spread))
-        self.gain[k] = np.linalg.solve(gram, covariance(before, moved))
-        excess = covariance(moved, moved) - alone + self.carried(k)
+        self.gain[k] = np.linalg.solve(gram, across)
+        excess = moved - alone + self.carried(k)
         # A difference of samples: its shares of the variance are kept in bounds.
         root = np.linalg.cholesky(ahead + 1e-6 * np.diag(np.diag(ahead)))
         half = scipy.linalg.solve_triangular(root, excess, lower=True)
         shares, vectors = np.linalg.eigh(scipy.linalg.solve_triangular(root, half.T, lower=True))
-        across = root @ vectors
-        self.excess[k + 1] = (across * shares.clip(LEAST, MOST)) @ across.T
+        axes = root @ vectors
+        self.excess[k + 1] = (axes * shares.clip(LEAST, MOST)) @ axes.T
 
 
 def covariance(a: Tensor, b: Tensor) -> np.ndarray:

@@ -143,7 +143,8 @@ def test_springs_contract_a_cloud_and_not_the_noise_of_its_centre():
     shared = SharedNoise([covariance(c, c) for c in clouds])
     for k in range(2):
         alone, moved = clouds[k] / 2, clouds[k]  # a particle takes the others along
-        shared.follow(k, clouds[k], moved, covariance(alone, alone))
+        across, own = covariance(clouds[k], moved), covariance(moved, moved)
+        shared.follow(k, across, own, covariance(alone, alone))
     for k in range(3):
         total = shared.spreads[k] + shared.excess[k]
         assert total == pytest.approx(shared.spreads[0], rel=2e-3)
