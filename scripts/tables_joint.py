@@ -23,6 +23,7 @@ import xarray as xr
 import popdyn
 from popdyn.benchmark import load_suite
 from popdyn.learners.ensemble import band_factor
+from popdyn.learners.jkonet_star_density import score_matching
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import gradient_scores
 from popdyn.snapshots import positions, times
@@ -184,8 +185,12 @@ def ablation(arguments: argparse.Namespace) -> None:
 
 
 def sizes(energy: popdyn.FreeEnergy, truth: popdyn.FreeEnergy, data: xr.DataTree) -> Row:
-    """Return the learned forces' root mean squares over that of the true force."""
-    parts: dict[str, list[float]] = {"V": [], "W": [], "true": []}
+    """Return root mean squares over that of the true force: the learned forces and −β∇log ρ.
+
+    The last is what noise does to the population. A fit without β to data with noise has it in its
+    force, and if it explains the data its force skill is 1 less the square of that number.
+    """
+    parts: dict[str, list[float]] = {"V": [], "W": [], "true": [], "noise": []}
     for k in range(1, len(times(data))):
         x = positions(data, k, "test")[:1000]
         none = np.zeros_like(x)
@@ -194,8 +199,11 @@ def sizes(energy: popdyn.FreeEnergy, truth: popdyn.FreeEnergy, data: xr.DataTree
         parts["V"].append(float((V**2).mean()))
         parts["W"].append(float(((none - total - V) ** 2).mean()))
         parts["true"].append(float((truth.force(x, x) ** 2).mean()))
+        at = torch.from_numpy(x)
+        score = score_matching(torch.from_numpy(positions(data, k, "train")), 0)(at)
+        parts["noise"].append(truth.diffusivity**2 * float(score.square().mean()))
     rms = {name: float(np.sqrt(np.mean(v))) for name, v in parts.items()}
-    return {"size V": rms["V"] / rms["true"], "size W": rms["W"] / rms["true"]}
+    return {f"size {name}": rms[name] / rms["true"] for name in ("V", "W", "noise")}
 
 
 def suite(arguments: argparse.Namespace) -> None:
