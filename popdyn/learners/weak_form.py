@@ -94,7 +94,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         known: float = math.inf,
     ) -> MomentEquations:
         tests, weights = weighted(tests, strengths)
-        most = min(smallest / PARTICLES_PER_TEST, TESTS_PER_KNOWN * known if noisy else math.inf)
+        most = min(smallest / PARTICLES_PER_TEST, TESTS_PER_KNOWN * known if beyond else math.inf)
         count = max(min(options.tests, int(max(least, most))), seen)
         return MomentEquations(
             unknowns, tests, weights, particles, data.times, count, data.seed, options.correct
@@ -102,8 +102,8 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
 
     theta = np.zeros(start[0].size)
     every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
-    noisy = set(options.energies) & {"interaction", "diffusion"}
-    few = snapshots if noisy else [x[:BEGUN] for x in snapshots]
+    beyond = fine[0].beyond_potential
+    few = snapshots if beyond else [x[:BEGUN] for x in snapshots]
     known = math.inf
     for level, after in ((start, coarse), (coarse, fine)):
         own = equations(*level, particles=few if level is coarse else snapshots, known=known)
@@ -115,7 +115,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     at = whole.evaluate(theta)
     system = whole.linearise(at, whole.jacobians(at))
     posterior, gone = estimated(system, at, fine[0])
-    far = system.misfit_after(posterior.mean - theta) > FAR * system.count
+    far = not beyond and system.misfit_after(posterior.mean - theta) > FAR * system.count
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]

@@ -65,6 +65,11 @@ class Unknowns:
         """The number of unknowns."""
         return self.interaction.stop + (self.diffusivity is None)
 
+    @property
+    def beyond_potential(self) -> bool:
+        """Whether W or β is learned: what V lacks they make up for, and steps go astray."""
+        return self.radial is not None or self.diffusivity is None
+
     def potential_weights(self, theta: np.ndarray) -> np.ndarray:
         """Return the weights of the functions of V, ``(p, ...) → (m, T, ...)``."""
         own = theta[self.potential].reshape(self.times, -1, *theta.shape[1:])

@@ -43,8 +43,8 @@ def estimated(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
     system = system.dispersed(max(1.0, left))
     # Leaving out group by group costs a solve for each: too much for a potential in time as well.
-    small = unknowns.size <= LARGEST_TRIED and left < FAR
-    gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if small else []
+    tried = unknowns.size <= LARGEST_TRIED and (left < FAR or unknowns.beyond_potential)
+    gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if tried else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = estimate(system, unknowns.groups, flat, off)
     gauge = unknowns.gauge_functional(posterior.strengths)
