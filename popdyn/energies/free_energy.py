@@ -109,7 +109,9 @@ class FreeEnergy:
         return _apply(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
 
     def potential_gradient_std(self, x: Array, t: Time = None) -> Array:
-        """Return the spread of ∇V over an ensemble's members, ``(n, d) → (n, d)``.
+        """Return the standard error of ∇V by an ensemble's members, ``(n, d) → (n, d)``.
+
+        It is their spread, but not less than the error that members linear in features know of.
 
         Raises:
             PopdynError: If the potential is not of an ensemble.
@@ -117,7 +119,9 @@ class FreeEnergy:
         return self._apply_std(self.V, "potential", x, t)
 
     def interaction_gradient_std(self, z: Array) -> Array:
-        """Return the spread of ∇W over an ensemble's members, ``(n, d) → (n, d)``.
+        """Return the standard error of ∇W by an ensemble's members, ``(n, d) → (n, d)``.
+
+        It is their spread, but not less than the error that members linear in features know of.
 
         Raises:
             PopdynError: If the interaction is not of an ensemble.

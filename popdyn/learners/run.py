@@ -21,7 +21,7 @@ from popdyn.learners.module_potential import rebuilding_with
 
 __all__ = ["Run", "load_run", "prepare_folder", "save_run", "write_json"]
 
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 
 
 @dataclass
@@ -133,8 +133,8 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
             with the weights of the run.
 
     Raises:
-        PopdynError: If the path is no run, or an unfinished or damaged one, or one of a module
-            that was not given.
+        PopdynError: If the path is no run, or an unfinished or damaged one, or one of another
+            format, or of a module that was not given.
     """
     folder = Path(path)
     if not (folder / "config.json").exists():
@@ -145,6 +145,11 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
     try:
         config = json.loads((folder / "config.json").read_text())
         record = json.loads((folder / "run.json").read_text())
+        if record["popdyn_run"] != RUN_FORMAT:
+            raise PopdynError(
+                f"'{folder}' is a run of format {record['popdyn_run']}: expected {RUN_FORMAT}, "
+                "train it again"
+            )
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
         tensors = load_file(folder / "weights.safetensors")

@@ -128,7 +128,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         tests = (kept, fine[1], posterior.strengths)
         least = max(LEAST_TESTS, 1.3 * known)
         if far:
-            own = equations(*tests, particles=few, least=least, known=known)
+            own = equations(*tests, particles=few, least=least)
             at, posterior, _ = descend(own, theta, posterior, trace, 2 * options.fine, 1.0)
             theta = at.theta
         final = equations(*tests, least=least, known=known)
