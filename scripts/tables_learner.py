@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--entries", help="names with commas; all by default")
     parser.add_argument("--particles", type=int, help="instead of the suite's own number")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     arguments = parser.parse_args()
     options = {k: json.loads(v) for k, v in (o.split("=", 1) for o in arguments.option)}
     torch.set_num_threads(1)
@@ -41,7 +42,7 @@ def main() -> None:
         if wanted and entry.name not in wanted:
             continue
         skills = []
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
             settings = dict(entry.simulation)
             if arguments.particles:
                 settings["particles"] = arguments.particles
