@@ -22,7 +22,6 @@ import xarray as xr
 
 import popdyn
 from popdyn.benchmark import load_suite
-from popdyn.learners.ensemble import band_factor
 from popdyn.learners.jkonet_star_density import score_matching
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import gradient_scores
@@ -231,7 +230,6 @@ def suite(arguments: argparse.Namespace) -> None:
 
 def coverage(arguments: argparse.Namespace) -> None:
     """Share of test particles at which the ensemble's nominal 90 % band covers the truth."""
-    factor = band_factor(arguments.members)
     for suite_name, name in COVERED:
         if arguments.entries and name not in arguments.entries.split(","):
             continue
@@ -243,26 +241,24 @@ def coverage(arguments: argparse.Namespace) -> None:
             run, data, row = fitted(
                 entry.free_energy, settings, seed, ensemble=arguments.members, **dict(entry.fit)
             )
-            row |= covered(run.energy, entry.free_energy, data, factor)
+            row |= covered(run.energy, entry.free_energy, data)
             show(f"{name} N {settings['particles']} S {arguments.members} seed {seed}", row)
 
 
-def covered(
-    energy: popdyn.FreeEnergy, truth: popdyn.FreeEnergy, data: xr.DataTree, factor: float
-) -> Row:
+def covered(energy: popdyn.FreeEnergy, truth: popdyn.FreeEnergy, data: xr.DataTree) -> Row:
     """Return the shares for ∇V at the test particles and for ∇W at their differences."""
     V, W = [], []
     for k in range(1, len(times(data))):
         x = positions(data, k, "test")[:2000]
         V.append(
             np.abs(energy.potential_gradient(x) - truth.potential_gradient(x))
-            <= factor * energy.potential_gradient_std(x)
+            <= energy.V.band_factor() * energy.potential_gradient_std(x)
         )
         if energy.W is not None:
             z = x - np.roll(x, 1, axis=0)
             W.append(
                 np.abs(energy.interaction_gradient(z) - truth.interaction_gradient(z))
-                <= factor * energy.interaction_gradient_std(z)
+                <= energy.W.band_factor() * energy.interaction_gradient_std(z)
             )
     shares = {"coverage ∇V": float(np.mean(V))}
     return shares | ({"coverage ∇W": float(np.mean(W))} if W else {})

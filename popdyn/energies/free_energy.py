@@ -111,7 +111,7 @@ class FreeEnergy:
     def potential_gradient_std(self, x: Array, t: Time = None) -> Array:
         """Return the standard error of ∇V by an ensemble's members, ``(n, d) → (n, d)``.
 
-        It is their spread, but not less than the error that members linear in features know of.
+        It is what members linear in features say of themselves; of networks it is their spread.
 
         Raises:
             PopdynError: If the potential is not of an ensemble.
@@ -121,7 +121,7 @@ class FreeEnergy:
     def interaction_gradient_std(self, z: Array) -> Array:
         """Return the standard error of ∇W by an ensemble's members, ``(n, d) → (n, d)``.
 
-        It is their spread, but not less than the error that members linear in features know of.
+        It is what members linear in features say of themselves; of networks it is their spread.
 
         Raises:
             PopdynError: If the interaction is not of an ensemble.

@@ -1,10 +1,12 @@
-"""Ensembles: members fitted to random halves of the particles, their mean and their spread.
+"""Ensembles: members fitted to random halves of the particles, their mean and its standard error.
 
 A member's estimate differs from that of all particles by as much as that one differs from the
 truth: a half without repeats has twice the variance, of which it shares one half with the whole. So
-the members' standard deviation s is the standard error of a fit to all particles, their mean is off
-by s·√(1 + 1/S), and a nominal band of 90 % around it is ± t₀.₉₅(S − 1)·s·√(1 + 1/S), t Student's
-quantile. It knows the noise of sampling and not the bias of a model.
+the members' standard deviation s is the standard error of a fit to all particles, and their mean is
+off by s·√(1 + 1/S). Members linear in features know their own standard error, which is that of a
+half; it is taken instead, for what a population shares halves cannot draw again, and which groups
+of functions a half finds makes their spread larger than the error of their mean. Either knows the
+noise of sampling and not the bias of a model.
 
 References:
     Politis and Romano, Ann. Stat. 22 (1994) 2031.
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
@@ -36,21 +39,10 @@ from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 
-__all__ = ["MeanKernel", "MeanTerm", "band_factor", "fit_ensemble"]
+__all__ = ["MeanKernel", "MeanTerm", "fit_ensemble"]
 
 
 Task = tuple[Callable[..., Run], TrainingSet, Any]
-
-
-def band_factor(members: int, level: float = 0.9) -> float:
-    """Return what the members' spread is multiplied by for a nominal band around their mean.
-
-    Example:
-        >>> round(band_factor(8), 2)
-        2.01
-    """
-    quantile = float(student.ppf(0.5 + 0.5 * level, members - 1))
-    return quantile * math.sqrt(1.0 + 1.0 / members)
 
 
 class MeanTerm(LearnedTerm):
@@ -79,18 +71,31 @@ class MeanTerm(LearnedTerm):
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         return self.gradients(x, t).mean(0)
 
+    @property
+    def own_errors(self) -> bool:
+        """Whether all members know their own standard error."""
+        return all(hasattr(m, "gradient_error") for m in self.members)
+
     def gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
 
-        It is the members' standard deviation, but not less than what they say of themselves: of
-        what a population shares all halves have the same. A half's own variance is twice that of
-        the whole.
+        It is what the members say of themselves, if they do: a half's variance is twice that of the
+        whole. Otherwise it is their standard deviation.
         """
-        spread = self.gradients(x, t).std(0)
-        if not all(hasattr(m, "gradient_error") for m in self.members):
-            return spread
+        if not self.own_errors:
+            return self.gradients(x, t).std(0)
         own = torch.stack([m.gradient_error(x, t) for m in self.members])  # type: ignore[operator]
-        return torch.maximum(spread, (0.5 * own.square().mean(0)).sqrt())
+        return (0.5 * own.square().mean(0)).sqrt()
+
+    def band_factor(self, level: float = 0.9) -> float:
+        """Return what the standard error is multiplied by for a nominal band around the mean.
+
+        √(1 + 1/S) times the quantile of a normal distribution, or where the standard error is the
+        spread of S members that of Student's with S − 1 degrees of freedom.
+        """
+        count, tail = len(self.members), 0.5 + 0.5 * level
+        quantile = norm.ppf(tail) if self.own_errors else student.ppf(tail, count - 1)
+        return float(quantile) * math.sqrt(1.0 + 1.0 / count)
 
     def config(self) -> dict[str, Any]:
         return {"members": [module_of(m) for m in self.members]}  # type: ignore[arg-type]

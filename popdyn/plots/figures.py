@@ -59,7 +59,7 @@ def potential_figure(
 ) -> Figure:
     """Return the true and the recovered potential on one colour scale, and the gradient's error.
 
-    Of an ensemble the spread of its members' gradients is drawn too, on the error's scale. The
+    Of an ensemble the standard error of its gradient is drawn too, on the error's scale. The
     particles of the first and of the last snapshot lie on top.
 
     Each potential has mean 0 over the particles. Colours are faint where no particles are near:
@@ -86,7 +86,7 @@ def potential_figure(
             levels = maps.shared_levels([back])
             maps.draw_potential(row[0], back, view, levels, f"recovered V{at}")
             if several:
-                _draw_spread(row[1], estimate, view, t, None, at)
+                _draw_std(row[1], estimate, view, t, None, at)
             continue
         true = maps.surface(truth, view, t)
         levels = maps.shared_levels([true, back])
@@ -95,19 +95,19 @@ def potential_figure(
         error = maps.gradient_error(estimate, truth, view, t)
         maps.draw_error(row[2], error, view, error.range[1], f"error of the gradient{at}")
         if several:
-            _draw_spread(row[3], estimate, view, t, error.range[1], at)
+            _draw_std(row[3], estimate, view, t, error.range[1], at)
     for axis in axes[:, : 1 if truth is None else 2].flat:
         maps.draw_ends(axis, data, view)
     return figure
 
 
-def _draw_spread(
+def _draw_std(
     axis: Axes, estimate: FreeEnergy, view: View, t: float, highest: float | None, at: str
 ) -> None:
-    spread = maps.gradient_spread(estimate, view, t)
-    highest = spread.range[1] if highest is None else highest
-    title = f"spread of the members' gradients{at}"
-    maps.draw_error(axis, spread, view, highest, title, "standard deviation of ∇V̂")
+    std = maps.gradient_std(estimate, view, t)
+    highest = std.range[1] if highest is None else highest
+    title = f"standard error of the gradient{at}"
+    maps.draw_error(axis, std, view, highest, title, "standard error of ∇V̂")
 
 
 @styled

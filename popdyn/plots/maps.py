@@ -24,7 +24,7 @@ __all__ = [
     "draw_force",
     "draw_potential",
     "gradient_error",
-    "gradient_spread",
+    "gradient_std",
     "shared_levels",
     "surface",
 ]
@@ -78,15 +78,13 @@ def gradient_error(
     return _shown(error, view, points)
 
 
-def gradient_spread(
-    estimate: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID
-) -> Surface:
-    """Return the spread of ∇V̂ over an ensemble's members, its length, on the view's grid."""
+def gradient_std(estimate: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID) -> Surface:
+    """Return the standard error of an ensemble's ∇V̂, its length, on the view's grid."""
 
-    def spread(x: np.ndarray) -> np.ndarray:
+    def std(x: np.ndarray) -> np.ndarray:
         return np.linalg.norm(estimate.potential_gradient_std(x, t), axis=1)
 
-    return _shown(spread, view, points)
+    return _shown(std, view, points)
 
 
 def shared_levels(surfaces: Sequence[Surface], count: int = 25) -> np.ndarray:

@@ -5,11 +5,12 @@ import pytest
 
 import popdyn
 from popdyn.energies import FreeEnergy
-from popdyn.learners.ensemble import MeanKernel, band_factor
+from popdyn.learners.ensemble import MeanKernel, MeanTerm
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.interaction_models import RadialNetwork
+from popdyn.learners.models import LearnedTerm
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 from popdyn.snapshots import make_tree
@@ -118,8 +119,9 @@ def test_members_spread_as_a_fit_to_all_particles():
 
 
 def test_the_band_of_few_members_is_wide():
-    assert band_factor(2) == pytest.approx(6.314 * 1.5**0.5, rel=1e-3)
-    assert band_factor(10_000) == pytest.approx(1.645, rel=1e-3)
+    several = [MeanTerm([LearnedTerm()] * count) for count in (2, 1000)]
+    assert several[0].band_factor() == pytest.approx(6.314 * 1.5**0.5, rel=1e-3)
+    assert several[1].band_factor() == pytest.approx(1.645, rel=2e-3)
 
 
 def test_an_ensemble_is_its_members_and_radial_if_they_are(tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 import popdyn
 from popdyn import FreeEnergy, PopdynError
+from popdyn.benchmark import load_suite
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import solve_weak_form
 from popdyn.learners.weak_form_evidence import (
@@ -23,6 +24,7 @@ from popdyn.learners.weak_form_levels import levels
 from popdyn.learners.weak_form_moments import Linearised, MomentEquations, quadrature
 from popdyn.learners.weak_form_noise import SharedNoise, covariance
 from popdyn.learners.weak_form_options import WeakFormOptions
+from popdyn.learners.weak_form_steps import LOOSE, LOOSE_GAUGE, gauge_looseness
 from popdyn.learners.weak_form_terms import RadialFeatures
 
 
@@ -164,6 +166,18 @@ def test_what_is_freed_hardly_feels_the_prior_and_the_rest_follows():
     given = np.linalg.solve((A + R)[:5, :5], b[:5] - A[:5, 5] * found.mean[5])
     assert found.mean[:5] == pytest.approx(given)
     assert found.covariance[5, 5] > posterior.covariance[5, 5]
+
+
+@pytest.mark.parametrize(("found", "expected"), [(2.3, LOOSE_GAUGE), (2.7, LOOSE)])
+def test_a_gauge_that_its_prior_does_not_expect_is_free_of_it(found, expected):
+    # Both unknowns: data alone ± 0.3, prior ± 0.4; that the data has 0.5 · 2.5 is expected of 1 %.
+    A, R = np.eye(2) / 0.3**2, np.eye(2) / 0.4**2
+    b = A @ np.array([0.5 * found, 0.0])
+    inverse = np.linalg.inv(A + R)
+    posterior = Posterior(inverse @ b, inverse, np.diag(R), {"W": 0.4}, {"W": 1.3})
+    system = Linearised(A, b, A, 0.0, b, 50)
+    assert gauge_looseness(system, posterior, np.array([1.0, 0.0])) == expected
+    assert gauge_looseness(system, posterior, np.array([0.0, 1.0])) == LOOSE_GAUGE
 
 
 def test_evidence_finds_the_strength_of_each_group():
@@ -327,3 +341,15 @@ def test_the_inverse_of_a_positive_matrix():
     a = np.random.default_rng(0).normal(size=(6, 6))
     for matrix in (a @ a.T + np.eye(6), np.empty((0, 0)), np.diag([1.0, -1.0])):
         np.testing.assert_allclose(_inverse(matrix) @ matrix, np.eye(len(matrix)), atol=1e-12)
+
+
+@pytest.mark.slow
+def test_steps_do_not_climb_away_from_the_data():
+    # Of V and β without the W of the data, whose own equations would have β grow step by step.
+    entry = load_suite("joint").entry("wells-repulsion")
+    energy = FreeEnergy.from_spec(entry.free_energy.spec() | {"potential": None})
+    settings = {k: v for k, v in entry.simulation.items() if k != "test_particles"}
+    data = training_set(energy, settings.pop("particles"), seed=1, **settings)
+    solution = solve_weak_form(data, WeakFormOptions(energies=("potential", "diffusion")))
+    misfits = [record["misfit"] for record in solution.trace[3:]]
+    assert misfits[-1] < 1.05 * min(misfits)
