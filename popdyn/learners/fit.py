@@ -23,14 +23,14 @@ from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.jkonet import JKOnetOptions, fit_jkonet
 from popdyn.learners.jkonet_star import fit_jkonet_star
-from popdyn.learners.jkonet_star_options import JKOnetStarOptions
+from popdyn.learners.jkonet_star.options import JKOnetStarOptions
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
 from popdyn.learners.training import CHECKPOINT, Workplace
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import fit_weak_form
-from popdyn.learners.weak_form_options import WeakFormOptions
+from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.registry import lookup
 
 __all__ = ["LEARNERS", "Learner", "fit", "options_of"]

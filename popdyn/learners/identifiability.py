@@ -13,7 +13,7 @@ from scipy.stats import chi2
 
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form_moments import quadrature
+from popdyn.learners.weak_form.moments import quadrature
 
 __all__ = ["Diagnosis", "diagnose"]
 

@@ -18,7 +18,7 @@ from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import solve_weak_form
-from popdyn.learners.weak_form_options import WeakFormOptions
+from popdyn.learners.weak_form.options import WeakFormOptions
 
 __all__ = ["fit_ijkonet"]
 

@@ -10,7 +10,7 @@ from popdyn.learners.interaction_models import EvenNetwork, RadialNetwork
 from popdyn.learners.models import LearnedTerm
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import WeakFormSolution, solve_weak_form
-from popdyn.learners.weak_form_options import WeakFormOptions
+from popdyn.learners.weak_form.options import WeakFormOptions
 
 __all__ = ["follow", "seed_solution"]
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from popdyn import FreeEnergy
-from popdyn.learners import weak_form
 from popdyn.learners.features import FeatureMap, gaussian_block, polynomials, turned_blocks
 from popdyn.learners.models import Scaling
-from popdyn.learners.weak_form_levels import levels
-from popdyn.learners.weak_form_model import Drive
-from popdyn.learners.weak_form_moments import MomentEquations
-from popdyn.learners.weak_form_options import WeakFormOptions
+from popdyn.learners.weak_form import solve, solve_weak_form
+from popdyn.learners.weak_form.levels import levels
+from popdyn.learners.weak_form.model import Drive
+from popdyn.learners.weak_form.moments import MomentEquations
+from popdyn.learners.weak_form.options import WeakFormOptions
 
 from .test_weak_form import training_set
 
@@ -90,9 +90,9 @@ def test_the_tests_see_every_number_of_a_sum_over_components(monkeypatch):
             super().__init__(*arguments)
             raise StopIteration(self.count)
 
-    monkeypatch.setattr(weak_form, "MomentEquations", Counted)
+    monkeypatch.setattr(solve, "MomentEquations", Counted)
     energy = FreeEnergy("styblinski_tang", potential_params={"scale": 0.05})
     data = training_set(energy, 4000, dim=30, snapshots=2, initial="gaussian")
     with pytest.raises(StopIteration) as seen:
-        weak_form.solve_weak_form(data, WeakFormOptions())
+        solve_weak_form(data, WeakFormOptions())
     assert seen.value.args[0] >= 4 * 30

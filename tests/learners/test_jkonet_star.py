@@ -8,8 +8,8 @@ import popdyn
 from popdyn.energies import FreeEnergy
 from popdyn.energies.pairwise import mean_interaction_gradient
 from popdyn.learners import LEARNERS
-from popdyn.learners.jkonet_star import _parted
-from popdyn.learners.jkonet_star_terms import RadialMLP, SoftplusPotential
+from popdyn.learners.jkonet_star.fit import _parted
+from popdyn.learners.jkonet_star.terms import RadialMLP, SoftplusPotential
 from popdyn.learners.models import Scaling
 from popdyn.learners.training_set import TrainingSet
 from popdyn.snapshots import make_tree, positions

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 import popdyn
-from popdyn.learners.jkonet_star_couplings import couple, optimal_pairs
-from popdyn.learners.jkonet_star_density import DENSITIES
+from popdyn.learners.jkonet_star.couplings import couple, optimal_pairs
+from popdyn.learners.jkonet_star.density import DENSITIES
 
 
 def normal(n, d=2, seed=0):

@@ -10,9 +10,9 @@ import popdyn
 from popdyn.learners import load_run, save_run
 from popdyn.learners.features import FeatureMap, gaussian_block, polynomials
 from popdyn.learners.models import Scaling
-from popdyn.learners.weak_form_evidence import MOST_ERRORS, Posterior, maximise_evidence
-from popdyn.learners.weak_form_moments import Linearised
-from popdyn.learners.weak_form_terms import LinearPotential, RadialFeatures, RadialInteraction
+from popdyn.learners.weak_form.evidence import MOST_ERRORS, Posterior, maximise_evidence
+from popdyn.learners.weak_form.moments import Linearised
+from popdyn.learners.weak_form.terms import LinearPotential, RadialFeatures, RadialInteraction
 
 DRAWS = 300
 # The standard deviation of DRAWS normal numbers is off by 1/√(2 DRAWS) of itself.

@@ -11,21 +11,21 @@ from popdyn import FreeEnergy, PopdynError
 from popdyn.benchmark import load_suite
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import solve_weak_form
-from popdyn.learners.weak_form_evidence import (
+from popdyn.learners.weak_form.evidence import (
     Posterior,
     _inverse,
     freed,
     maximise_evidence,
     weak_groups,
 )
-from popdyn.learners.weak_form_fields import DirectFields, GridFields
-from popdyn.learners.weak_form_jacobian import Jacobian, Sensitivity, _turned
-from popdyn.learners.weak_form_levels import levels
-from popdyn.learners.weak_form_moments import Linearised, MomentEquations, quadrature
-from popdyn.learners.weak_form_noise import SharedNoise, covariance
-from popdyn.learners.weak_form_options import WeakFormOptions
-from popdyn.learners.weak_form_steps import LOOSE, LOOSE_GAUGE, gauge_looseness
-from popdyn.learners.weak_form_terms import RadialFeatures
+from popdyn.learners.weak_form.fields import DirectFields, GridFields
+from popdyn.learners.weak_form.jacobian import Jacobian, Sensitivity, _turned
+from popdyn.learners.weak_form.levels import levels
+from popdyn.learners.weak_form.moments import Linearised, MomentEquations, quadrature
+from popdyn.learners.weak_form.noise import SharedNoise, covariance
+from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.learners.weak_form.steps import LOOSE, LOOSE_GAUGE, gauge_looseness
+from popdyn.learners.weak_form.terms import RadialFeatures
 
 
 def training_set(energy, n, seed=0, **settings):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from popdyn.learners.features import Block, FeatureMap, gaussian_block, polynomials
-from popdyn.learners.jkonet_star_couplings import Couplings
+from popdyn.learners.jkonet_star.couplings import Couplings
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form_fields import fields_for
-from popdyn.learners.weak_form_terms import (
+from popdyn.learners.weak_form.fields import fields_for
+from popdyn.learners.weak_form.terms import (
     LinearPotential,
     RadialFeatures,
     RadialInteraction,

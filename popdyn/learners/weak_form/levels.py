@@ -18,10 +18,10 @@ from popdyn.learners.features import (
     turned_blocks,
 )
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form_fields import fields_for
-from popdyn.learners.weak_form_model import Unknowns
-from popdyn.learners.weak_form_options import WeakFormOptions
-from popdyn.learners.weak_form_terms import RadialFeatures
+from popdyn.learners.weak_form.fields import fields_for
+from popdyn.learners.weak_form.model import Unknowns
+from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.learners.weak_form.terms import RadialFeatures
 
 __all__ = ["EARNED_NARROW", "carried", "levels", "weighted", "without"]
 

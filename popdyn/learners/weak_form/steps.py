@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 
-from popdyn.learners.weak_form_evidence import (
+from popdyn.learners.weak_form.evidence import (
     Posterior,
     estimate,
     freed,
     maximise_evidence,
     weak_groups,
 )
-from popdyn.learners.weak_form_model import Unknowns
-from popdyn.learners.weak_form_moments import Equations, Linearised, MomentEquations
+from popdyn.learners.weak_form.model import Unknowns
+from popdyn.learners.weak_form.moments import Equations, Linearised, MomentEquations
 
 __all__ = ["FAR", "descend", "estimated", "gauge_looseness"]
 

@@ -10,7 +10,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from popdyn.learners.weak_form_terms import RadialFeatures
+from popdyn.learners.weak_form.terms import RadialFeatures
 
 __all__ = ["DirectFields", "Fields", "GridFields", "fields_for", "influence"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
-from popdyn.learners.weak_form_moments import Linearised
+from popdyn.learners.weak_form.moments import Linearised
 
 __all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
-from popdyn.learners.weak_form_jacobian import Jacobian, Sensitivity
-from popdyn.learners.weak_form_model import Drive, Path, Unknowns
-from popdyn.learners.weak_form_noise import SharedNoise, covariance, tridiagonal
+from popdyn.learners.weak_form.jacobian import Jacobian, Sensitivity
+from popdyn.learners.weak_form.model import Drive, Path, Unknowns
+from popdyn.learners.weak_form.noise import SharedNoise, covariance, tridiagonal
 
 __all__ = ["Equations", "Linearised", "MomentEquations", "quadrature"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from popdyn.errors import PopdynError
 from popdyn.learners.checks import check_diffusivity, check_energies, check_least
-from popdyn.learners.jkonet_star_density import DENSITIES
+from popdyn.learners.jkonet_star.density import DENSITIES
 from popdyn.registry import lookup
 
 __all__ = ["JKOnetStarOptions"]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
-from popdyn.learners.weak_form_fields import influence
-from popdyn.learners.weak_form_model import Drive, Path, Unknowns
-from popdyn.learners.weak_form_terms import time_basis
+from popdyn.learners.weak_form.fields import influence
+from popdyn.learners.weak_form.model import Drive, Path, Unknowns
+from popdyn.learners.weak_form.terms import time_basis
 
 __all__ = ["Jacobian", "Sensitivity"]
 

@@ -16,13 +16,13 @@ from popdyn.learners.models import set_mean_zero
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form_evidence import Posterior
-from popdyn.learners.weak_form_levels import EARNED_NARROW, carried, levels, weighted, without
-from popdyn.learners.weak_form_model import Unknowns
-from popdyn.learners.weak_form_moments import MomentEquations
-from popdyn.learners.weak_form_options import WeakFormOptions
-from popdyn.learners.weak_form_steps import FAR, descend, estimated
-from popdyn.learners.weak_form_terms import LinearPotential, RadialInteraction
+from popdyn.learners.weak_form.evidence import Posterior
+from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, weighted, without
+from popdyn.learners.weak_form.model import Unknowns
+from popdyn.learners.weak_form.moments import MomentEquations
+from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.learners.weak_form.steps import FAR, descend, estimated
+from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = ["WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 

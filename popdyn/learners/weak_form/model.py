@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
-from popdyn.learners.weak_form_fields import Fields
-from popdyn.learners.weak_form_terms import RadialFeatures, time_basis
+from popdyn.learners.weak_form.fields import Fields
+from popdyn.learners.weak_form.terms import RadialFeatures, time_basis
 
 __all__ = ["Drive", "Path", "Unknowns"]
 
