@@ -16,15 +16,12 @@ from popdyn.learners.weak_form.evidence import (
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, Linearised, MomentEquations
 
-__all__ = ["FAR", "descend", "estimated", "gauge_looseness"]
+__all__ = ["FAR", "descend", "estimated"]
 
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
 # The gauge is known so badly that its prior is worth something: with 3 the skill of V was 0.972 in
 # the reference case at N = 20 000, with 1.5 it is 0.990; with 1 c leans one way where W attracts.
 LOOSE_GAUGE = 1.5
-# Where the data alone contradicts that prior by so many standard deviations the gauge is freed like
-# β: the c of wells-attraction is four times what the prior expects.
-CONFLICT, ALONE = 2.5, 10.0
 FAR = 10.0  # χ² for each degree of freedom, above which linear equations say little yet
 LARGEST_TRIED = 1000  # unknowns up to which every group is tried without
 
@@ -52,22 +49,13 @@ def estimated(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     posterior = estimate(system, unknowns.groups, flat, off)
     gauge = unknowns.gauge_functional(posterior.strengths)
     if gauge is not None:
-        posterior = freed(system, posterior, gauge, gauge_looseness(system, posterior, gauge))
+        posterior = freed(system, posterior, gauge, LOOSE_GAUGE)
     if flat:
         posterior = freed(system, posterior, np.eye(unknowns.size)[-1], LOOSE)
     if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
         fixed = estimate(system, unknowns.groups, (), off + flat)
         posterior = _at_zero(posterior, fixed)
     return posterior, gone
-
-
-def gauge_looseness(system: Linearised, posterior: Posterior, gauge: np.ndarray) -> float:
-    """Return how many times wider the gauge's prior is to be: does the data contradict it?"""
-    alone = freed(system, posterior, gauge, ALONE)
-    within, without = (float(gauge @ p.covariance @ gauge) for p in (posterior, alone))
-    prior = within * without / max(without - within, 1e-12 * without)
-    conflict = float(gauge @ alone.mean) ** 2 > CONFLICT**2 * (prior + without)
-    return LOOSE if conflict else LOOSE_GAUGE
 
 
 def descend(
