@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 __all__ = ["Block", "GaussianBlock", "PolynomialBlock", "TurnedBlock"]
 
+LEAST_EXPONENT = -60.0  # numbers that float32 holds only denormalised take ten times as long
+
 
 class Block(nn.Module):
     """Functions of standardised positions z, ``(n, d)``.
@@ -19,10 +21,12 @@ class Block(nn.Module):
     Attributes:
         size: Number m of functions.
         group: Name of the group whose strength the functions share.
+        separate: Whether each function depends on one component alone.
     """
 
     size: int
     group: str
+    separate = False
 
     def values(self, z: Tensor) -> Tensor:
         """Return the functions' values, ``(n, d) → (n, m)``."""
@@ -89,6 +93,7 @@ class PolynomialBlock(Block):
     ) -> None:
         super().__init__()
         self.size, self.group = len(columns), group
+        self.separate = len(columns[0]) == 1
         self.register_buffer("columns", torch.tensor(columns))
         self.register_buffer("degrees", torch.tensor(degrees))
         self.register_buffer("halfwidth", half.double())
@@ -201,14 +206,17 @@ class GaussianBlock(Block):
         super().__init__()
         self.columns, self.length = list(columns), float(length)
         self.size, self.group = len(centers), group
+        self.separate = len(self.columns) == 1
         self.register_buffer("centers", centers.double())
 
     def values(self, z: Tensor) -> Tensor:
         scaled, centers = z[:, self.columns] / self.length, self.centers.to(z) / self.length
         if len(self.columns) == 1:
-            return torch.exp(-0.5 * (scaled - centers.T).square())
-        squares = scaled.square().sum(1, keepdim=True) + centers.square().sum(1)
-        return torch.addmm(squares, scaled, centers.T, beta=-0.5).exp_()
+            exponent = (scaled - centers.T).square_().mul_(-0.5)
+        else:
+            squares = scaled.square().sum(1, keepdim=True) + centers.square().sum(1)
+            exponent = torch.addmm(squares, scaled, centers.T, beta=-0.5)
+        return exponent.clamp_min_(LEAST_EXPONENT).exp_()
 
     def gradients(self, z: Tensor, out: Tensor) -> Tensor:
         kernel, centers = self.values(z), self.centers.to(z)

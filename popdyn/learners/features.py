@@ -46,7 +46,7 @@ class FeatureMap(nn.Module):
         """The blocks, in the order of the coefficients."""
         return list(self.parts)  # type: ignore[arg-type]
 
-    def _clamped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def clamped(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return z in the box, and where each component of it moves with x."""
         scaling = self.scaling
         z = (x - scaling.mean.to(x)) / scaling.scale.to(x)
@@ -55,12 +55,12 @@ class FeatureMap(nn.Module):
 
     def values(self, x: Tensor) -> Tensor:
         """Return the functions' values, ``(n, d) → (n, m)``."""
-        z, _ = self._clamped(x)
+        z, _ = self.clamped(x)
         return torch.cat([block.values(z) for block in self.blocks], 1)
 
     def gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return values ``(n, m)`` and gradients ``(d, n, m)`` in x."""
-        z, moves = self._clamped(x)
+        z, moves = self.clamped(x)
         out = x.new_zeros(x.shape[1], len(x), self.size)
         values, start = [], 0
         for block in self.blocks:
@@ -74,7 +74,7 @@ class FeatureMap(nn.Module):
 
     def gradient_of(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the gradient of weighted sums in x, ``(n, d), (m, c) → (d, n, c)``."""
-        z, moves = self._clamped(x)
+        z, moves = self.clamped(x)
         out = x.new_zeros(x.shape[1], len(x), weights.shape[1])
         for block, own in zip(self.blocks, weights.split(self.sizes()), strict=True):
             # What the evidence has switched off costs nothing, nor does a sum without the block.
@@ -89,13 +89,13 @@ class FeatureMap(nn.Module):
 
         A function of one component costs no more than that component.
         """
-        z, moves = self._clamped(x)
+        z, moves = self.clamped(x)
         vectors = vectors * moves.T[..., None]
         return torch.cat([block.pulled(z, vectors) for block in self.blocks], 1)
 
     def hessian_of(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the second derivatives of a weighted sum, ``(n, d), (m) → (n, d, d)``."""
-        z, moves = self._clamped(x)
+        z, moves = self.clamped(x)
         out = x.new_zeros(len(x), x.shape[1], x.shape[1])
         for block, own in zip(self.blocks, weights.split(self.sizes()), strict=True):
             if own.count_nonzero():
@@ -104,7 +104,7 @@ class FeatureMap(nn.Module):
 
     def contracted(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return Σ_ij Q_ij ∂_i∂_j of each function, ``(n, d), (n, d, d) → (n, m)``; Q symmetric."""
-        z, moves = self._clamped(x)
+        z, moves = self.clamped(x)
         matrix = matrix * moves[:, :, None] * moves[:, None, :]
         return torch.cat([block.contracted(z, matrix) for block in self.blocks], 1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.weak_form.fields import Fields
+from popdyn.learners.weak_form.sums import WeightedSum
 from popdyn.learners.weak_form.terms import RadialFeatures, time_basis
 
 __all__ = ["Drive", "Path", "Unknowns"]
@@ -131,11 +132,18 @@ class Drive:
         self.beta = unknowns.beta(theta)
         self.driven = unknowns.features is not None and bool(self.weights.count_nonzero())
         self.pulled = unknowns.fields is not None and bool(self.kernel.count_nonzero())
+        self._still: WeightedSum | None = None
+        if self.driven and unknowns.times == 1:
+            self._still = self.potential_at(unknowns.span[0])
 
-    def weights_at(self, t: float) -> Tensor:
-        """Return the weights of V's functions at a time, ``(m, 1)``."""
-        now = torch.tensor(t, dtype=torch.float32)
-        return self.weights @ time_basis(now, self.unknowns.span, self.unknowns.times)[:, None]
+    def potential_at(self, t: float) -> WeightedSum:
+        """Return the sum of V's functions at a time."""
+        if self._still is not None:
+            return self._still
+        unknowns, now = self.unknowns, torch.tensor(t, dtype=torch.float32)
+        assert unknowns.features is not None
+        weights = self.weights @ time_basis(now, unknowns.span, unknowns.times)[:, None]
+        return WeightedSum(unknowns.features, weights, unknowns.times == 1)
 
     def gradient(self, x: Tensor, t: float) -> Tensor:
         """Return ∇V(x, t) + mean over the others of ∇W, ``(n, d)``."""
@@ -143,7 +151,7 @@ class Drive:
         features = self.unknowns.features
         if self.driven and features is not None:
             scaling = features.scaling
-            out += features.gradient_of(x, self.weights_at(t))[..., 0].T
+            out += self.potential_at(t).gradient(x)
             out += scaling.tail_gradient(scaling.standardise(x)) / scaling.scale
         if self.pulled and self.unknowns.fields is not None:
             field = self.unknowns.fields.gradients(x, x, self.kernel)[..., 0].T
@@ -152,9 +160,8 @@ class Drive:
 
     def bend(self, x: Tensor, t: float) -> Tensor:
         """Return ∇²V(x, t), ``(n, d, d)``; W's part is left out, it matters little."""
-        features = self.unknowns.features
-        if self.driven and features is not None:
-            return features.hessian_of(x, self.weights_at(t)[:, 0])
+        if self.driven:
+            return self.potential_at(t).hessian(x)
         return x.new_zeros(len(x), x.shape[1], x.shape[1])
 
     def steps(self, x: Tensor, t: float, tau: float) -> tuple[int, int]:
