@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from popdyn import FreeEnergy
+from popdyn.learners.feature_blocks import GaussianBlock
 from popdyn.learners.features import FeatureMap, gaussian_block, polynomials, turned_blocks
 from popdyn.learners.models import Scaling
 from popdyn.learners.weak_form import solve, solve_weak_form
@@ -12,6 +13,7 @@ from popdyn.learners.weak_form.levels import levels
 from popdyn.learners.weak_form.model import Drive
 from popdyn.learners.weak_form.moments import MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.learners.weak_form.sums import WeightedSum
 
 from .test_weak_form import training_set
 
@@ -96,3 +98,27 @@ def test_the_tests_see_every_number_of_a_sum_over_components(monkeypatch):
     with pytest.raises(StopIteration) as seen:
         solve_weak_form(data, WeakFormOptions())
     assert seen.value.args[0] >= 4 * 30
+
+
+@pytest.mark.parametrize("tabulated", [True, False])
+def test_a_sum_from_a_table_is_the_sum(tabulated: bool) -> None:
+    data = training_set(FreeEnergy("styblinski_tang"), 500)
+    dictionary = levels(data, data.fit, WeakFormOptions())[2][1]
+    assert {block.separate for block in dictionary.blocks} == {True, False}
+    weights = torch.randn(dictionary.size, 1, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([data.fit[0], 1.5 * data.fit[0]])  # beyond the box as well
+    for part in (dictionary, FeatureMap(dictionary.scaling, dictionary.blocks[:1])):
+        own = weights[: part.size]
+        found = WeightedSum(part, own, tabulated)
+        slope, bend = part.gradient_of(x, own)[..., 0].T, part.hessian_of(x, own[:, 0])
+        assert (found.gradient(x) - slope).abs().max() < 1e-4 * slope.abs().max()
+        # The table's own slope is constant between its nodes.
+        assert (found.hessian(x) - bend).square().mean() < 1e-4 * bend.square().mean()
+
+
+def test_far_from_a_bump_nothing_is_denormalised() -> None:
+    # Such numbers are ten times as slow.
+    x = torch.linspace(-50.0, 50.0, 1000)[:, None]
+    values = GaussianBlock([0], torch.zeros(1, 1), 0.1, "bumps").values(x)
+    assert float(values.min()) > torch.finfo(torch.float32).tiny
+    assert float(values.min()) < 1e-20

@@ -108,10 +108,14 @@ class Sensitivity:
         unknowns: What is learned.
         tests: The test functions' dictionary.
         projection: Their combinations, ``(m, q)``.
+        witnessed: Whether the noise of the Jacobian is asked for.
     """
 
-    def __init__(self, unknowns: Unknowns, tests: FeatureMap, projection: Tensor) -> None:
+    def __init__(
+        self, unknowns: Unknowns, tests: FeatureMap, projection: Tensor, witnessed: bool = True
+    ) -> None:
         self.unknowns, self.tests, self.projection = unknowns, tests, projection
+        self.witnessed = witnessed
         self.count = projection.shape[1]
 
     def through_others(self, weights: Tensor, path: Path, tau: float, rows: int) -> Tensor:
@@ -132,6 +136,7 @@ class Sensitivity:
         rows = min(n, JACOBIAN, max(WITNESSES, 8 * RANKS // d))
         noisy = unknowns.diffusivity is None
         witnesses = min(rows, LEANING // d if noisy else min(WITNESSES, RANKS // d))
+        witnesses *= self.witnessed
         fields = [self._fields(middle) for middle in path.middles]
         bend: Tensor | None = None
         total = torch.zeros(self.count, unknowns.size, dtype=torch.float64)
@@ -140,7 +145,7 @@ class Sensitivity:
         for part in (slice(a, b) for a, b in itertools.pairwise(edges)):
             turns, spread = self._turns(drive, path, part)
             along = self.tests.gradient_of(path.end[part], self.projection)
-            if part.start == 0:
+            if part.stop <= witnesses:
                 # Of the witnesses every particle's own part is known, of the others the sum.
                 slopes, moves = along, self._moves(path, fields, part, turns)
                 own = sum((a.T @ b).double() for a, b in zip(slopes, moves, strict=True))
@@ -150,7 +155,7 @@ class Sensitivity:
             if spread is not None:
                 bent = self.tests.contracted(path.end[part], spread) @ self.projection
                 total[:, -1] += bent.sum(0, dtype=torch.float64)
-                bend = bent - bent.mean(0) if part.start == 0 else bend
+                bend = bent - bent.mean(0) if part.stop <= witnesses else bend
         through = None
         if unknowns.radial is not None:
             weights = torch.from_numpy(unknowns.radial_mixing)

@@ -122,7 +122,7 @@ class MomentEquations:
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
         self.projection = torch.from_numpy(weights @ combined).float()
         self.count = len(kept)
-        self.sensitivity = Sensitivity(unknowns, tests, self.projection)
+        self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct)
         self.observed, self.means = [], []
         for v in values:
             own = v @ self.projection

@@ -92,12 +92,13 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         particles: Sequence[Tensor] = snapshots,
         least: float = LEAST_TESTS,
         known: float = math.inf,
+        correct: bool = options.correct,
     ) -> MomentEquations:
         tests, weights = weighted(tests, strengths)
         most = min(smallest / PARTICLES_PER_TEST, TESTS_PER_KNOWN * known if beyond else math.inf)
         count = max(min(options.tests, int(max(least, most))), seen)
         return MomentEquations(
-            unknowns, tests, weights, particles, data.times, count, data.seed, options.correct
+            unknowns, tests, weights, particles, data.times, count, data.seed, correct
         )
 
     theta = np.zeros(start[0].size)
@@ -128,7 +129,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         tests = (kept, fine[1], posterior.strengths)
         least = max(LEAST_TESTS, 1.3 * known)
         if far:
-            own = equations(*tests, particles=few, least=least)
+            own = equations(*tests, particles=few, least=least, correct=False)
             at, posterior, _ = descend(own, theta, posterior, trace, 2 * options.fine, 1.0)
             theta = at.theta
         final = equations(*tests, least=least, known=known)
