@@ -237,7 +237,7 @@ def coverage(arguments: argparse.Namespace) -> None:
         settings = dict(entry.simulation)
         if arguments.particles:
             settings["particles"] = arguments.particles[0]
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
             run, data, row = fitted(
                 entry.free_energy, settings, seed, ensemble=arguments.members, **dict(entry.fit)
             )
@@ -325,6 +325,7 @@ def main() -> None:
             own.add_argument("--entries", help="names with commas; all by default")
         if name == "coverage":
             own.add_argument("--members", type=int, default=8)
+            own.add_argument("--first", type=int, default=0, help="first seed")
         if name == "network":
             own.add_argument("--steps", type=int)
             own.add_argument("--variants", help="names with '; ' between; all by default")

@@ -21,7 +21,7 @@ from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, wei
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.steps import FAR, descend, estimated
+from popdyn.learners.weak_form.steps import descend, estimated
 from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = ["WeakFormSolution", "fit_weak_form", "solve_weak_form"]
@@ -115,8 +115,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     whole = equations(*fine, particles=some, least=smallest / 20)
     at = whole.evaluate(theta)
     system = whole.linearise(at, whole.jacobians(at))
-    posterior, gone = estimated(system, at, fine[0])
-    far = not beyond and system.misfit_after(posterior.mean - theta) > FAR * system.count
+    posterior, gone, far = estimated(system, at, fine[0])
     gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]

@@ -16,7 +16,7 @@ from popdyn.learners.weak_form.evidence import (
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, Linearised, MomentEquations
 
-__all__ = ["FAR", "descend", "estimated"]
+__all__ = ["descend", "estimated"]
 
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
 # The gauge is known so badly that its prior is worth something: with 3 the skill of V was 0.972 in
@@ -31,19 +31,26 @@ def _flat(unknowns: Unknowns) -> list[int]:
     return [unknowns.size - 1] if unknowns.diffusivity is None else []
 
 
-def estimated(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Posterior, list[str]]:
+def estimated(
+    system: Linearised, at: Equations, unknowns: Unknowns
+) -> tuple[Posterior, list[str], bool]:
     """Return the posterior of the linearised equations, and the groups that did not earn a place.
 
     Where the equations do not hold to their noise, as in the first steps, the noise is taken as
     that much larger: evidence would else pay for a model's faults with whatever it can get.
+
+    Returns:
+        The posterior; the groups; and whether V is alone and so far from the data that linear
+        equations say little: then no group has to earn its place yet.
     """
     flat = _flat(unknowns)
     posterior = maximise_evidence(system, unknowns.groups, flat)
     known = sum(posterior.determined.values()) + len(flat)
     left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
     system = system.dispersed(max(1.0, left))
+    far = left > FAR and not unknowns.beyond_potential
     # Leaving out group by group costs a solve for each: too much for a potential in time as well.
-    tried = unknowns.size <= LARGEST_TRIED and (left < FAR or unknowns.beyond_potential)
+    tried = unknowns.size <= LARGEST_TRIED and not far
     gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if tried else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = estimate(system, unknowns.groups, flat, off)
@@ -55,7 +62,7 @@ def estimated(system: Linearised, at: Equations, unknowns: Unknowns) -> tuple[Po
     if flat and posterior.mean[-1] < 0:  # the boundary: solve for the rest at β = 0
         fixed = estimate(system, unknowns.groups, (), off + flat)
         posterior = _at_zero(posterior, fixed)
-    return posterior, gone
+    return posterior, gone, far
 
 
 def descend(
@@ -94,7 +101,7 @@ def _step(
     unknowns = equations.unknowns
     prior = before.precisions(unknowns.groups) if before is not None else None
     system = equations.linearise(at, equations.jacobians(at), prior)
-    posterior, _ = estimated(system, at, unknowns)
+    posterior, _, _ = estimated(system, at, unknowns)
     step = posterior.mean - at.theta
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
     # The solution is not quite where the objective is lowest, for the noise of the regressors pulls
