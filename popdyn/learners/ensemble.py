@@ -46,7 +46,7 @@ Task = tuple[Callable[..., Run], TrainingSet, Any]
 
 
 class MeanTerm(LearnedTerm):
-    """The mean of several learned terms, with their spread.
+    """The mean of several learned terms, with its standard error.
 
     Args:
         members: The terms, all of one kind.

@@ -26,47 +26,48 @@ class WeightedSum:
     NODES = 8192
 
     def __init__(self, features: FeatureMap, weights: Tensor, tabulated: bool) -> None:
-        scaling = self.scaling = features.scaling
-        pairs = list(zip(features.blocks, weights.split(features.sizes()), strict=True))
-        pairs = [(block, own) for block, own in pairs if own.count_nonzero()]
-        rest = [pair for pair in pairs if not (tabulated and pair[0].separate)]
-        self.rest = FeatureMap(scaling, [block for block, _ in rest])
-        self.weights = torch.cat([weights[:0], *(own for _, own in rest)])
+        scaling = features.scaling
+        pairs = zip(features.blocks, weights.split(features.sizes()), strict=True)
+        used = [(block, own) for block, own in pairs if own.count_nonzero()]
+        self.clamped = features.clamped
+        self.rest = [pair for pair in used if not (tabulated and pair[0].separate)]
         self.low = scaling.low.to(weights)
         self.width = (scaling.high.to(weights) - self.low).clamp_min(1e-6) / (self.NODES - 1)
         self.table: Tensor | None = None
-        if len(rest) < len(pairs):
+        if len(self.rest) < len(used):
             nodes = self.low + torch.arange(self.NODES).to(weights)[:, None] * self.width
             slopes = weights.new_zeros(nodes.shape[1], self.NODES, 1)
-            for block, own in pairs:
+            for block, own in used:
                 if block.separate:
                     block.gradient_of(nodes, own, slopes)
             # Beside each slope what it is to the next one, all components one after the other.
             ahead = torch.cat([slopes[:, 1:], slopes[:, -1:]], 1) - slopes
             self.table = torch.cat([slopes, ahead], 2).flatten(0, 1)
 
-    def _read(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return slopes and their derivatives in z, and where z moves with x, ``(n, d)`` each."""
-        assert self.table is not None
-        z, moves = self.rest.clamped(x)
+    def _read(self, table: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return slopes and their derivatives in z, ``(n, d)`` each."""
         place = (z - self.low) / self.width
         node = place.long().clamp_(0, self.NODES - 2)
-        first = torch.arange(x.shape[1]) * self.NODES
-        slope, ahead = self.table[node + first].unbind(2)
-        return slope + (place - node) * ahead, ahead / self.width, moves
+        first = torch.arange(z.shape[1]) * self.NODES
+        slope, ahead = table[node + first].unbind(2)
+        return slope + (place - node) * ahead, ahead / self.width
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return its gradient, ``(n, d) → (n, d)``."""
-        out = self.rest.gradient_of(x, self.weights)[..., 0].T
-        if self.table is not None:
-            slope, _, moves = self._read(x)
-            out = out + slope * moves
-        return out
+        z, moves = self.clamped(x)
+        out = x.new_zeros(x.shape[1], len(x), 1)
+        for block, own in self.rest:
+            block.gradient_of(z, own, out)
+        slopes = out[..., 0].T * moves
+        return slopes if self.table is None else slopes + self._read(self.table, z)[0] * moves
 
     def hessian(self, x: Tensor) -> Tensor:
         """Return its second derivatives, ``(n, d) → (n, d, d)``."""
-        out = self.rest.hessian_of(x, self.weights[:, 0])
+        z, moves = self.clamped(x)
+        out = x.new_zeros(len(x), x.shape[1], x.shape[1])
+        for block, own in self.rest:
+            block.hessian_of(z, own[:, 0], out)
+        out = out * moves[:, :, None] * moves[:, None, :]
         if self.table is not None:
-            _, bend, moves = self._read(x)
-            out.diagonal(dim1=1, dim2=2).add_(bend * moves.square())
+            out.diagonal(dim1=1, dim2=2).add_(self._read(self.table, z)[1] * moves.square())
         return out
