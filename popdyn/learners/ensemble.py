@@ -32,6 +32,7 @@ from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from popdyn.allocation import keep_freed_memory
 from popdyn.energies import FreeEnergy
 from popdyn.energies.terms import RadialKernel, Time
 from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
@@ -230,6 +231,7 @@ def _ready() -> None:
 
 
 def _fit_member(task: Task) -> Run:
+    keep_freed_memory()
     torch.set_num_threads(1)
     fit_one, data, options = task
     with threadpool_limits(1):  # NumPy's own threads: the same bits wherever a member is fitted

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import xarray as xr
 
+from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
@@ -167,6 +168,7 @@ def fit(
         >>> run.energy.potential_gradient(np.ones((1, 2)))
         array([[0., 0.]])
     """
+    keep_freed_memory()
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
     if ensemble < 1:

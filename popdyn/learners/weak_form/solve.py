@@ -38,6 +38,7 @@ BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
 NEAR = 4.0
 SETTLED = 0.1  # standard errors
+APPROACH = 5  # steps far from the data before groups that are off are left out
 
 
 @dataclass(frozen=True)
@@ -120,18 +121,21 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]
     before = at.theta
+    kept, theta = without(fine[0], posterior.mean, gone)
+    strengths, known = posterior.strengths, sum(posterior.determined.values())
+    least = max(LEAST_TESTS, 1.3 * known)
+    stages = ((few, APPROACH), (few, 2 * options.fine), (snapshots, options.fine))
+    for particles, most in stages if far else ():
+        # What is still off on the way is left out: its derivatives would be most of the time.
+        tests = (kept, fine[1], strengths)
+        own = equations(*tests, particles=particles, least=least, correct=False)
+        at, posterior, _ = descend(own, theta, posterior, trace, most, 1.0)
+        off = [name for name, s in posterior.strengths.items() if s == 0.0]
+        kept, theta = without(kept, at.theta, off)
+        gone = gone + off
     while True:
         narrow = [g for g in every_narrow if g not in gone]
-        # Where no narrow group has earned its place, the coarse solution is the better start.
-        kept, theta = without(fine[0], posterior.mean if narrow else before, gone)
-        known = sum(posterior.determined.values())
-        tests = (kept, fine[1], posterior.strengths)
-        least = max(LEAST_TESTS, 1.3 * known)
-        if far:
-            own = equations(*tests, particles=few, least=least, correct=False)
-            at, posterior, _ = descend(own, theta, posterior, trace, 2 * options.fine, 1.0)
-            theta = at.theta
-        final = equations(*tests, least=least, known=known)
+        final = equations(kept, fine[1], strengths, least=least, known=known)
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
         if narrow:
@@ -140,6 +144,9 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         if not narrow or gain >= 2.0 * EARNED_NARROW:
             return _solution(kept, at.theta, posterior, misfit, trace, data)
         gone = gone + narrow
+        kept, theta = without(fine[0], before, gone)
+        strengths, known = posterior.strengths, sum(posterior.determined.values())
+        least = max(LEAST_TESTS, 1.3 * known)
 
 
 def _solution(

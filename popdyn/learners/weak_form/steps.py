@@ -13,6 +13,7 @@ from popdyn.learners.weak_form.evidence import (
     maximise_evidence,
     weak_groups,
 )
+from popdyn.learners.weak_form.jacobian import Jacobian
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, Linearised, MomentEquations
 
@@ -23,6 +24,9 @@ LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives th
 # the reference case at N = 20 000, with 1.5 it is 0.990; with 1 c leans one way where W attracts.
 LOOSE_GAUGE = 1.5
 FAR = 10.0  # χ² for each degree of freedom, above which linear equations say little yet
+# Standard errors of a step, and its share that the Jacobian did not foresee, up to which that is
+# kept for the next one.
+HELD, HELD_OFF = 1.0, 0.5
 LARGEST_TRIED = 1000  # unknowns up to which every group is tried without
 
 
@@ -78,18 +82,32 @@ def descend(
     It ends too where no part of a step leads to anything nearly as good as the best so far.
     """
     at, lowest = equations.evaluate(theta), math.inf
+    parts: list[Jacobian] | None = None
+    before = at
     for _ in range(most):
+        if parts is None or not _linear(before, at, parts, trace[-1]["step"]):
+            parts = equations.jacobians(at)
         before = at
-        at, posterior, misfit, lowest = _step(equations, at, posterior, trace, lowest)
+        at, posterior, misfit, lowest = _step(equations, at, parts, posterior, trace, lowest)
         if at is before or trace[-1]["step"] < settled:
             break
     assert posterior is not None
     return at, posterior, misfit
 
 
+def _linear(before: Equations, at: Equations, parts: list[Jacobian], step: float) -> bool:
+    """Return whether a step was small and did what the Jacobian said."""
+    if step > HELD:
+        return False
+    moved = np.stack([part.mean for part in parts]) @ (at.theta - before.theta)
+    off = at.residuals + moved - before.residuals
+    return before.misfit(off) < HELD_OFF**2 * before.misfit(moved)
+
+
 def _step(
     equations: MomentEquations,
     at: Equations,
+    parts: list[Jacobian],
     before: Posterior | None,
     trace: list[dict[str, float]],
     lowest: float,
@@ -100,7 +118,7 @@ def _step(
     """
     unknowns = equations.unknowns
     prior = before.precisions(unknowns.groups) if before is not None else None
-    system = equations.linearise(at, equations.jacobians(at), prior)
+    system = equations.linearise(at, parts, prior)
     posterior, _, _ = estimated(system, at, unknowns)
     step = posterior.mean - at.theta
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
