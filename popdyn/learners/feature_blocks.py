@@ -97,6 +97,14 @@ class PolynomialBlock(Block):
         self.register_buffer("columns", torch.tensor(columns))
         self.register_buffer("degrees", torch.tensor(degrees))
         self.register_buffer("halfwidth", half.double())
+        # Of each factor: a component, and the functions in which it is of that component.
+        self.dependent = [
+            [
+                (c, ((of == c) & (degree > 0)).nonzero()[:, 0])
+                for c in of[degree > 0].unique().tolist()
+            ]
+            for of, degree in zip(self.columns.T, self.degrees.T, strict=True)
+        ]
         highest = int(self.degrees.max())
         table = np.zeros((highest + 1, highest + 1))
         for k in range(highest + 1):
@@ -156,10 +164,8 @@ class PolynomialBlock(Block):
         for j in range(len(plain)):
             factors = [slope[i] if i == j else plain[i] for i in range(len(plain))]
             product = self._product(factors)
-            for c in range(z.shape[1]):
-                own = torch.nonzero((self.columns[:, j] == c) & (self.degrees[:, j] > 0))[:, 0]
-                if len(own):
-                    yield c, own, product[own].T
+            for c, own in self.dependent[j]:
+                yield c, own, product[own].T
 
     def hessian_of(self, z: Tensor, weights: Tensor, out: Tensor) -> None:
         d = z.shape[1]

@@ -116,7 +116,9 @@ class MomentEquations:
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
         self.seed, self.correct = seed, correct
         values = [tests.values(x) for x in snapshots]
-        pooled = sum(covariance(v - v.mean(0), v - v.mean(0)) for v in values) / len(values)
+        centred = [v - v.mean(0) for v in values]
+        pooled = sum(covariance(v, v) for v in centred) / len(values)
+        del centred
         strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
