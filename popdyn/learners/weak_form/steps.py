@@ -143,7 +143,7 @@ def _objective(ahead: Equations, at: Equations, posterior: Posterior) -> float:
     """Return misfit plus prior of a state, with the noise and the prior held."""
     finite = np.isfinite(posterior.precision)
     prior = posterior.precision[finite] @ np.square(ahead.theta[finite])
-    value = at.misfit(ahead.residuals) + float(prior)
+    value = max(at.misfit(ahead.residuals), ahead.misfit(ahead.residuals)) + float(prior)
     return value if math.isfinite(value) else math.inf
 
 
