@@ -71,12 +71,12 @@ def score(x: Tensor) -> Tensor:
     width = points.std(0).clamp_min(1e-6 * (1.0 + points.abs().amax(0)))
     scaling = Scaling(points.mean(0), width, points.amin(0), points.amax(0), 1.0)
     half = torch.maximum(scaling.low.abs(), scaling.high.abs())
-    eye = torch.eye(d, dtype=points.dtype).expand(len(points), d, d)
+    eye = torch.eye(d).to(points).expand(len(points), d, d)
     cut = len(points) // 2
     best, found = math.inf, torch.zeros_like(points)
     for degree in (2, 4, 6) if d <= 2 else (2, 4) if d <= 5 else (2,):
         blocks = polynomials(d, half, degree, degree if d <= 12 else 0)
-        features = FeatureMap(scaling, blocks)
+        features = FeatureMap(scaling, blocks).to(points.device)
         _, slopes = features.gradients(points)  # (d, n, m)
         bends = features.contracted(points, eye)
         gram, divergence = _means(slopes[:, cut:], bends[cut:])

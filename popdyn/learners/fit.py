@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import xarray as xr
+from torch import nn
 
 from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
@@ -220,6 +221,9 @@ def fit(
             config["training_digest"] = _digest(training)
             run = entry.fit(training, resolved, place)
             _say_what_can_be_told(run, resolved, lambda: training)
+    for term in (run.energy.V, run.energy.W):
+        if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
+            term.cpu()
     run.config, run.seconds = config, time.monotonic() - begin
     if folder is not None:
         write_run(run, folder)

@@ -37,7 +37,7 @@ class HeldOut:
         self.seed = data.seed
 
     def energy_distance(self, energy: FreeEnergy, inner: Inner) -> float:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator(self.held.device).manual_seed(self.seed)
         moving, total = self.held[:0], 0.0
         for k in range(1, len(self.held)):
             moving = torch.cat([moving, self.held[k - 1 : k]])

@@ -44,7 +44,7 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     if options.model == "linear" or options.energies != ("potential",) or not doubtful:
         return linear
     network = _fit_network(data, options, place)
-    held, inner = HeldOut(data), Simulate(torch.Generator().manual_seed(data.seed))
+    held, inner = HeldOut(data), Simulate(torch.Generator(data.device).manual_seed(data.seed))
     distances = [held.energy_distance(run.energy, inner) for run in (linear, network)]
     chosen = linear if distances[0] <= CLEARLY * distances[1] else network
     chosen.certificate["held_out_linear"], chosen.certificate["held_out_network"] = distances
@@ -70,7 +70,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     energy = FreeEnergy(solution.potential, solution.interaction, solution.diffusivity)
     energy.diffusivity_standard_error = solution.diffusivity_standard_error
     start, tau = _intervals(data)
-    inner = Simulate(torch.Generator().manual_seed(data.seed))
+    inner = Simulate(torch.Generator(data.device).manual_seed(data.seed))
     size = min(CERTIFIED, *(len(x) for x in data.fit))
     sample = torch.stack([x[:size] for x in data.fit[:-1]])
     inner.solve(energy, sample, start, tau)  # fits the number of substeps to the energy

@@ -77,8 +77,10 @@ class IJKOnetProblem:
         self.data, self.options = data, options
         device = data.device
         seeds = np.random.SeedSequence([data.seed, 2]).generate_state(5, np.uint64)
+        # Noise is drawn where the particles are, everything else is small.
         own, maps, noise, kernel, pairs = (
-            torch.Generator().manual_seed(int(s) >> 1) for s in seeds
+            torch.Generator(device if i == 2 else "cpu").manual_seed(int(s) >> 1)
+            for i, s in enumerate(seeds)
         )
         scaling = data.scaling()
         self.unit = float(scaling.unit)
@@ -98,16 +100,16 @@ class IJKOnetProblem:
                 V = ModulePotential(options.potential, scaling)
         if "interaction" in options.energies:
             W = _interaction(data, options.interaction, self.unit, kernel)
+        self.terms = nn.ModuleDict()
+        for name, term in (("potential", V), ("interaction", W)):
+            if term is not None:
+                self.terms[name] = term.to(device)
         solution = seed_solution(data, options)
         if solution is not None and options.begins_seeded:
             follow(V, W, solution, data)
         beta, self.seed_error = options.diffusivity or 0.0, None
         if solution is not None and options.learns_diffusivity:
             beta, self.seed_error = solution.diffusivity, solution.diffusivity_standard_error
-        self.terms = nn.ModuleDict()
-        for name, term in (("potential", V), ("interaction", W)):
-            if term is not None:
-                self.terms[name] = term.to(device)
         self.energy = FreeEnergy(V, W, beta)
         # β as the exponential of a weight: positive however it is trained.
         least = max(0.5 * (self.seed_error or 0.0), 1e-4 * self.unit)

@@ -48,7 +48,9 @@ class Drive:
         """Draw the groups of the step to come, the same for all its stages."""
         n = x.shape[-2]
         if self.W is not None and self.partners is not None and self.partners < n - 1:
-            self._order = torch.randperm(n, generator=self.generator, device=x.device)
+            where = x.device if self.generator is None else self.generator.device
+            order = torch.randperm(n, generator=self.generator, device=where)
+            self._order = order.to(x.device)
         else:
             self._order = None
 

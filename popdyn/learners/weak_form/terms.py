@@ -220,6 +220,10 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         self._tables = None
         return super().load_state_dict(*args, **kwargs)
 
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:  # as of a move to another device
+        self._tables = None
+        return super()._apply(*args, **kwargs)
+
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         r = squared_norm(x).clamp_min(1e-30).sqrt().double()
         reach = float(self.features.reach)
