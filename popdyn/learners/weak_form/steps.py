@@ -125,10 +125,13 @@ def _step(
     # The solution is not quite where the objective is lowest, for the noise of the regressors pulls
     # that towards 0: by less than half a standard error for each unknown that is determined. Of V
     # and β without the W of the data each of ten steps was worse, and β went from 0.3 to 1.3.
-    lowest = min(lowest, _objective(at, at, posterior))
+    # Evidence may have changed the prior since the lowest: what is better by today's will do.
+    here = _objective(at, at, posterior)
+    lowest = min(lowest, here)
+    bound = max(lowest + 0.25 * known, here)
     for halving in range(5):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
-        if _objective(ahead, at, posterior) <= lowest + 0.25 * known:
+        if _objective(ahead, at, posterior) <= bound:
             break
     else:
         ahead = at
