@@ -62,15 +62,15 @@ def main() -> None:
         popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, device=device)
         for name in wanted:
             task = simulated if name in SIMULATIONS else fitted
-            seconds, found = measured(lambda task=task, name=name: task(name, device))
+            seconds, found = measured(task, name, device)
             print(f"{device:6s} {name:30s} {seconds:7.1f} s  {found}", flush=True)
 
 
-def measured(task: Callable[[], str]) -> tuple[float, str]:
-    """Run a task and return the seconds it says, and what it found or why it failed."""
+def measured(task: Callable[[str, str], str], name: str, device: str) -> tuple[float, str]:
+    """Run a task and return its seconds, and what it found or why it failed."""
     begin = time.monotonic()
     try:
-        found = task()
+        found = task(name, device)
     except Exception as error:  # a device that cannot do one task is to be seen, not to end all
         found = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return time.monotonic() - begin, found

@@ -146,7 +146,8 @@ def fit(
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
         seed: Seeds the validation split, the batches, the weights and the noise.
-        device: A torch device, such as ``cpu`` or ``cuda``.
+        device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
+            are solved for on the CPU in any case.
         out: Run folder to write, with checkpoints on the way.
         overwrite: Replace an existing ``out``.
         resume: Go on from the checkpoint in ``out``.
@@ -156,7 +157,8 @@ def fit(
 
     Returns:
         The run; ``run.energy`` is a ``FreeEnergy`` whose potential has mean 0 over the training
-        snapshots.
+        snapshots, on the CPU wherever it was trained. The process keeps up to 256 MiB that it
+        frees, see :func:`popdyn.allocation.keep_freed_memory`.
 
     Raises:
         PopdynError: On bad options, too few snapshots, a device that there is not, a run folder
