@@ -81,14 +81,14 @@ def descend(
 
     It ends too where no part of a step leads to anything nearly as good as the best so far.
     """
-    at, lowest = equations.evaluate(theta), math.inf
+    at = equations.evaluate(theta)
     parts: list[Jacobian] | None = None
-    before = at
+    before = best = at
     for _ in range(most):
         if parts is None or not _linear(before, at, parts, trace[-1]["step"]):
             parts = equations.jacobians(at)
         before = at
-        at, posterior, misfit, lowest = _step(equations, at, parts, posterior, trace, lowest)
+        at, posterior, misfit, best = _step(equations, at, parts, posterior, trace, best)
         if at is before or trace[-1]["step"] < settled:
             break
     assert posterior is not None
@@ -110,9 +110,9 @@ def _step(
     parts: list[Jacobian],
     before: Posterior | None,
     trace: list[dict[str, float]],
-    lowest: float,
-) -> tuple[Equations, Posterior, float, float]:
-    """Do a Gauss–Newton step, halved until misfit plus prior are near the lowest so far.
+    best: Equations,
+) -> tuple[Equations, Posterior, float, Equations]:
+    """Do a Gauss–Newton step, halved until misfit plus prior are near those of the best so far.
 
     The posterior before, if there is one, says how strong the prior is.
     """
@@ -125,13 +125,13 @@ def _step(
     # The solution is not quite where the objective is lowest, for the noise of the regressors pulls
     # that towards 0: by less than half a standard error for each unknown that is determined. Of V
     # and β without the W of the data each of ten steps was worse, and β went from 0.3 to 1.3.
-    # Evidence may have changed the prior since the lowest: what is better by today's will do.
-    here = _objective(at, at, posterior)
-    lowest = min(lowest, here)
-    bound = max(lowest + 0.25 * known, here)
+    # Every step has a prior and a noise of its own, by which the best so far is judged anew.
+    least, here = _objective(best, at, posterior), _objective(at, at, posterior)
+    if here <= least:
+        best, least = at, here
     for halving in range(5):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
-        if _objective(ahead, at, posterior) <= bound:
+        if _objective(ahead, at, posterior) <= least + 0.25 * known:
             break
     else:
         ahead = at
@@ -139,7 +139,7 @@ def _step(
     moved = float(np.sqrt(step @ system.spread @ step / max(known, 1.0)))
     freedom = max(1.0, system.count - known)
     trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
-    return ahead, posterior, system.misfit / freedom, lowest
+    return ahead, posterior, system.misfit / freedom, best
 
 
 def _objective(ahead: Equations, at: Equations, posterior: Posterior) -> float:
