@@ -43,7 +43,7 @@ FITS: dict[str, tuple[str, dict[str, Any], tuple[str, str]]] = {
 # Suite, entry and particles of each snapshot.
 SIMULATIONS = {
     "V, 10⁶ particles": ("jko15", "styblinski_tang", 1_000_000),
-    "V and β, d = 50, 10⁵": ("highdim", "mixture-50", 100_000),
+    "V, d = 50, 10⁵ particles": ("highdim", "mixture-50", 100_000),
     "V, W and β, all pairs, 2·10⁴": ("joint", "wells-repulsion", 20_000),
 }
 

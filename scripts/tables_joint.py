@@ -41,6 +41,7 @@ COVERED = (
     ("interaction", "wells-attraction"),
     ("diffusion", "styblinski_tang-0.2"),
     ("diffusion", "muller_brown-0.1"),
+    ("diffusion", "double_well-0.2"),
 )
 STORES = Path("tables_joint_stores")  # the data of a seed is made once
 Row = dict[str, Any]
