@@ -14,12 +14,12 @@ OF_THEIR_OWN = 32 << 20  # bytes of an array from which it is mapped, and given 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let this process keep up to 256 MiB that it has freed.
+    """Let this process keep what it frees, but for large arrays and a free end of over 256 MiB.
 
-    By default glibc returns an array of some megabytes to the system as soon as it is freed, and
-    the next one is mapped anew and zeroed page by page: for an elementwise product of 2500 × 250
-    numbers that took ten times as long as the product. Nothing happens where the C library is
-    another one. The first call sets it for the whole process.
+    As long as glibc has not adapted to the sizes in use it returns an array of some megabytes to
+    the system as soon as that is freed, and the next one is mapped anew and zeroed page by page:
+    an elementwise product of 2500 × 250 numbers took ten times as long. Nothing happens where the
+    C library is another one. The first call sets it for the whole process.
 
     References:
         mallopt(3).

@@ -1,7 +1,7 @@
 """What simulation and training cost on each device, and whether they find the same.
 
-Every row is run on one thread of the CPU or on the named device; what a device does only once is
-done before. Skills and moments say that both do the same work: the random numbers differ.
+Every row is run on one thread of the CPU or on the named device, after a small simulation and a
+small fit there. Skills and moments say that both do the same work: the random numbers differ.
 """
 
 from __future__ import annotations
@@ -58,8 +58,12 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}", end="")
     print(f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "", flush=True)
     wanted = arguments.tasks.split("; ") if arguments.tasks else [*SIMULATIONS, *FITS]
+    unknown = [name for name in wanted if name not in SIMULATIONS | FITS]
+    if unknown:
+        parser.error(f"no task {unknown}: expected {[*SIMULATIONS, *FITS]}")
     for device in arguments.devices.split(","):
-        popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, device=device)
+        small = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, device=device)
+        popdyn.fit(small, inner="network", steps=2, device=device)
         for name in wanted:
             task = simulated if name in SIMULATIONS else fitted
             seconds, found = measured(task, name, device)

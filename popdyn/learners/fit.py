@@ -157,7 +157,7 @@ def fit(
 
     Returns:
         The run; ``run.energy`` is a ``FreeEnergy`` whose potential has mean 0 over the training
-        snapshots, on the CPU wherever it was trained. The process keeps up to 256 MiB that it
+        snapshots, on the CPU wherever it was trained. The process keeps more of what it
         frees, see :func:`popdyn.allocation.keep_freed_memory`.
 
     Raises:

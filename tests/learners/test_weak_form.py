@@ -24,7 +24,7 @@ from popdyn.learners.weak_form.levels import levels
 from popdyn.learners.weak_form.moments import Linearised, MomentEquations, quadrature
 from popdyn.learners.weak_form.noise import SharedNoise, covariance
 from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.steps import _linear
+from popdyn.learners.weak_form.steps import _linear, descend
 from popdyn.learners.weak_form.terms import RadialFeatures
 
 
@@ -278,6 +278,38 @@ def test_a_jacobian_is_kept_where_it_foresaw_a_small_step():
     assert not _linear(before, at, parts, step=2.0)
     wrong = [dataclasses.replace(part, mean=4.0 * part.mean) for part in parts]
     assert not _linear(before, at, wrong, step=0.1)
+
+
+def test_a_descent_computes_no_jacobian_that_it_has(monkeypatch):
+    equations, asked = small_equations(500), []
+    jacobians = equations.jacobians
+    monkeypatch.setattr(equations, "jacobians", lambda at: asked.append(1) or jacobians(at))
+    trace = []
+    descend(equations, np.zeros(equations.unknowns.size), None, trace, 8, 0.02)
+    assert trace[-1]["step"] < 0.02
+    assert len(asked) < len(trace)
+    # The states are near each other to the end: none is worse than the best by what is allowed.
+    assert trace[-1]["misfit"] < 1.1 * min(record["misfit"] for record in trace)
+
+
+def test_data_that_no_potential_explains_is_fitted_all_the_same():
+    # Four clouds that turn by 90° from snapshot to snapshot: the evidence keeps next to nothing.
+    rng = np.random.default_rng(0)
+    corners = np.array([[3.0, 0.0], [0.0, 3.0], [-3.0, 0.0], [0.0, -3.0]])
+    snapshots = []
+    for k in range(5):
+        which = (rng.choice(4, size=1000, p=[0.4, 0.3, 0.2, 0.1]) + k) % 4
+        snapshots.append((corners[which] + 0.3 * rng.normal(size=(1000, 2))).astype(np.float32))
+    data = TrainingSet(
+        np.arange(5.0),
+        list(range(5)),
+        [torch.from_numpy(x) for x in snapshots],
+        [torch.from_numpy(x[:1]) for x in snapshots],
+        0,
+    )
+    solution = solve_weak_form(data, WeakFormOptions())
+    assert solution.misfit > 2.0
+    assert np.isfinite(FreeEnergy(solution.potential).potential_gradient(snapshots[0])).all()
 
 
 def test_an_interval_is_never_cut_more_coarsely_than_before():

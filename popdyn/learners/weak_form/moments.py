@@ -116,9 +116,7 @@ class MomentEquations:
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
         self.seed, self.correct = seed, correct
         values = [tests.values(x) for x in snapshots]
-        centred = [v - v.mean(0) for v in values]
-        pooled = sum(covariance(v, v) for v in centred) / len(values)
-        del centred
+        pooled = sum(_spread(v) for v in values) / len(values)
         strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
@@ -271,6 +269,12 @@ class MomentEquations:
         for j, u in here:
             tilt[j] += n * ((share - share.mean()) @ u).double().numpy() / len(u)
         return out[-1]
+
+
+def _spread(values: Tensor) -> np.ndarray:
+    """Return the covariance of columns that are not centred yet, ``(n, m) → (m, m)``."""
+    centred = values - values.mean(0)
+    return covariance(centred, centred)
 
 
 def quadrature(times: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg.blas import ssyrk
+from scipy.linalg.blas import get_blas_funcs
 from torch import Tensor
 
 __all__ = ["SharedNoise", "covariance", "tridiagonal"]
@@ -67,7 +67,9 @@ class SharedNoise:
 def covariance(a: Tensor, b: Tensor) -> np.ndarray:
     """Return the covariance of centred columns, ``(n, p), (n, q) → (p, q)``, in float64."""
     if a is b:  # symmetric: half the work
-        half = ssyrk(1.0 / max(1, len(a) - 1), a.numpy().T, lower=True).astype(float)
+        columns = a.numpy().T
+        syrk = get_blas_funcs("syrk", (columns,))
+        half = syrk(1.0 / max(1, len(a) - 1), columns, lower=True).astype(float)
         return half + np.tril(half, -1).T  # type: ignore[no-any-return]
     return (a.T @ b).double().numpy() / max(1, len(a) - 1)
 

@@ -121,32 +121,30 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     # Something has to be left, and β is no group: at 0 it may rise again.
     gone = [name for name in gone if name not in (fine[0].groups[0], "β")]
     before = at.theta
-    kept, theta = without(fine[0], posterior.mean, gone)
-    strengths, known = posterior.strengths, sum(posterior.determined.values())
-    least = max(LEAST_TESTS, 1.3 * known)
     stages = ((few, APPROACH), (few, 2 * options.fine), (snapshots, options.fine))
-    for particles, most in stages if far else ():
-        # What is still off on the way is left out: its derivatives would be most of the time.
-        tests = (kept, fine[1], strengths)
-        own = equations(*tests, particles=particles, least=least, correct=False)
-        at, posterior, _ = descend(own, theta, posterior, trace, most, 1.0)
-        off = [name for name, s in posterior.strengths.items() if s == 0.0]
-        kept, theta = without(kept, at.theta, off)
-        gone = gone + off
     while True:
         narrow = [g for g in every_narrow if g not in gone]
+        # Where no narrow group has earned its place, the coarse solution is the better start.
+        kept, theta = without(fine[0], posterior.mean if narrow else before, gone)
+        strengths, known = posterior.strengths, sum(posterior.determined.values())
+        least, left_out = max(LEAST_TESTS, 1.3 * known), list(gone)
+        for particles, most in stages if far else ():
+            own = equations(kept, fine[1], strengths, particles, least, correct=False)
+            at, posterior, _ = descend(own, theta, posterior, trace, most, 1.0)
+            # What is still off on the way is left out: its derivatives would be most of the time.
+            off = [g for g, s in posterior.strengths.items() if s == 0.0 and g != kept.groups[0]]
+            kept, theta = without(kept, at.theta, off)
+            left_out += off
         final = equations(kept, fine[1], strengths, least=least, known=known)
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
+        narrow = [g for g in narrow if g not in left_out]
         if narrow:
-            coarser = final.evaluate(without(fine[0], before, gone)[1])
+            coarser = final.evaluate(without(fine[0], before, left_out)[1])
             gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
         if not narrow or gain >= 2.0 * EARNED_NARROW:
             return _solution(kept, at.theta, posterior, misfit, trace, data)
         gone = gone + narrow
-        kept, theta = without(fine[0], before, gone)
-        strengths, known = posterior.strengths, sum(posterior.determined.values())
-        least = max(LEAST_TESTS, 1.3 * known)
 
 
 def _solution(

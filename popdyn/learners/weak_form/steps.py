@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,6 +70,29 @@ def estimated(
     return posterior, gone, far
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A state as steps compare it: θ, the residuals, and their misfit by its own noise."""
+
+    theta: np.ndarray
+    residuals: np.ndarray
+    misfit: float
+
+    @classmethod
+    def of(cls, state: Equations) -> _Seen:
+        return cls(state.theta, state.residuals, state.misfit(state.residuals))
+
+    def objective(self, at: Equations, posterior: Posterior) -> float:
+        """Return misfit plus prior, by the noise of another state or its own, whichever is worse.
+
+        The prior is the posterior's; of groups that are switched off there is none.
+        """
+        finite = np.isfinite(posterior.precision)
+        prior = float(posterior.precision[finite] @ np.square(self.theta[finite]))
+        value = max(at.misfit(self.residuals), self.misfit) + prior
+        return value if math.isfinite(value) else math.inf
+
+
 def descend(
     equations: MomentEquations,
     theta: np.ndarray,
@@ -83,9 +107,10 @@ def descend(
     """
     at = equations.evaluate(theta)
     parts: list[Jacobian] | None = None
-    before = best = at
+    before, best = at, _Seen.of(at)
     for _ in range(most):
         if parts is None or not _linear(before, at, parts, trace[-1]["step"]):
+            parts = None  # two at once are too much for memory
             parts = equations.jacobians(at)
         before = at
         at, posterior, misfit, best = _step(equations, at, parts, posterior, trace, best)
@@ -110,8 +135,8 @@ def _step(
     parts: list[Jacobian],
     before: Posterior | None,
     trace: list[dict[str, float]],
-    best: Equations,
-) -> tuple[Equations, Posterior, float, Equations]:
+    best: _Seen,
+) -> tuple[Equations, Posterior, float, _Seen]:
     """Do a Gauss–Newton step, halved until misfit plus prior are near those of the best so far.
 
     The posterior before, if there is one, says how strong the prior is.
@@ -126,12 +151,14 @@ def _step(
     # that towards 0: by less than half a standard error for each unknown that is determined. Of V
     # and β without the W of the data each of ten steps was worse, and β went from 0.3 to 1.3.
     # Every step has a prior and a noise of its own, by which the best so far is judged anew.
-    least, here = _objective(best, at, posterior), _objective(at, at, posterior)
-    if here <= least:
-        best, least = at, here
+    here = _Seen.of(at)
+    off = ~np.isfinite(posterior.precision)
+    if best.theta[off].any() or here.objective(at, posterior) <= best.objective(at, posterior):
+        best = here
+    most = best.objective(at, posterior) + 0.25 * known
     for halving in range(5):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
-        if _objective(ahead, at, posterior) <= least + 0.25 * known:
+        if _Seen.of(ahead).objective(at, posterior) <= most:
             break
     else:
         ahead = at
@@ -140,14 +167,6 @@ def _step(
     freedom = max(1.0, system.count - known)
     trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
     return ahead, posterior, system.misfit / freedom, best
-
-
-def _objective(ahead: Equations, at: Equations, posterior: Posterior) -> float:
-    """Return misfit plus prior of a state, with the noise and the prior held."""
-    finite = np.isfinite(posterior.precision)
-    prior = posterior.precision[finite] @ np.square(ahead.theta[finite])
-    value = max(at.misfit(ahead.residuals), ahead.misfit(ahead.residuals)) + float(prior)
-    return value if math.isfinite(value) else math.inf
 
 
 def _at_zero(free: Posterior, fixed: Posterior) -> Posterior:
