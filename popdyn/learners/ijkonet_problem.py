@@ -78,9 +78,11 @@ class IJKOnetProblem:
         device = data.device
         seeds = np.random.SeedSequence([data.seed, 2]).generate_state(5, np.uint64)
         # Noise is drawn where the particles are, everything else is small.
+        cpu = torch.device("cpu")
+        places = (cpu, cpu, device, cpu, cpu)
         own, maps, noise, kernel, pairs = (
-            torch.Generator(device if i == 2 else "cpu").manual_seed(int(s) >> 1)
-            for i, s in enumerate(seeds)
+            torch.Generator(place).manual_seed(int(s) >> 1)
+            for place, s in zip(places, seeds, strict=True)
         )
         scaling = data.scaling()
         self.unit = float(scaling.unit)

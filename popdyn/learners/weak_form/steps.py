@@ -151,11 +151,11 @@ def _step(
     # that towards 0: by less than half a standard error for each unknown that is determined. Of V
     # and β without the W of the data each of ten steps was worse, and β went from 0.3 to 1.3.
     # Every step has a prior and a noise of its own, by which the best so far is judged anew.
-    here = _Seen.of(at)
-    off = ~np.isfinite(posterior.precision)
-    if best.theta[off].any() or here.objective(at, posterior) <= best.objective(at, posterior):
-        best = here
-    most = best.objective(at, posterior) + 0.25 * known
+    seen = [_Seen.of(at)]
+    if not best.theta[~np.isfinite(posterior.precision)].any():  # else it has what is off by now
+        seen.append(best)
+    objectives = [state.objective(at, posterior) for state in seen]
+    best, most = seen[int(np.argmin(objectives))], min(objectives) + 0.25 * known
     for halving in range(5):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
         if _Seen.of(ahead).objective(at, posterior) <= most:
