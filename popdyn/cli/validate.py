@@ -30,6 +30,7 @@ def command(store: str, as_json: bool) -> int:
             click.echo(
                 f"{store}: {breach.node}: {breach.found}\n    the page says: {breach.expected}"
             )
-        what = "is sound" if not breaches else f"breaks the format in {len(breaches)} places"
+        places = "one place" if len(breaches) == 1 else f"{len(breaches)} places"
+        what = f"breaks the format in {places}" if breaches else "is sound"
         click.echo(f"{store} {what}")
     return 1 if breaches else 0

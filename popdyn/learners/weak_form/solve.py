@@ -34,7 +34,7 @@ PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 TESTS_PER_KNOWN = 4.0
 MOST = 100_000  # particles of each snapshot, in memory with all their features
 SCREENED = 5000  # particles of each snapshot that say which groups take part
-BEGUN = 2500  # and that do for a start with the coarse ones
+BEGUN = 2500  # and that do for a start with polynomials and the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
 NEAR = 4.0
 SETTLED = 0.1  # standard errors
@@ -108,7 +108,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     few = snapshots if beyond else [x[:BEGUN] for x in snapshots]
     known = math.inf
     for level, after in ((start, coarse), (coarse, fine)):
-        own = equations(*level, particles=few if level is coarse else snapshots, known=known)
+        own = equations(*level, particles=few, known=known)
         at, posterior, _ = descend(own, theta, None, trace, options.coarse, NEAR)
         known = sum(posterior.determined.values())
         theta = carried(level[0], at.theta, after[0])
