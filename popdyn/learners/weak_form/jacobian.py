@@ -14,7 +14,7 @@ from popdyn.learners.weak_form.fields import influence
 from popdyn.learners.weak_form.model import Drive, Path, Unknowns
 from popdyn.learners.weak_form.terms import time_basis
 
-__all__ = ["Jacobian", "Sensitivity"]
+__all__ = ["JACOBIAN", "Jacobian", "Sensitivity"]
 
 NUMBERS = 8_000_000  # in one block of gradients
 WITNESSES = 2000  # particles that the noise of the Jacobian is estimated from
@@ -129,15 +129,18 @@ class Sensitivity:
         out = influence(self.unknowns.radial, weights, x, others, gradients @ self.projection)
         return (out - out.mean(0)).mul_(-tau)
 
-    def jacobian(self, drive: Drive, path: Path) -> Jacobian:
-        """Return M of an interval: derivatives of E f∘Φ_θ by the unknowns, ``(q, p)``."""
+    def jacobian(self, drive: Drive, path: Path, most: int = JACOBIAN) -> Jacobian:
+        """Return M of an interval: derivatives of E f∘Φ_θ by the unknowns, ``(q, p)``.
+
+        It is the mean over at most so many particles.
+        """
         unknowns = self.unknowns
         n, d = path.end.shape
         # A particle's part is a matrix of rank d: the more dimensions, the fewer particles do.
-        rows = min(n, JACOBIAN, max(WITNESSES, 8 * RANKS // d))
+        rows = min(n, most, max(WITNESSES, 8 * RANKS // d))
         noisy = unknowns.diffusivity is None
-        most = WITNESSES if unknowns.beyond_potential else WITNESSES_ALONE
-        witnesses = min(rows, LEANING // d if noisy else min(most, RANKS // d))
+        alone = WITNESSES if unknowns.beyond_potential else WITNESSES_ALONE
+        witnesses = min(rows, LEANING // d if noisy else min(alone, RANKS // d))
         witnesses *= self.witnessed
         fields = [self._fields(middle) for middle in path.middles]
         bend: Tensor | None = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
-from popdyn.learners.weak_form.jacobian import Jacobian, Sensitivity
+from popdyn.learners.weak_form.jacobian import JACOBIAN, Jacobian, Sensitivity
 from popdyn.learners.weak_form.model import Drive, Path, Unknowns
 from popdyn.learners.weak_form.noise import SharedNoise, covariance, tridiagonal
 
@@ -181,16 +181,19 @@ class MomentEquations:
                 upper[k - 1] = -(across[k] + shared.excess[k] @ shared.gain[k]) / here
         return diagonal, upper
 
-    def jacobians(self, at: Equations) -> list[Jacobian]:
-        """Return M of each interval at a state: the derivatives of E_k f∘Φ_θ by the unknowns."""
+    def jacobians(self, at: Equations, most: int = JACOBIAN) -> list[Jacobian]:
+        """Return M of each interval at a state: the derivatives of E_k f∘Φ_θ by the unknowns.
+
+        Each is the mean over at most so many particles.
+        """
         # At the zero state nothing moves: M from the snapshots around the interval instead.
         drive = Drive(self.unknowns, at.theta)
         if drive.driven or drive.beta > 0:
-            return [self.sensitivity.jacobian(drive, path) for path in at.paths]
+            return [self.sensitivity.jacobian(drive, path, most) for path in at.paths]
         last = len(at.paths) - 1
         still = [at.paths[min(k, last)] for k in range(last + 2)]
         still = [Path(x, [x], p.times, p.step) for x, p in zip(self.snapshots, still, strict=True)]
-        ends = [self.sensitivity.jacobian(drive, path) for path in still]
+        ends = [self.sensitivity.jacobian(drive, path, most) for path in still]
         rates = np.stack([end.mean / path.step for end, path in zip(ends, still, strict=True)])
         means = np.tensordot(quadrature(self.times), rates, 1)
         return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
