@@ -11,8 +11,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from popdyn.learners.feature_blocks import Block, GaussianBlock, PolynomialBlock, TurnedBlock
+from popdyn.learners.feature_blocks import Block, GaussianBlock, TurnedBlock
 from popdyn.learners.models import Scaling, empty_scaling
+from popdyn.learners.polynomial_block import PolynomialBlock
 
 __all__ = [
     "Block",

@@ -11,7 +11,7 @@ from popdyn.learners import load_run, save_run
 from popdyn.learners.features import FeatureMap, gaussian_block, polynomials
 from popdyn.learners.models import Scaling
 from popdyn.learners.weak_form.evidence import MOST_ERRORS, Posterior, maximise_evidence
-from popdyn.learners.weak_form.moments import Linearised
+from popdyn.learners.weak_form.linearised import Linearised
 from popdyn.learners.weak_form.terms import LinearPotential, RadialFeatures, RadialInteraction
 
 DRAWS = 300

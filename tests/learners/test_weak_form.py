@@ -21,7 +21,8 @@ from popdyn.learners.weak_form.evidence import (
 from popdyn.learners.weak_form.fields import DirectFields, GridFields
 from popdyn.learners.weak_form.jacobian import Jacobian, Sensitivity, _turned
 from popdyn.learners.weak_form.levels import levels
-from popdyn.learners.weak_form.moments import Linearised, MomentEquations, quadrature
+from popdyn.learners.weak_form.linearised import Linearised
+from popdyn.learners.weak_form.moments import MomentEquations, quadrature
 from popdyn.learners.weak_form.noise import SharedNoise, covariance
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import _linear, descend

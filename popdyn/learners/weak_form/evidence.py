@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
-from popdyn.learners.weak_form.moments import Linearised
+from popdyn.learners.weak_form.linearised import Linearised
 
 __all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
 
@@ -90,9 +90,9 @@ def maximise_evidence(
     member[list(flat)] = -1
     member[list(off)] = -1
     inside = member >= 0
-    precision, right = whitened or _whitened(system)
+    precision, right = whitened or system.whitened()
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
-    own = _units(system, precision)
+    own = system.units(precision)
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
     known = np.square([near.strengths.get(name, 0.0) if near else 0.0 for name in names])
     variance = np.where(known > 0.0, known, variance)
@@ -192,8 +192,8 @@ def freed(
     """
     use = np.flatnonzero(np.isfinite(posterior.precision))
     part = system.restricted(use)
-    precision, right = _whitened(part)
-    prior = np.maximum(posterior.precision[use] / loose**2, (_units(part, precision) / FLAT) ** 2)
+    precision, right = part.whitened()
+    prior = np.maximum(posterior.precision[use] / loose**2, (part.units(precision) / FLAT) ** 2)
     wide = np.linalg.inv(precision + np.diag(prior))
     inside = functional @ posterior.covariance @ functional
     gain = posterior.covariance @ functional / inside
@@ -223,7 +223,7 @@ def weak_groups(
         flat: Unknowns without a prior.
         least: What each group must earn, in natural units; the others stay.
     """
-    whitened = _whitened(system)
+    whitened = system.whitened()
     full = maximise_evidence(system, groups, flat, (), whitened)
     gone: list[str] = []
     while True:
@@ -241,15 +241,6 @@ def weak_groups(
         full = trials[name]
 
 
-def _units(system: Linearised, precision: np.ndarray) -> np.ndarray:
-    """Return one over the standard error of each unknown on its own, ``(p,)``.
-
-    Where the data says nothing once the bias is taken off, it is that of the noise.
-    """
-    least = 1e-6 * np.diag(system.spread)
-    return np.sqrt(np.maximum(np.diag(precision), np.maximum(least, 1e-300)))
-
-
 def _inverse(matrix: np.ndarray) -> np.ndarray:
     """Return the inverse of a symmetric positive matrix: half the work of that of any matrix."""
     factor, failed = lapack.dpotrf(matrix, lower=True)
@@ -257,21 +248,3 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
         return np.linalg.inv(matrix)
     lower = np.tril(lapack.dpotri(factor, lower=True)[0])
     return lower + np.tril(lower, -1).T  # type: ignore[no-any-return]
-
-
-def _whitened(system: Linearised) -> tuple[np.ndarray, np.ndarray]:
-    """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all.
-
-    At the truth A is positive. Where the bias that was taken off leaves it negative, its noise is
-    all that there is: the data says nothing there, and Gauss–Newton steps would drift for ever.
-    """
-    spread = 0.5 * (system.spread + system.spread.T)
-    size = 1.0 / np.sqrt(np.maximum(np.diag(spread), 1e-300))
-    strengths, vectors = np.linalg.eigh(spread * size[:, None] * size)
-    kept = strengths > 1e-9 * strengths[-1]
-    root = (vectors[:, kept] / np.sqrt(strengths[kept])).T * size
-    matrix = root @ (0.5 * (system.matrix + system.matrix.T))
-    strengths, vectors = np.linalg.eigh(matrix @ root.T)
-    seen = vectors[:, strengths > 0.0].T
-    matrix = seen @ matrix
-    return matrix.T @ matrix, matrix.T @ (seen @ (root @ system.right))

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.weak_form.jacobian import JACOBIAN, Jacobian, Sensitivity
+from popdyn.learners.weak_form.linearised import Linearised
 from popdyn.learners.weak_form.model import Drive, Path, Unknowns
 from popdyn.learners.weak_form.noise import SharedNoise, covariance, tridiagonal
 
-__all__ = ["Equations", "Linearised", "MomentEquations", "quadrature"]
+__all__ = ["Equations", "MomentEquations", "quadrature"]
 
 SAMPLE = 1000  # particles that a linear function of f is fitted to
 
@@ -44,47 +45,6 @@ class Equations:
     def misfit(self, residuals: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r of residuals, ``(K, q)``, with the noise of this state."""
         return float(np.square(self.half(residuals[..., None])).sum())
-
-
-@dataclass(frozen=True)
-class Linearised:
-    """The weighted normal equations, A θ = b with noise of covariance ``spread``.
-
-    Attributes:
-        matrix: A, free of the bias that noisy regressors have.
-        right: b, likewise.
-        spread: The covariance of b − A θ at the truth.
-        misfit: rᵀ C⁻¹ r.
-        score: Mᵀ C⁻¹ r, from which the misfit after a step follows.
-        count: Number of moment equations.
-    """
-
-    matrix: np.ndarray
-    right: np.ndarray
-    spread: np.ndarray
-    misfit: float
-    score: np.ndarray
-    count: int
-
-    def misfit_after(self, step: np.ndarray) -> float:
-        """Return rᵀ C⁻¹ r after a step, to first order."""
-        return float(self.misfit - 2.0 * step @ self.score + step @ self.spread @ step)
-
-    def restricted(self, keep: np.ndarray) -> Linearised:
-        """Return the equations of some unknowns alone, the others being 0; without the score."""
-        square = np.ix_(keep, keep)
-        return dataclasses.replace(
-            self, matrix=self.matrix[square], right=self.right[keep], spread=self.spread[square]
-        )
-
-    def dispersed(self, factor: float) -> Linearised:
-        """Return the same equations with noise of a larger variance."""
-        return dataclasses.replace(
-            self,
-            matrix=self.matrix / factor,
-            right=self.right / factor,
-            spread=self.spread / factor,
-        )
 
 
 class MomentEquations:

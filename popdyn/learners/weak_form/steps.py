@@ -15,8 +15,9 @@ from popdyn.learners.weak_form.evidence import (
     weak_groups,
 )
 from popdyn.learners.weak_form.jacobian import Jacobian
+from popdyn.learners.weak_form.linearised import Linearised
 from popdyn.learners.weak_form.model import Unknowns
-from popdyn.learners.weak_form.moments import Equations, Linearised, MomentEquations
+from popdyn.learners.weak_form.moments import Equations, MomentEquations
 
 __all__ = ["descend", "estimated"]
 
