@@ -32,7 +32,7 @@ from popdyn.benchmark.suites import load_suite
 from popdyn.benchmark.workers import Launch, workplace
 from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS
-from popdyn.learners.fit import options_of
+from popdyn.learners.registry import options_of
 from popdyn.registry import lookup
 
 __all__ = ["bench"]
