@@ -71,6 +71,11 @@ class Unknowns:
         """Whether W or β is learned: what V lacks they make up for, and steps go astray."""
         return self.radial is not None or self.diffusivity is None
 
+    @property
+    def plain(self) -> bool:
+        """Whether V alone is learned, and stands still."""
+        return self.times == 1 and not self.beyond_potential
+
     def potential_weights(self, theta: np.ndarray) -> np.ndarray:
         """Return the weights of the functions of V, ``(p, ...) → (m, T, ...)``."""
         own = theta[self.potential].reshape(self.times, -1, *theta.shape[1:])

@@ -34,7 +34,7 @@ PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 TESTS_PER_KNOWN = 4.0
 MOST = 100_000  # particles of each snapshot, in memory with all their features
 SCREENED = 5000  # particles of each snapshot that say which groups take part
-BEGUN = 2500  # and that do for a start with polynomials and the coarse ones
+BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
 NEAR = 4.0
 SETTLED = 0.1  # standard errors
@@ -108,7 +108,8 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     few = snapshots if beyond else [x[:BEGUN] for x in snapshots]
     known = math.inf
     for level, after in ((start, coarse), (coarse, fine)):
-        own = equations(*level, particles=few, known=known)
+        early = few if level is coarse or fine[0].plain else snapshots
+        own = equations(*level, particles=early, known=known)
         at, posterior, _ = descend(own, theta, None, trace, options.coarse, NEAR)
         known = sum(posterior.determined.values())
         theta = carried(level[0], at.theta, after[0])
@@ -117,8 +118,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     at = whole.evaluate(theta)
     # For V alone in few dimensions a Jacobian of half of them tells groups apart as well, but not
     # far from the data: one of three fits of `bohachevsky` then had skill 0.52 for 0.98.
-    plain = not (beyond or options.time_varying) and data.dim <= 3
-    for share in (2, 1) if plain else (1,):
+    for share in (2, 1) if fine[0].plain and data.dim <= 3 else (1,):
         system = whole.linearise(at, whole.jacobians(at, SCREENED // share))
         posterior, gone, far = estimated(system, at, fine[0])
         if not far:
