@@ -269,6 +269,17 @@ def test_wells_a_tenth_wide_are_found():
     assert solution.unknowns.size < 100  # the narrow bumps that stayed off are left out
 
 
+@pytest.mark.slow
+def test_what_is_off_far_from_the_data_may_be_needed():
+    # Linear equations switch the narrowest bumps off here: left out at once, χ² stayed at 41.
+    truth = FreeEnergy("bohachevsky")
+    data = training_set(truth, 10_000, 23)
+    solution = solve_weak_form(data, WeakFormOptions())
+    error, size = gradient_error(solution.potential, truth, data.fit[1])
+    assert error < 0.15 * size  # 0.22 without
+    assert solution.misfit < 3.0
+
+
 def test_a_jacobian_is_kept_where_it_foresaw_a_small_step():
     equations = small_equations(500)
     first = np.eye(equations.unknowns.size)[0]
