@@ -17,13 +17,12 @@ from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form import solve_weak_form
+from popdyn.learners.weak_form import FITS, solve_weak_form
 from popdyn.learners.weak_form.options import WeakFormOptions
 
 __all__ = ["fit_ijkonet"]
 
 SOLVED = 0.1  # an inner residual above this is not called solved
-FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
 # Of a network's held-out distance, which that of features has to be below: they have seen what is
 # held out, for they learn from all particles.
 CLEARLY = 0.9
@@ -79,14 +78,8 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
         "outer_step": solution.trace[-1]["step"],
         "misfit": solution.misfit,
     } | debiased_gap(data, energy, inner, start, tau)
-    notes = []
-    if solution.misfit > FITS:
-        notes.append(
-            "the energy does not explain the snapshots to their sampling noise: χ² is "
-            f"{solution.misfit:.3g} for each degree of freedom"
-        )
-    metrics = [{"step": i + 1, **record} for i, record in enumerate(solution.trace)]
-    converged = certificate["inner_residual"] < SOLVED and certificate["outer_step"] < SOLVED
+    converged = certificate["inner_residual"] < SOLVED and solution.settled
+    metrics, notes = solution.metrics, solution.notes
     return Run(energy, "ijkonet", {}, metrics, certificate, converged, len(metrics), notes=notes)
 
 

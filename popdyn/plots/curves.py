@@ -22,8 +22,10 @@ __all__ = ["certificate_lines", "draw_interaction", "draw_training", "pair_dista
 def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) -> None:
     """Fill a panel with the loss (left) and the held-out criterion (right) by step.
 
-    The dot marks the state that was kept: the lowest criterion. A learner that solves its
-    problem in one go has no curve, and the panel says so.
+    The dot marks the state that was kept: the lowest criterion. Gauss–Newton steps have χ² for each
+    degree of freedom (``misfit``) and their size in standard errors in place of these, on
+    logarithmic scales. A learner that solves its problem in one go has no curve, and the panel
+    says so.
     """
     axis.set_title(title)
     rows = [m for m in metrics if "step" in m]
@@ -37,14 +39,20 @@ def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) 
     handles = axis.plot(steps, _column(rows, left), color=COLORS[0], lw=1.2, label=left)
     axis.set(xlabel="step", ylabel=left)
     axis.yaxis.label.set_color(COLORS[0])
+    if left == "misfit":
+        axis.set_yscale("log")
     right = next((n for n in ("criterion", *names) if n in names and n != left), None)
     if right is not None:
         other = axis.twinx()
         values = _column(rows, right)
-        name = "held-out criterion" if right == "criterion" else right
+        shown = {"criterion": "held-out criterion", "outer_step": "outer step"}
+        name = shown.get(right, right)
         handles += other.plot(steps, values, color=COLORS[1], lw=1.2, label=name)
-        best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
-        handles += other.plot(steps[best], values[best], "o", color=COLORS[1], label="kept")
+        if right == "criterion":
+            best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
+            handles += other.plot(steps[best], values[best], "o", color=COLORS[1], label="kept")
+        if right == "outer_step":
+            other.set_yscale("log")
         other.set_ylabel(name, color=COLORS[1])
     for line in handles[1:]:  # one legend for the lines of both axes
         dot = line.get_marker() == "o"

@@ -24,7 +24,7 @@ from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import descend, estimated
 from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
-__all__ = ["WeakFormSolution", "fit_weak_form", "solve_weak_form"]
+__all__ = ["FITS", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
@@ -38,6 +38,7 @@ BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
 NEAR = 4.0
 SETTLED = 0.1  # standard errors
+FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
 APPROACH = 5  # steps far from the data before groups that are off are left out
 
 
@@ -67,6 +68,34 @@ class WeakFormSolution:
     trace: list[dict[str, float]] = field(default_factory=list)
     posterior: Posterior | None = None
     unknowns: Unknowns | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last step was within a tenth of a standard error."""
+        return self.trace[-1]["step"] < SETTLED
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """A run's record of each step: its number, χ² where it begins, and how far it leads."""
+        return [
+            {
+                "step": i + 1,
+                "misfit": record["misfit"],
+                "outer_step": record["step"],
+                "halvings": record["halvings"],
+            }
+            for i, record in enumerate(self.trace)
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line where the energy does not explain the snapshots."""
+        if self.misfit <= FITS:
+            return []
+        return [
+            "the energy does not explain the snapshots to their sampling noise: χ² is "
+            f"{self.misfit:.3g} for each degree of freedom"
+        ]
 
 
 def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
@@ -196,12 +225,18 @@ def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace)
     solution = solve_weak_form(data, options)
     energy = FreeEnergy(solution.potential, solution.interaction, solution.diffusivity)
     energy.diffusivity_standard_error = solution.diffusivity_standard_error
-    certificate = {"misfit": solution.misfit, "determined": solution.determined}
+    certificate = {
+        "outer_step": solution.trace[-1]["step"],
+        "misfit": solution.misfit,
+        "determined": solution.determined,
+    }
     return Run(
         energy,
         "weak_form",
         {},
-        [{"step": i + 1, **record} for i, record in enumerate(solution.trace)],
+        solution.metrics,
         certificate,
-        steps=len(solution.trace),
+        solution.settled,
+        len(solution.trace),
+        notes=solution.notes,
     )
