@@ -285,6 +285,9 @@ def training_figure(
     """
     figure, axes = new_figure()
     curves.draw_training(axes[0, 0], metrics, f"training of {learner}")
-    lines = curves.certificate_lines(certificate)
-    figure.supxlabel("\n".join(lines) or "no certificate", fontsize=7)
+    lines = "\n".join(curves.certificate_lines(certificate)) or "no certificate"
+    if figure.legends:  # both are below the panel, where they would cover each other
+        figure.legends[0].set_title(lines, {"size": 7})
+    else:
+        figure.supxlabel(lines, fontsize=7)
     return figure

@@ -1,5 +1,7 @@
 """Figures: every one of the registry in every kind of data, and what they show."""
 
+import io
+import itertools
 import re
 
 import matplotlib
@@ -13,6 +15,7 @@ from popdyn import plots
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.plots import FIGURES, curves, maps, populations
+from popdyn.plots.figures import training_figure
 from popdyn.plots.plane import Plane, view_of
 from popdyn.plots.style import panel_svg, save_figure
 from popdyn.plots.wells import find_wells
@@ -216,3 +219,15 @@ def test_a_panel_for_a_page_takes_the_pages_colours():
     assert len(ids) == len(set(ids))
     for used in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text):
         assert "".join(used) in ids
+
+
+def test_the_certificate_and_the_legend_do_not_cover_each_other():
+    metrics = [{"step": i, "misfit": 10.0 / i, "outer_step": 1.0 / i} for i in (1, 2, 3)]
+    figure = training_figure(metrics, {"misfit": 3.3, "determined": {"V": 7.5}}, "weak_form")
+    figure.savefig(io.BytesIO())
+    legend = figure.legends[0]
+    texts = [*legend.get_texts(), legend.get_title(), *figure.texts]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
+    assert any("determined" in name for name, _ in boxes)
+    for (a, first), (b, second) in itertools.combinations(boxes, 2):
+        assert not first.overlaps(second), f"{a!r} covers {b!r}"
