@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
@@ -287,7 +288,7 @@ def training_figure(
     curves.draw_training(axes[0, 0], metrics, f"training of {learner}")
     lines = "\n".join(curves.certificate_lines(certificate)) or "no certificate"
     if figure.legends:  # both are below the panel, where they would cover each other
-        figure.legends[0].set_title(lines, {"size": 7})
+        figure.legends[0].set_title(lines, FontProperties(size=7))
     else:
         figure.supxlabel(lines, fontsize=7)
     return figure
