@@ -66,8 +66,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     solution = solve_weak_form(
         data, WeakFormOptions(options.energies, options.diffusivity, options.time_varying)
     )
-    energy = FreeEnergy(solution.potential, solution.interaction, solution.diffusivity)
-    energy.diffusivity_standard_error = solution.diffusivity_standard_error
+    energy = solution.energy
     start, tau = _intervals(data)
     inner = Simulate(torch.Generator(data.device).manual_seed(data.seed))
     size = min(CERTIFIED, *(len(x) for x in data.fit))
@@ -75,12 +74,12 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     inner.solve(energy, sample, start, tau)  # fits the number of substeps to the energy
     certificate = {
         "inner_residual": inner.residual(energy, sample, start, tau),
-        "outer_step": solution.trace[-1]["step"],
+        "outer_step": solution.outer_step,
         "misfit": solution.misfit,
     } | debiased_gap(data, energy, inner, start, tau)
     converged = certificate["inner_residual"] < SOLVED and solution.settled
-    metrics, notes = solution.metrics, solution.notes
-    return Run(energy, "ijkonet", {}, metrics, certificate, converged, len(metrics), notes=notes)
+    trace, notes = solution.trace, solution.notes
+    return Run(energy, "ijkonet", {}, trace, certificate, converged, len(trace), notes=notes)
 
 
 def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:

@@ -254,7 +254,7 @@ def test_many_particles_bring_no_more_noise_to_diffusivity():
     solution = solve_weak_form(data, WeakFormOptions(energies=("potential", "diffusion")))
     assert solution.diffusivity_standard_error < 0.04
     assert abs(solution.diffusivity - 0.5) < 3.0 * solution.diffusivity_standard_error
-    assert solution.trace[-1]["step"] < 0.1
+    assert solution.trace[-1]["outer_step"] < 0.1
 
 
 @pytest.mark.slow
@@ -265,7 +265,7 @@ def test_wells_a_tenth_wide_are_found():
     solution = solve_weak_form(data, WeakFormOptions())
     error, size = gradient_error(solution.potential, truth, data.fit[1])
     assert error < 0.1 * size  # 0.36 where no steps with few particles come first
-    assert solution.trace[-1]["step"] < 0.1
+    assert solution.trace[-1]["outer_step"] < 0.1
     assert solution.unknowns.size < 100  # the narrow bumps that stayed off are left out
 
 
@@ -309,7 +309,7 @@ def test_a_descent_computes_no_jacobian_that_it_has(monkeypatch):
     monkeypatch.setattr(equations, "jacobians", lambda at: asked.append(1) or jacobians(at))
     trace = []
     descend(equations, np.zeros(equations.unknowns.size), None, trace, 8, 0.02)
-    assert trace[-1]["step"] < 0.02
+    assert trace[-1]["outer_step"] < 0.02
     assert len(asked) < len(trace)
     # The states are near each other to the end: none is worse than the best by what is allowed.
     assert trace[-1]["misfit"] < 1.1 * min(record["misfit"] for record in trace)

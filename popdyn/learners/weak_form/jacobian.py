@@ -141,8 +141,8 @@ class Sensitivity:
         # A particle's part is a matrix of rank d: the more dimensions, the fewer particles do.
         rows = min(n, most, max(WITNESSES, 8 * RANKS // d))
         noisy = unknowns.diffusivity is None
-        fewest = WITNESSES_ALONE if unknowns.plain else WITNESSES
-        witnesses = min(rows, LEANING // d if noisy else min(fewest, RANKS // d))
+        needed = WITNESSES_ALONE if unknowns.plain else WITNESSES
+        witnesses = min(rows, LEANING // d if noisy else min(needed, RANKS // d))
         witnesses *= self.witnessed
         fields = [self._fields(middle) for middle in path.middles]
         bend: Tensor | None = None

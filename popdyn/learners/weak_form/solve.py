@@ -54,7 +54,8 @@ class WeakFormSolution:
         misfit: χ² of the moment equations over their number less the unknowns determined; about 1
             if the model holds.
         determined: How many unknowns of each group the data determines.
-        trace: One record for each Gauss–Newton step.
+        trace: One record for each Gauss–Newton step: its number, χ² for each degree of freedom
+            where it begins, its size in standard errors, and how often it was halved.
         posterior: Estimate and covariance of all unknowns.
         unknowns: What they stand for.
     """
@@ -70,22 +71,21 @@ class WeakFormSolution:
     unknowns: Unknowns | None = None
 
     @property
-    def settled(self) -> bool:
-        """Whether the last step was within a tenth of a standard error."""
-        return self.trace[-1]["step"] < SETTLED
+    def energy(self) -> FreeEnergy:
+        """V, W and β with its standard error."""
+        energy = FreeEnergy(self.potential, self.interaction, self.diffusivity)
+        energy.diffusivity_standard_error = self.diffusivity_standard_error
+        return energy
 
     @property
-    def metrics(self) -> list[dict[str, float]]:
-        """A run's record of each step: its number, χ² where it begins, and how far it leads."""
-        return [
-            {
-                "step": i + 1,
-                "misfit": record["misfit"],
-                "outer_step": record["step"],
-                "halvings": record["halvings"],
-            }
-            for i, record in enumerate(self.trace)
-        ]
+    def outer_step(self) -> float:
+        """The size of the last step in standard errors."""
+        return self.trace[-1]["outer_step"]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last step was within a tenth of a standard error."""
+        return self.outer_step < SETTLED
 
     @property
     def notes(self) -> list[str]:
@@ -152,11 +152,11 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         posterior, gone, far = estimated(system, at, fine[0])
         if not far:
             break
-    gone = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
+    off = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
-    gone = [name for name in gone if name not in (fine[0].groups[0], "β") and not far]
+    gone = [] if far else [name for name in off if name not in (fine[0].groups[0], "β")]
     before = at.theta
     stages = ((few, APPROACH), (few, 2 * options.fine), (snapshots, options.fine))
     while True:
@@ -223,18 +223,16 @@ def _solution(
 def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`."""
     solution = solve_weak_form(data, options)
-    energy = FreeEnergy(solution.potential, solution.interaction, solution.diffusivity)
-    energy.diffusivity_standard_error = solution.diffusivity_standard_error
     certificate = {
-        "outer_step": solution.trace[-1]["step"],
+        "outer_step": solution.outer_step,
         "misfit": solution.misfit,
         "determined": solution.determined,
     }
     return Run(
-        energy,
+        solution.energy,
         "weak_form",
         {},
-        solution.metrics,
+        solution.trace,
         certificate,
         solution.settled,
         len(solution.trace),

@@ -110,12 +110,12 @@ def descend(
     parts: list[Jacobian] | None = None
     before, best = at, _Seen.of(at)
     for _ in range(most):
-        if parts is None or not _linear(before, at, parts, trace[-1]["step"]):
+        if parts is None or not _linear(before, at, parts, trace[-1]["outer_step"]):
             parts = None  # two at once are too much for memory
             parts = equations.jacobians(at)
         before = at
         at, posterior, misfit, best = _step(equations, at, parts, posterior, trace, best)
-        if at is before or trace[-1]["step"] < settled:
+        if at is before or trace[-1]["outer_step"] < settled:
             break
     assert posterior is not None
     return at, posterior, misfit
@@ -166,7 +166,14 @@ def _step(
     # The whole step: one that had to be halved is small without having arrived.
     moved = float(np.sqrt(step @ system.spread @ step / max(known, 1.0)))
     freedom = max(1.0, system.count - known)
-    trace.append({"misfit": system.misfit / freedom, "step": moved, "halvings": halving})
+    trace.append(
+        {
+            "step": len(trace) + 1,
+            "misfit": system.misfit / freedom,
+            "outer_step": moved,
+            "halvings": halving,
+        }
+    )
     return ahead, posterior, system.misfit / freedom, best
 
 
