@@ -82,7 +82,7 @@ def as_csv(folder, x, labels):
 def as_csv_of_other_names(folder, x, labels):
     frame = table(x, labels).rename(columns={"time": "day"}).assign(batch=1)
     frame.to_csv(folder / "c.csv", index=False)
-    return folder / "c.csv", {"label_key": "day", "data_key": "a,b,c"}
+    return folder / "c.csv", {"label_key": "day", "columns": "a,b,c"}
 
 
 def as_parquet(folder, x, labels):
@@ -348,9 +348,10 @@ BAD = {
         r"sample_labels has shape \(3,\), pcs has 4 rows",
     ),
     "a label that is no number": (
-        lambda f: npz(f, pcs=X, sample_labels=np.array(["d0", "d0", "d3", "d3"])),
+        lambda f: npz(f, pcs=X, sample_labels=np.array(["ctrl", "ctrl", "late", "late"])),
         {},
-        r"label 'd0' of sample_labels is no number: expected numbers, or a time_map",
+        r"label 'ctrl' of sample_labels is no number: expected numbers, or a time_map .* such as "
+        r"--time-map ctrl=0,late=1$",
     ),
     "a label without a time": (
         lambda f: npz(f, pcs=X, sample_labels=np.array(["d0", "d0", "d3", "d3"])),
@@ -420,13 +421,13 @@ BAD = {
     "an empty cell in a table": (
         lambda f: text(f, "c.csv", "a,b,time\n1,2,0\n3,,1\n"),
         {},
-        "a,b is nan at row 1, component 1",
+        r"column 'b' is nan in line 3 \(1 such values\): .* \(--drop-missing",
     ),
     "no file": (lambda f: f / "none.npz", {}, "none.npz does not exist"),
     "another suffix": (
         lambda f: text(f, "c.txt", "1"),
         {},
-        r"ends in '.txt': expected one of .npz, .npy, .csv, .parquet, .h5ad",
+        r"ends in '.txt': expected one of .npz, .npy, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, ",
     ),
     "no npz inside": (lambda f: text(f, "c.npz", "hello"), {}, "c.npz cannot be read"),
     "no parquet inside": (lambda f: text(f, "c.parquet", "hello"), {}, "c.parquet cannot be read"),
