@@ -63,4 +63,4 @@ def _entries(kind: str) -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}={v}" for k, v in value.items())
-    return str(value).replace("[", r"\[")
+    return str(value)

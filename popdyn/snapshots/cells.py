@@ -119,12 +119,12 @@ def _without_missing(cells: Cells, x: np.ndarray, source: object) -> tuple[Cells
         f"{(~kept).sum()} of {len(x)} cells were left out: {no_place.sum()} lack a position, "
         f"{no_label.sum()} a label"
     )
-    rows = np.flatnonzero(kept)
+    rows, where = np.flatnonzero(kept), cells.where
     return (
         replace(
             cells,
             labels=cells.labels[kept],
-            where=lambda i, where=cells.where: where(int(rows[i])),
+            where=lambda row: where(int(rows[row])),
             notes=(*cells.notes, note),
             rows=rows,
             dropped=int((~kept).sum()),
@@ -199,7 +199,5 @@ def refuse(path: Path, error: Exception) -> NoReturn:
     """Raise the one line for a file that its reader could not read."""
     if isinstance(error, PopdynError):
         raise error
-    lines = str(error.args[0] if error.args else "").splitlines() or [repr(error)]
-    if isinstance(error, OSError):
-        lines = str(error).splitlines()
+    lines = str(error).splitlines() or [repr(error)]
     raise PopdynError(f"{path} cannot be read: {lines[0]}") from None

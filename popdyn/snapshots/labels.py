@@ -46,16 +46,16 @@ def snapshots_of(
         PopdynError: On a label without a time, times that are not finite or not distinct, or a
             single snapshot.
     """
-    values = _texts(cells.labels, cells.label_name)
-    distinct = list(dict.fromkeys(values))
     name = cells.label_name
-    notes: list[str] = []
+    values, notes = _plain(cells.labels, name)
+    distinct = list(dict.fromkeys(values))
     if time_map is not None:
         found = _mapped(distinct, {str(k): v for k, v in time_map.items()}, name)
     elif cells.times is not None and (paired := _paired(distinct, cells.times)):
         found = paired
     else:
-        found, notes = _read(distinct, name)
+        found, more = _read(distinct, name)
+        notes += more
     for label, time in found.items():
         if not math.isfinite(time):
             raise PopdynError(f"label '{label}' has the time {time}: expected a finite number")
@@ -75,23 +75,21 @@ def snapshots_of(
     return labels, np.array([found[label] for label in labels], dtype=np.float64), rows, notes
 
 
-def _texts(labels: np.ndarray, name: str) -> list[Any]:
-    """Return labels as numbers and texts: bytes are decoded, dates and spans written out."""
-    if labels.dtype.kind in "mM":
-        return [str(v) for v in labels.astype(f"{labels.dtype.kind}8[us]")]
+def _plain(labels: np.ndarray, name: str) -> tuple[list[Any], list[str]]:
+    """Return labels as numbers and texts, and a note: time spans are numbers of days."""
+    kind = labels.dtype.kind
+    if kind == "m":
+        days = labels / np.timedelta64(1, "D")
+        return days.tolist(), [f"the labels of {name} are time spans: times are days"]
+    if kind == "M":
+        return [str(np.datetime_as_string(v, unit="auto")) for v in labels], []
     out = labels.tolist()
     try:
         out = [v.decode() if isinstance(v, bytes) else v for v in out]
     except UnicodeDecodeError as error:
         raise PopdynError(f"{name} holds {error.object!r}: expected texts in UTF-8") from None
-    return [
-        v.isoformat()
-        if isinstance(v, datetime.date)
-        else v
-        if isinstance(v, (str, int, float))
-        else str(v)
-        for v in out
-    ]
+    out = [v.isoformat() if isinstance(v, datetime.date) else v for v in out]
+    return [v if isinstance(v, (str, int, float)) else str(v) for v in out], []
 
 
 def _paired(distinct: list[Any], times: np.ndarray) -> dict[Any, float] | None:
@@ -155,12 +153,9 @@ def _number(label: Any) -> float | None:
 
 
 def _days(distinct: list[Any]) -> dict[Any, float] | None:
-    """Return days since the first date, or None where a label is no date; likewise for spans."""
+    """Return days since the first date, or None where a label is no date."""
     import pandas as pd
 
-    spans = [re.fullmatch(r"(-?\d+) microseconds", str(v)) for v in distinct]
-    if all(spans):
-        return {v: int(m[1]) / 86_400e6 for v, m in zip(distinct, spans, strict=True) if m}
     if not all(isinstance(v, str) and _DATE.fullmatch(v) for v in distinct):
         return None
     try:

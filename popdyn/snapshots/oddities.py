@@ -1,6 +1,7 @@
 """Cells and components that no dynamics explains: repeated, far away, constant."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -37,34 +38,38 @@ def oddities(
         'time 1: particle 7 lies far from the other 49 (a = 10000; half lie within -0.66 … 0.68)'
     """
     repeated, far = [], []
-    low, high, variances = [], [], []
+    low, high, spreads, middles = [], [], [], []
     for k, (x, t) in enumerate(zip(populations, times, strict=True)):
         copies = len(x) - len(np.unique(_as_rows(x)))
         if copies:
             repeated.append((t, copies, len(x)))
-        far += _far(x, t, components, lambda row, k=k: where(k, row))
+        quartiles = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
+        # Robust: one cell far away makes no spread, unless half of the cells share one value.
+        spread = (quartiles[2] - quartiles[0]) / NORMAL_IQR
+        far += _far(x, t, components, quartiles, spread, partial(where, k))
+        middles.append(np.abs(quartiles[1]))
         low.append(x.min(axis=0))
         high.append(x.max(axis=0))
-        variances.append(x.var(axis=0, dtype=np.float64))
+        spreads.append(np.where(spread > 0, spread, x.std(axis=0, dtype=np.float64)))
     constant = np.min(low, axis=0) == np.max(high, axis=0)
     notes = _repeats(repeated, len(low)) + far
-    for i in np.flatnonzero(constant):
+    for i in np.flatnonzero(constant).tolist():
         notes.append(
             f"component {components[i]} is {low[0][i]:g} in all cells: nothing can be learned in it"
         )
-    spread = np.sqrt(np.mean(variances, axis=0))
-    moving = np.flatnonzero(~constant & (spread > 0))
-    largest = np.maximum(np.abs(np.min(low, axis=0)), np.abs(np.max(high, axis=0)))
+    spread = np.mean(spreads, axis=0)
+    moving = np.flatnonzero(~constant & (spread > 0)).tolist()
+    middle = np.max(middles, axis=0)
     for i in moving:
-        kept = float(largest[i]) * np.finfo(np.float32).eps
+        kept = float(middle[i]) * np.finfo(np.float32).eps
         if kept > COARSE * spread[i]:
             notes.append(
-                f"component {components[i]} reaches {largest[i]:.3g} with a spread of "
+                f"component {components[i]} lies around {middle[i]:.3g} with a spread of "
                 f"{spread[i]:.3g}: float32 holds it to {kept:.2g} only, --standardize component "
                 "takes the mean away first"
             )
     if len(moving) > 1:
-        widest, narrowest = (int(moving[f(spread[moving])]) for f in (np.argmax, np.argmin))
+        widest, narrowest = (f(moving, key=lambda i: spread[i]) for f in (max, min))
         if spread[widest] > APART * spread[narrowest]:
             notes.append(
                 f"the spreads of the components differ {spread[widest] / spread[narrowest]:.2g} "
@@ -93,19 +98,21 @@ def _repeats(repeated: list[tuple[float, int, int]], snapshots: int) -> list[str
 
 
 def _far(
-    x: np.ndarray, t: float, components: Sequence[str], where: Callable[[int], str]
+    x: np.ndarray,
+    t: float,
+    components: Sequence[str],
+    quartiles: np.ndarray,
+    spread: np.ndarray,
+    where: Callable[[int], str],
 ) -> list[str]:
     """Return a sentence on the cells of one snapshot that lie far from all others."""
-    quartiles = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
-    spread = (quartiles[2] - quartiles[0]) / NORMAL_IQR
-    # Where half of the cells share one value there is no spread to measure by.
     distance = np.abs(x - quartiles[1]) / np.where(spread > 0, spread, np.inf)
     far = np.flatnonzero((distance > FAR).any(axis=1))
     if not len(far):
         return []
-    row, i = np.unravel_index(int(np.argmax(distance)), distance.shape)
-    who = f"{where(int(row))} lies" if len(far) == 1 else f"{len(far)} cells lie"
-    first = "" if len(far) == 1 else f"the farthest is {where(int(row))}, "
+    row, i = divmod(int(np.argmax(distance)), len(components))
+    who = f"{where(row)} lies" if len(far) == 1 else f"{len(far)} cells lie"
+    first = "" if len(far) == 1 else f"the farthest is {where(row)}, "
     return [
         f"time {t:g}: {who} far from the other {len(x) - len(far)} ({first}{components[i]} = "
         f"{x[row, i]:.5g}; half lie within {quartiles[0][i]:.2g} … {quartiles[2][i]:.2g})"
