@@ -13,6 +13,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.plain import plain_numbers
 from popdyn.simulation.config import SimulationConfig, snapshot_times
 from popdyn.simulation.initial import InitialLaw, initial_law
 from popdyn.simulation.output import run_simulation
@@ -24,6 +25,7 @@ __all__ = ["configure", "simulate"]
 DEFAULT_PARTICLES = 10_000
 
 
+@plain_numbers(whole=("snapshots", "dim", "interaction_batch", "seed", "block"))
 def configure(
     *,
     particles: int | Sequence[int] | None = None,
@@ -75,6 +77,7 @@ def configure(
     )
 
 
+@plain_numbers(whole=("reference_cells", "workers"))
 def simulate(
     energy: FreeEnergy,
     *,

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.errors import PopdynError
+from popdyn.plain import plain_numbers
 from popdyn.registry import lookup
 from popdyn.snapshots.cells import Keys
 from popdyn.snapshots.labels import snapshots_of
@@ -26,6 +27,7 @@ ORIGIN = "origin"
 """The group that remembers from which row of the source each particle came."""
 
 
+@plain_numbers(whole=("components", "seed"))
 def import_data(
     source: str | os.PathLike[str] | xr.Dataset,
     *,
