@@ -195,6 +195,8 @@ def command(
         attrs={"history": f"{now} popdyn {shlex.join(sys.argv[1:])}"},
     )
     seconds = time.perf_counter() - began
+    if note := data.attrs["initial"].get("note"):
+        console.print(f"note: {note}", soft_wrap=True)
     if reference and diffusivity > 0:
         added = data["reference"].attrs["numerical_diffusivity"]
         if added > MUCH * diffusivity:
