@@ -121,7 +121,9 @@ def simulate(
             divided into equal steps.
         scheme: A name of ``SCHEMES``.
         dim: Dimension; 2, or that of an initial array, if None.
-        initial: A name of ``INITIAL_LAWS``, a ``.npy`` file, or an array ``(m, d)``.
+        initial: A name of ``INITIAL_LAWS``, a ``.npy`` file, or an array ``(m, d)``, whose rows
+            are dealt out: train and test group share none, and none starts two particles as
+            long as they last; where they do not, ``initial["note"]`` in the attributes says so.
         initial_params: Parameters of a named initial law.
         paired: The same particles at every time instead of an independent population for each.
         noise: Standard deviation of the observation noise on each component; the dynamics do
