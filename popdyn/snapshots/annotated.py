@@ -69,8 +69,7 @@ def read_annotated(path: Path, keys: Keys) -> Cells:
 
 
 def _said_of_components(matrix: Any, n: int, arrays: list[str]) -> str:
-    values = getattr(matrix, "data", matrix) if hasattr(matrix, "nnz") else matrix
-    values = np.asarray(values)
+    values = _values(matrix)
     there = f"; obsm has {', '.join(arrays)}" if arrays else ""
     made = f"there is no obsm 'X_pca'{there}: {n} principal components of X were computed here"
     if values.size and values.min() >= 0 and values.max() > 1 and not (values % 1).any():
@@ -89,13 +88,26 @@ def _principal_components(matrix: Any, components: int, path: Path) -> np.ndarra
     if matrix is None or min(matrix.shape) < components:
         shape = None if matrix is None else matrix.shape
         raise PopdynError(f"{path} has X of shape {shape}: expected {components} components in it")
+    values = _values(matrix)
+    if not np.isfinite(values).all():
+        where = ""
+        if values is matrix:
+            row, column = (int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
+            where = f" at row {row}, column {column}"
+        raise PopdynError(f"{path}: X is not finite{where}: expected finite numbers")
+    if not values.any():
+        raise PopdynError(f"{path}: X is 0 in all cells: expected some spread, or --obsm-key")
     if issparse(matrix):
         # Sparse input is centred implicitly; this solver starts from a fixed vector.
         pca = PCA(components, svd_solver="arpack", random_state=0)
         sparse: Any = matrix
         return np.asarray(pca.fit_transform(csr_matrix(sparse, dtype=np.float64)))
-    if not np.isfinite(matrix).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
-        raise PopdynError(f"{path}: X is not finite at row {row}, column {column}")
     pca = PCA(components, svd_solver="full")
     return np.asarray(pca.fit_transform(np.asarray(matrix, dtype=np.float64)))
+
+
+def _values(matrix: Any) -> np.ndarray:
+    """Return all numbers of a dense matrix, or those that a sparse one holds."""
+    from scipy.sparse import issparse
+
+    return np.asarray(matrix.data if issparse(matrix) else matrix)

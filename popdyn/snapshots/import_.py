@@ -83,8 +83,10 @@ def import_data(
         >>> import_data(cells, test_fraction=0.25)["train/count"].values.tolist()
         [3, 3]
     """
-    if not 0 <= test_fraction < 1:
+    if not (isinstance(test_fraction, (int, float)) and 0 <= test_fraction < 1):
         raise PopdynError(f"test_fraction is {test_fraction}: expected 0 or more, below 1")
+    if seed < 0:
+        raise PopdynError(f"seed is {seed}: expected 0 or more")
     if components is not None and components < 1:
         raise PopdynError(f"components is {components}: expected 1 or more")
     method = lookup(METHODS, standardize, "standardize")

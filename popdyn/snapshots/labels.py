@@ -114,7 +114,13 @@ def _mapped(distinct: list[Any], known: Mapping[str, float], name: str) -> dict[
             f"time_map names {', '.join(sorted(strange))}: expected labels of {name}, which are "
             f"{_listed(distinct)}"
         )
-    return {label: float(known[key]) for label, key in keys.items()}
+    found = {label: _number(known[key]) for label, key in keys.items()}
+    for label, time in found.items():
+        if time is None:
+            raise PopdynError(
+                f"time_map gives label '{label}' the time {known[keys[label]]!r}: expected a number"
+            )
+    return {label: time for label, time in found.items() if time is not None}
 
 
 def _key(label: Any, known: Mapping[str, float]) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["read_table"]
 
 LABELS = ("time", "sample_labels", "label")
+SHOWN = 40
+"""Characters of a value that an error shows."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -76,8 +78,8 @@ class _Table:
         taken = fractions or [c for c in named if kinds[c] == "whole numbers"]
         if not taken:
             raise PopdynError(
-                f"{self.path} has the columns {listed(list(self.frame.columns))}: expected columns "
-                f"of numbers beside '{self.label}'"
+                f"{self.path} has the columns {listed([self._named(c, kinds[c]) for c in named])} "
+                f"beside its labels '{self.label}': expected columns of numbers"
             )
         left = [c for c in named if c not in taken]
         notes = []
@@ -93,6 +95,13 @@ class _Table:
                 "batches and no positions, --columns a,b,… chooses others"
             )
         return taken, tuple(notes)
+
+    def _named(self, column: str, kind: str) -> str:
+        """Return a column's name, and of one without numbers what stands in it instead."""
+        first = self.frame[column].dropna().astype(str)
+        return f"{column} ({kind}" + (
+            f", such as '{first.iloc[0][:SHOWN]}')" if len(first) else ")"
+        )
 
     def asked(self, columns: str | Sequence[str]) -> list[str]:
         chosen = columns.split(",") if isinstance(columns, str) else [str(c) for c in columns]
@@ -128,8 +137,9 @@ class _Table:
         wrong = np.isnan(values) & ~self.frame[column].isna().to_numpy()
         if wrong.any():
             row = int(np.argmax(wrong))
+            found = str(self.frame[column].iloc[row])[:SHOWN]
             raise PopdynError(
-                f"{self.path}: column '{column}' is '{self.frame[column].iloc[row]}' in "
+                f"{self.path}: column '{column}' is '{found}' in "
                 f"{self.where(row)} ({wrong.sum()} such values): expected numbers, or --columns "
                 "without it"
             )

@@ -326,6 +326,13 @@ def h5ad(folder, x=X, **columns):
     return folder / "c.h5ad"
 
 
+def sparse(folder, value):
+    obs = pd.DataFrame({"time": TWO}, index=list("abcd"))
+    x = scipy.sparse.csr_matrix(np.full((4, 6), value, np.float32))
+    anndata.AnnData(x, obs=obs).write_h5ad(folder / "c.h5ad")
+    return folder / "c.h5ad"
+
+
 def text(folder, name, content):
     (folder / name).write_text(content)
     return folder / name
@@ -423,6 +430,33 @@ BAD = {
         {},
         r"column 'b' is nan in line 3 \(1 such values\): .* \(--drop-missing",
     ),
+    "decimal commas": (
+        lambda f: text(f, "c.csv", "a;time\n1,5;0\n2,5;1\n"),
+        {},
+        r"has the columns a \(no numbers, such as '1,5'\) beside its labels 'time'",
+    ),
+    "no rows": (lambda f: text(f, "c.csv", "a,time\n"), {}, r"has the columns a \(empty\)"),
+    "a time that is no number": (
+        lambda f: npz(f, pcs=X, sample_labels=TWO),
+        {"time_map": {0: "now", 1: 2}},
+        "time_map gives label '0' the time 'now': expected a number",
+    ),
+    "a seed below 0": (
+        lambda f: npz(f, pcs=X, sample_labels=TWO),
+        {"seed": -1},
+        "seed is -1: expected 0 or more",
+    ),
+    "labels that are no UTF-8": (
+        lambda f: npz(f, pcs=X, sample_labels=np.array([b"\xff", b"\xff", b"1", b"1"])),
+        {},
+        r"sample_labels holds b'\\xff': expected texts in UTF-8",
+    ),
+    "NaN in a sparse X": (
+        lambda f: sparse(f, np.nan),
+        {"components": 2},
+        "X is not finite: expected finite numbers",
+    ),
+    "a sparse X of zeros": (lambda f: sparse(f, 0), {"components": 2}, "X is 0 in all cells"),
     "no file": (lambda f: f / "none.npz", {}, "none.npz does not exist"),
     "another suffix": (
         lambda f: text(f, "c.txt", "1"),
