@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 from popdyn.errors import PopdynError
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
+
+if TYPE_CHECKING:
+    from popdyn.learners.units import Units
 
 __all__ = ["TrainingSet"]
 
@@ -30,6 +34,7 @@ class TrainingSet:
         fit: Particles to fit, one ``(n_k, d)`` float32 tensor for each snapshot.
         validation: Particles to validate, likewise.
         seed: Seeds the split and the batches.
+        units: What positions and times are in, None: as the user's. See ``popdyn.learners.units``.
     """
 
     times: np.ndarray
@@ -37,6 +42,7 @@ class TrainingSet:
     fit: list[Tensor]
     validation: list[Tensor]
     seed: int
+    units: Units | None = None
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
