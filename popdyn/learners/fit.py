@@ -19,6 +19,7 @@ from torch import nn
 
 from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.in_units import fit_in_units, in_units, measured
@@ -32,6 +33,7 @@ from popdyn.registry import lookup
 __all__ = ["fit"]
 
 
+@usual_torch()
 def fit(
     data: xr.DataTree,
     learner: str = "ijkonet",

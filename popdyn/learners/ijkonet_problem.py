@@ -100,7 +100,8 @@ class IJKOnetProblem:
             else:
                 x, t = data.fit[0][:8].cpu(), float(data.times[0])
                 if data.units is not None:
-                    x, t = data.units.to_positions(x), data.units.to_times(t)
+                    x = data.units.to_positions(x)
+                    t = data.units.first + t * data.units.interval
                 check_module(options.potential, x, t)
                 V = ModulePotential(options.potential, scaling, data.units)
         if "interaction" in options.energies:

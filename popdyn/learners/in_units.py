@@ -25,6 +25,7 @@ EPS = float(np.finfo(np.float32).eps)  # of the positions as they are stored
 FAR, NEAR_SHARE = 100.0, 0.9
 FEW, FEW_SHARE = 3, 1e-3
 ALIKE = 2000  # cells by which copies of a component are looked for; all of them decide
+REPEATED = 0.01  # share of cells, up to which equal ones may be chance or rounding
 UNLIKE = 30.0  # ratio of spreads, above which one diffusivity or one network serves them badly
 
 
@@ -180,7 +181,7 @@ def _repeated(data: TrainingSet, snapshots: Sequence[np.ndarray]) -> list[str]:
     for k, x in enumerate(snapshots):
         order = x[np.lexsort(x.T)]
         different = 1 + int((np.diff(order, axis=0) != 0).any(1).sum())
-        if different < len(x):
+        if different < (1.0 - REPEATED) * len(x):
             fewer.append((len(x) / different, different, len(x), data.indices[k]))
     if not fewer:
         return []
@@ -196,8 +197,8 @@ def _outside(term: Any, units: Units, pairs: bool = False) -> TermInUnits | None
     """Return a term that was learned in units of the data's own in those of the user."""
     if term is None:
         return None
+    # Of a component that was left out a kernel knows nothing: it is not radial in all of them.
+    radial = isinstance(term, RadialKernel) and len(units.kept) == len(units.mean)
     if pairs:
         units = dataclasses.replace(units, mean=np.zeros_like(units.mean))
-        if isinstance(term, RadialKernel) and len(units.kept) == len(units.mean):
-            return KernelInUnits(term, units)
-    return TermInUnits(term, units)
+    return KernelInUnits(term, units) if pairs and radial else TermInUnits(term, units)
