@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
+from popdyn.errors import PopdynError
 from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
 
 __all__ = ["KernelInUnits", "TermInUnits", "Units"]
@@ -46,7 +47,16 @@ class Units:
         return self.scale * (self.scale / self.interval)
 
     def of_positions(self, x: Tensor) -> Tensor:
-        """Return z ``(..., kept)`` of positions ``(..., d)``; computed in float64."""
+        """Return z ``(..., kept)`` of positions ``(..., d)``; computed in float64.
+
+        Raises:
+            PopdynError: On another number of components than the data has.
+        """
+        if x.shape[-1] != len(self.mean):
+            raise PopdynError(
+                f"positions have {x.shape[-1]} component(s): expected {len(self.mean)}, as many as "
+                "the data that this was learned from"
+            )
         z = (x.double() - torch.from_numpy(self.mean).to(x.device)).div_(self.scale)
         return z if len(self.kept) == len(self.mean) else z[..., list(self.kept)]
 
