@@ -25,7 +25,6 @@ EPS = float(np.finfo(np.float32).eps)  # of the positions as they are stored
 FAR, NEAR_SHARE = 100.0, 0.9
 FEW, FEW_SHARE = 3, 1e-3
 ALIKE = 2000  # cells by which copies of a component are looked for; all of them decide
-REPEATED = 0.01  # share of cells, up to which equal ones may be chance or rounding
 UNLIKE = 30.0  # ratio of spreads, above which one diffusivity or one network serves them badly
 
 
@@ -39,12 +38,22 @@ def fit_in_units(
         data: The training set as it was read.
         options: The learner's options.
         place: Where checkpoints go.
+
+    Raises:
+        PopdynError: Where no cell moves or differs, or the learner's equations are singular.
     """
     units, notes = measured(data)
     known = getattr(options, "diffusivity", None)
     if known is not None:
         options = dataclasses.replace(options, diffusivity=known / units.energy)
-    run = fit_one(in_units(data, units), options, place)
+    try:
+        run = fit_one(in_units(data, units), options, place)
+    except np.linalg.LinAlgError as error:
+        raise PopdynError(
+            "these snapshots do not determine what is to be learned, their equations are singular "
+            f"({error}): expected fewer energies, or more cells that differ"
+            + "".join(f"; {note}" for note in notes)
+        ) from error
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
@@ -72,7 +81,7 @@ def measured(data: TrainingSet) -> tuple[Units, list[str]]:
     Raises:
         PopdynError: If all cells of all snapshots are at one place.
     """
-    far, notes = _far_cells(data), []
+    far, notes = _far_cells(data), list(data.notes)
     for k, rows in enumerate(far):
         if rows.any():
             x = _together(data, k)[rows]
@@ -110,7 +119,6 @@ def measured(data: TrainingSet) -> tuple[Units, list[str]]:
             f"component {wide}: {spread[wide]:.3g}): one diffusivity, an interaction or a network "
             "has one scale for all; import with --standardize component makes them alike"
         )
-    notes += _repeated(data, near)
     scale = float(np.sqrt(np.square(spread[list(kept)]).mean()))
     first, interval = float(data.times[0]), float(data.intervals.mean())
     followed = tuple((c, of, slope) for c, (of, slope) in copies.items())
@@ -173,24 +181,6 @@ def _copies(
         if off <= haze:
             out[other] = one, float(sign * spread[other] / spread[one])
     return out
-
-
-def _repeated(data: TrainingSet, snapshots: Sequence[np.ndarray]) -> list[str]:
-    """Return a line where a snapshot has fewer different cells than cells."""
-    fewer = []
-    for k, x in enumerate(snapshots):
-        order = x[np.lexsort(x.T)]
-        different = 1 + int((np.diff(order, axis=0) != 0).any(1).sum())
-        if different < (1.0 - REPEATED) * len(x):
-            fewer.append((len(x) / different, different, len(x), data.indices[k]))
-    if not fewer:
-        return []
-    _, different, count, k = max(fewer)
-    return [
-        f"{len(fewer)} of {len(snapshots)} snapshots have cells that stand more than once "
-        f"(snapshot {k}: {different} different ones of {count}): errors are as if all were draws "
-        "of their own"
-    ]
 
 
 def _outside(term: Any, units: Units, pairs: bool = False) -> TermInUnits | None:
