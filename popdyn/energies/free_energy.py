@@ -258,7 +258,8 @@ def _tensor(x: Any) -> Tensor:
 
 
 def _time(t: Any, x: Tensor) -> Time:
-    return torch.as_tensor(t).to(x) if isinstance(t, np.ndarray) else t
+    # In float64: what depends on time rounds its difference to a time of its own.
+    return torch.as_tensor(t).to(x.device, torch.float64) if isinstance(t, np.ndarray) else t
 
 
 def _zero(x: Tensor) -> Tensor:

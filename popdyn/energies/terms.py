@@ -262,7 +262,7 @@ class CallableTerm(Term):
         flat = x.reshape(-1, x.shape[-1])
         if self.time_dependent:
             if isinstance(t, Tensor) and t.ndim:
-                t = t.expand(x.shape[:-1]).reshape(-1)
+                t = t.to(x).expand(x.shape[:-1]).reshape(-1)
             out = self.function(flat, t=0.0 if t is None else t)
         else:
             out = self.function(flat)

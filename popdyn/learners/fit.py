@@ -8,6 +8,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from torch import nn
 
 from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
+from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
@@ -32,6 +35,7 @@ __all__ = ["fit"]
 
 
 @plain_numbers(whole=("ensemble", "seed"))
+@usual_torch()
 def fit(
     data: xr.DataTree,
     learner: str = "ijkonet",
@@ -116,6 +120,7 @@ def fit(
         run = entry.fit(data, resolved, place)
     else:
         fraction = getattr(resolved, "validation_fraction", 0.0)
+        fit_one = partial(fit_in_units, entry.fit)
 
         def training_of(member_seed: int, half: bool = True) -> TrainingSet:
             return TrainingSet.from_data(
@@ -128,12 +133,12 @@ def fit(
             )
 
         if ensemble > 1:
-            run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed)
+            run = fit_ensemble(fit_one, training_of, resolved, ensemble, seed)
             _say_what_can_be_told(run, resolved, lambda: training_of(seed, half=False))
         else:
             training = training_of(seed, half=False)
             config["training_digest"] = _digest(training)
-            run = entry.fit(training, resolved, place)
+            run = fit_one(training, resolved, place)
             _say_what_can_be_told(run, resolved, lambda: training)
     for term in (run.energy.V, run.energy.W):
         if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
@@ -151,7 +156,8 @@ def _say_what_can_be_told(run: Run, options: Any, training: Callable[[], Trainin
     if len(energies) < 2:
         return
     learns_diffusivity = "diffusion" in energies and getattr(options, "diffusivity", None) is None
-    found = diagnose(training(), energies, learns_diffusivity)
+    data = training()
+    found = diagnose(in_units(data, measured(data)[0]), energies, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
     if found.warnings:
         run.certificate["warnings"] = found.warnings

@@ -98,8 +98,12 @@ class IJKOnetProblem:
             if options.potential is None:
                 V = MLPPotential(scaling, options.hidden, span, own, held)
             else:
-                check_module(options.potential, data.fit[0][:8].cpu(), float(data.times[0]))
-                V = ModulePotential(options.potential, scaling)
+                x, t = data.fit[0][:8].cpu(), float(data.times[0])
+                if data.units is not None:
+                    x = data.units.to_positions(x)
+                    t = data.units.first + t * data.units.interval
+                check_module(options.potential, x, t)
+                V = ModulePotential(options.potential, scaling, data.units)
         if "interaction" in options.energies:
             W = _interaction(data, options.interaction, self.unit, kernel)
         self.terms = nn.ModuleDict()

@@ -112,7 +112,7 @@ def _unknowns(
     times = 1
     if options.time_varying:
         times = 1 + min(options.degree, len(data.times) - 2)
-    mixing, names = features.mixing() if "potential" in learned else (np.zeros((0, 0)), [])
+    mixing, names = features.prior() if "potential" in learned else (np.zeros((0, 0)), [])
     groups = [
         f"V: {name}" if m == 0 else f"V: {name}, degree {m} in time"
         for m in range(times)
@@ -193,7 +193,7 @@ def without(
         gone = [g for g in gone if g.removeprefix("V: ").split(", degree ")[0] not in needed]
         blocks = [b for b in features.blocks if b.group in needed]
         features = FeatureMap(features.scaling, blocks)
-        mixing, _ = features.mixing()
+        mixing, _ = features.prior()
     stays = [j for j, g in enumerate(unknowns.groups) if g not in gone]
     radial_stays = [
         j
