@@ -485,18 +485,20 @@ class _Workshop:
     def _is_ours(self) -> bool:
         if self.folder.is_symlink() or not self.folder.is_dir():
             return False
-        if self._is_marked():
-            return True
-        try:
-            with os.scandir(self.folder) as entries:
-                return all(
-                    entry.name in (MANIFEST, _LOCK)
-                    and entry.is_file(follow_symlinks=False)
-                    and not entry.stat().st_size
-                    for entry in entries
-                )
-        except FileNotFoundError:  # taken down at this moment
-            return True
+        for _ in range(_ATTEMPTS):
+            if self._is_marked():
+                return True
+            try:
+                with os.scandir(self.folder) as entries:
+                    sizes = {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
+            except FileNotFoundError:  # taken down at this moment
+                return True
+            if not sizes.keys() <= {MANIFEST, _LOCK, self.new.name, self.old.name}:
+                return False
+            if sizes.keys() <= {MANIFEST, _LOCK} and not any(sizes.values()):
+                return True
+            time.sleep(0.01)  # it has come between the two looks, or is none
+        return False
 
     def _holds_the_name(self) -> bool:
         """Return whether the file that is locked is still the one that others would open."""

@@ -25,7 +25,7 @@ class _Writer(PillowWriter):
     """Matplotlib's writer of GIFs, with the remark that every figure of popdyn's carries."""
 
     def finish(self) -> None:
-        first, *others = self._frames
+        first, *others = self._frames  # type: ignore[attr-defined]
         first.save(
             self.outfile,
             save_all=True,

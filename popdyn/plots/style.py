@@ -172,14 +172,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
     if ending not in FORMATS:
         raise PopdynError(f"figure '{path}' ends in '{path.suffix}': expected .png, .svg or .pdf")
     # Without a date the same run gives the same bytes.
-    metadata: dict[str, Any] = {
+    remarks: dict[str, dict[str, Any]] = {
         "png": {"Software": MARK},
         "svg": {"Date": None, "Creator": MARK},
         "pdf": {"CreationDate": None, "Creator": MARK},
-    }[ending]
+    }
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "popdyn"}
     with matplotlib.rc_context(settings), written(path) as beside:
-        figure.savefig(beside, format=ending, dpi=dpi, metadata=metadata)
+        figure.savefig(beside, format=ending, dpi=dpi, metadata=remarks[ending])
 
 
 def figure_target(

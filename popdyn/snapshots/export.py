@@ -48,9 +48,8 @@ def export(
         PopdynError: If ``out`` may not be written (see :class:`popdyn.files.Target`) or has
             another suffix, or the store is damaged.
     """
-    known = isinstance(source, xr.DataTree)
-    data = source if known else open_snapshots(source)
-    reads = [] if known else [source]
+    reads = [] if isinstance(source, xr.DataTree) else [source]
+    data = source if isinstance(source, xr.DataTree) else open_snapshots(source)
     return write_cells(lambda: cells_of(data, group=group, units=units), out, overwrite, reads)
 
 

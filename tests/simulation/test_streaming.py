@@ -90,7 +90,7 @@ def test_a_killed_simulation_resumes_where_it_was(tmp_path):
     process.wait()
     before = chunk_files(tmp_path / "x.zarr.popdyn")
     assert 20 <= len(before) < 180
-    with pytest.raises(PopdynError, match="partial"):
+    with pytest.raises(PopdynError, match="is unfinished, in"):
         open_snapshots(path)
     options = {"particles": 60_000, "test_particles": 0, "snapshots": 3, "block": 1000}
     with pytest.raises(PopdynError, match="was begun with seed 0, this is 1"):
