@@ -1,5 +1,6 @@
-"""Runs: the old one stays until the new one is whole, and what is not as it was written is named."""
+"""Runs: the old one stays until the new one is whole, and what is not as written is named."""
 
+import json
 import os
 import random
 import shutil
@@ -9,8 +10,10 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
 import popdyn
+from popdyn.cli import group
 from popdyn.errors import PopdynError
 from popdyn.files import manifest_kind
 from popdyn.learners import fit, load_run
@@ -29,7 +32,8 @@ def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
     for seed in (0, 1):
         out = folder / f"{seed}.zarr"
-        popdyn.simulate("styblinski_tang", particles=120, snapshots=3, seed=seed, out=out)
+        energy = popdyn.FreeEnergy("styblinski_tang")
+        popdyn.simulate(energy, particles=120, snapshots=3, seed=seed, out=out)
     return folder
 
 
@@ -45,21 +49,27 @@ def trained(out, learner="zero", store="0.zarr", **options):
 
 
 def interrupted(here, number, *line):
-    """Train in a process of its own, and stop it in the middle of its steps."""
+    """Train in a process of its own, and stop it after its first (or next) checkpoint."""
     command = [sys.executable, "-m", "popdyn", "train", "0.zarr", "--out", "cut", *TRAIN]
     command += ["--steps", "200000", *line]
     process = subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (here / "cut.popdyn").exists():
+    deadline = time.monotonic() + 110
+    checkpoint, began = here / "cut.popdyn/new/checkpoint.safetensors", time.time()
+    while not checkpoint.exists() or checkpoint.stat().st_mtime < began:
         assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    time.sleep(5)  # until the steps have begun; a signal before them leaves no checkpoint
     process.send_signal(number)
     process.communicate(timeout=60)
     return process.returncode
 
 
-def test_every_flipped_byte_of_a_run_is_reported(here, run_popdyn):
+def validated(path):
+    done = CliRunner().invoke(group, ["validate", path, "--json"], standalone_mode=False)
+    return done.return_value, json.loads(done.stdout)
+
+
+def test_every_flipped_byte_of_a_run_is_reported(here):
     trained("run", "ijkonet", steps=20, **NETWORK)
     names = ["config.json", "metrics.jsonl", "popdyn.json", "run.json", "weights.safetensors"]
     assert sorted(os.listdir("run")) == names
@@ -67,23 +77,22 @@ def test_every_flipped_byte_of_a_run_is_reported(here, run_popdyn):
     for name in names:
         file = here / "run" / name
         whole = file.read_bytes()
-        for _ in range(60):
+        for _ in range(100):
             flipped = bytearray(whole)
             flipped[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
             file.write_bytes(flipped)
             with pytest.raises(PopdynError, match=name) as error:
                 load_run("run")
             assert "\n" not in str(error.value)
-        answer = run_popdyn("validate", "run", "--json")
-        assert answer.code == 1
-        assert answer.json["breaches"][0]["node"] == name
+        status, answer = validated("run")
+        assert status == 1
+        assert answer["breaches"][0]["node"] == name
         file.unlink()
         with pytest.raises(PopdynError, match=name):
             load_run("run")
         file.write_bytes(whole)
-    assert run_popdyn("validate", "run", "--json").json == {
-        **{"run": "run", "valid": True, "breaches": [], "notes": []}
-    }
+    sound = {"run": "run", "valid": True, "breaches": [], "notes": []}
+    assert validated("run") == (0, sound)
 
 
 def test_files_of_the_user_in_a_run_stop_only_its_replacement(here, run_popdyn):
@@ -113,7 +122,7 @@ def test_what_is_read_stays(here):
     shutil.copytree("0.zarr", "runs/data.zarr")
     before = everything(here)
     for out in ("runs", "runs/data.zarr", "runs/data.zarr/train/run"):
-        with pytest.raises(PopdynError, match="overlaps with .* which is read"):
+        with pytest.raises(PopdynError, match=r"overlaps with .* which is read"):
             trained(out, store="runs/data.zarr", overwrite=True)
     assert everything(here) == before
 
@@ -149,7 +158,7 @@ def test_a_killed_training_leaves_the_old_run_and_goes_on(here):
     shutil.rmtree(here / "cut")
     with pytest.raises(PopdynError, match="is unfinished: go on with --resume, or --overwrite"):
         trained("cut")
-    with pytest.raises(PopdynError, match="is not a run: .*, it is unfinished, in .*--resume"):
+    with pytest.raises(PopdynError, match=r"is not a run: .*, it is unfinished, in .*--resume"):
         load_run("cut")
     trained("cut", overwrite=True)
     assert manifest_kind("cut") == "run"

@@ -31,7 +31,7 @@ def tree_of(counts, d=2, seed=0, **attrs):
 
 
 def contents(store):
-    """All files of a store; of the root document and the digests what is not stamped with a time."""
+    """All files of a store; of root document and digests what is not stamped with a time."""
     files = {
         p.relative_to(store).as_posix(): p.read_bytes() for p in store.rglob("*") if p.is_file()
     }
