@@ -200,6 +200,17 @@ def test_resuming_keeps_whole_blocks_and_redoes_damaged_ones(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
 
 
+def test_litter_of_file_systems_does_not_stop_resuming(tmp_path):
+    interrupted(tmp_path / "a.zarr", 4)
+    for name in (".DS_Store", "train/x/c/._0", "train/x/c/0/.nfs01", "test/Thumbs.db"):
+        (tmp_path / "a.zarr.popdyn/new.zarr" / name).write_bytes(b"?")
+    with writer_of(tmp_path / "a.zarr") as writer:
+        assert len(writer.pending()) == 7
+        write_all(tmp_path, writer.pending(), writer.workers)
+    assert validate(tmp_path / "a.zarr") == []
+    assert positions(open_snapshots(tmp_path / "a.zarr"), 2).shape == (300, 2)
+
+
 def test_resuming_with_another_configuration_says_what_differs(tmp_path):
     interrupted(tmp_path / "a.zarr", 2)
     with (
