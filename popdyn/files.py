@@ -528,7 +528,11 @@ def unfinished(path: str | os.PathLike[str]) -> str | None:
 def _overlap(path: Path, read: Path) -> bool:
     """Return whether writing one would touch the other; links are followed."""
     target, source = path.resolve(), read.resolve()
-    return target == source or target in source.parents or source in target.parents
+    if source in target.parents:
+        # Beside the user's own files something new does no harm; in a store or a run it does.
+        marked = any((source / name).exists() for name in (MANIFEST, "zarr.json"))
+        return marked or os.path.lexists(path)
+    return target == source or target in source.parents
 
 
 def _remove(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from popdyn.cli.common import emit, json_option
+from popdyn.cli.common import emit, json_option, standard_output
 from popdyn.errors import PopdynError
 from popdyn.files import MANIFEST, check_manifest, extra_files, manifest_kind
 from popdyn.snapshots import validate
@@ -38,16 +38,17 @@ def command(path: str, as_json: bool) -> int:
         emit({kind: path} | found)
     else:
         for breach in breaches:
-            click.echo(
+            standard_output.print(
                 f"{path}: {breach.node}: {breach.found}\n    the page says: {breach.expected}"
                 if kind == "store"
-                else f"{path}: {breach.node} {breach.found}"
+                else f"{path}: {breach.node} {breach.found}",
+                soft_wrap=True,
             )
         for note in notes:
-            click.echo(f"{path}: note: {note}")
+            standard_output.print(f"{path}: note: {note}", soft_wrap=True)
         places = "one place" if len(breaches) == 1 else f"{len(breaches)} places"
         what = f"breaks the format in {places}" if breaches else "is sound"
-        click.echo(f"{path} {what}")
+        standard_output.print(f"{path} {what}", soft_wrap=True)
     return 1 if breaches else 0
 
 
