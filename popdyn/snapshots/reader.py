@@ -112,7 +112,7 @@ class StrictStore(LocalStore):
         whole = stream.read()
         found, recorded = hashlib.sha256(whole).hexdigest(), self.digests.get(key, "none")
         if found != recorded:
-            what = f"has the digest {found[:12]}…"
+            what = f"is damaged (digest {found[:12]}…)"
             raise self._damage(key, what, f"{recorded[:12]}… as written")
         self._seen[key] = identity
         return whole[low:high]

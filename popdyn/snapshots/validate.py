@@ -75,6 +75,7 @@ class _Check:
         self.breaches: list[Breach] = []
         self.documents: dict[str, dict[str, Any]] = {}
         self.arrays: dict[str, zarr.Array] = {}
+        self.changed: dict[str, str] = {}
 
     def run(self) -> None:
         root = self._document(ROOT, "root")
@@ -89,6 +90,10 @@ class _Check:
             dimension, intervals = (shape[2], shape[0] - 1) if shape else (None, None)
             self._add(ROOT, sized_findings(root["attributes"], dimension, intervals))
         self._data(root or {})
+        # Of a chunk that is missing or damaged by itself there is nothing more to say.
+        told = {b.node for b in self.breaches if b.rule in ("chunks", "checksum")}
+        for file in sorted(self.changed.keys() - told):
+            self._add(file, [(self.changed[file], "digest")])
 
     def _digests(self) -> None:
         try:
@@ -101,10 +106,11 @@ class _Check:
         except (OSError, RecursionError) as error:
             self._add(ROOT, [(f"cannot be read ({error})", "digest")])
         else:
-            # Of a chunk that is missing the grid of its array tells.
-            changed = [b for b in recorded if not (b.found == "is missing" and "/c/" in b.file)]
-            for file, found in changed:
-                self._add(file, [(found, "digest")])
+            for file, found in recorded:
+                if "/c/" in file:
+                    self.changed[file] = found
+                else:
+                    self._add(file, [(found, "digest")])
             digests = read_manifest(self.store, KIND, format=FORMAT)
             for name in {ROOT, *metadata_files(self.store)} - digests.keys():
                 self._add(name, [("has no recorded digest", "digest")])

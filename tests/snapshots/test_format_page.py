@@ -253,8 +253,6 @@ BREAKS = {
 # What else a reader sees in consequence; everything else breaks its own sentence alone.
 FOLLOWS = {
     "root": {"digest"},
-    "chunks": {"digest"},
-    "checksum": {"digest"},
     "digest": {"consolidated", "nodes"},
     "consolidated": {"digest", "x"},
     "codecs": {"positions", "sizes"},
