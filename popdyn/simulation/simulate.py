@@ -152,7 +152,7 @@ def simulate(
         attrs: Further root attributes, such as ``title`` or ``history``.
 
     Returns:
-        A snapshot tree of format 1.
+        A snapshot tree of format 2.
 
     Raises:
         PopdynError: On an option out of range, an impossible pair of scheme and system, a
