@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import cloudpickle
 
+from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
 
 __all__ = ["Helper", "HelperDiedError", "die_with_parent", "run_all"]
@@ -222,6 +223,7 @@ def die_with_parent(parent: int | None = None) -> None:
 def _serve(number: int, parent: int) -> NoReturn:
     """Answer calls until the other end is closed: the main function of a helper."""
     die_with_parent(parent)
+    keep_freed_memory()
     for name in ("SIGINT", "SIGHUP"):  # sent to the whole group, and answered by the parent
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

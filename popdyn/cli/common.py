@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,7 +49,8 @@ standard_output = Console()
 
 def emit(payload: dict[str, Any]) -> None:
     """Print one JSON object on standard output; numbers that are not finite become null."""
-    click.echo(json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False))
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    click.echo(json.dumps(_plain(payload), ensure_ascii=ascii_only, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:

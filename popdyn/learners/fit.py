@@ -16,8 +16,8 @@ import torch
 import xarray as xr
 from torch import nn
 
-from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
+from popdyn.host import undisturbed
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.module_potential import module_name
@@ -30,12 +30,14 @@ from popdyn.registry import lookup
 __all__ = ["fit"]
 
 
+@undisturbed()
 def fit(
     data: xr.DataTree,
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] = (),
     ensemble: int = 1,
+    workers: int = 1,
     seed: int = 0,
     device: str = "cpu",
     out: str | Path | None = None,
@@ -54,6 +56,7 @@ def fit(
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
+        workers: Processes that fit the members; 1 is this one, and no other is started.
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
             are solved for on the CPU in any case.
@@ -66,8 +69,7 @@ def fit(
 
     Returns:
         The run; ``run.energy`` is a ``FreeEnergy`` whose potential has mean 0 over the training
-        snapshots, on the CPU wherever it was trained. The process keeps more of what it
-        frees, see :func:`popdyn.allocation.keep_freed_memory`.
+        snapshots, on the CPU wherever it was trained.
 
     Raises:
         PopdynError: On bad options, too few snapshots, a device that there is not, a run folder
@@ -80,11 +82,12 @@ def fit(
         >>> run.energy.potential_gradient(np.ones((1, 2)))
         array([[0., 0.]])
     """
-    keep_freed_memory()
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
+    if workers < 1:
+        raise PopdynError(f"workers is {workers}: expected 1 or more")
     _check_device(device)
     config = {
         "learner": learner,
@@ -125,7 +128,7 @@ def fit(
             )
 
         if ensemble > 1:
-            run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed)
+            run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed, workers)
             _say_what_can_be_told(run, resolved, lambda: training_of(seed, half=False))
         else:
             training = training_of(seed, half=False)

@@ -169,14 +169,17 @@ def _restore(problem: Problem, history: History, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event, so that a step is never cut in the middle."""
+    """Turn SIGINT, SIGTERM and SIGHUP into an event: a step is never cut in the middle."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     old = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, lambda *_: stop.set())
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What nohup ignores stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            old[number] = signal.signal(number, lambda *_: stop.set())
     try:
         yield stop
     finally:

@@ -11,12 +11,14 @@ import xarray as xr
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import undisturbed
 from popdyn.simulation.advance import advance
 from popdyn.snapshots import counts, make_tree, positions, times
 
 __all__ = ["predict"]
 
 
+@undisturbed()
 def predict(
     energy: FreeEnergy,
     data: xr.DataTree,
