@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from popdyn.benchmark.cells import write_json
 from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
 
-__all__ = ["flatten", "higher_is_better", "results_of", "summarise", "write_results"]
+__all__ = ["flatten", "higher_is_better", "results_of", "summarise"]
 
 Row = Mapping[str, Any]
 
@@ -96,22 +92,6 @@ def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
     """Return what ``results.json`` holds."""
     groups = {entry.name: entry.group for entry in suite.entries}
     return {"suite": suite.name, "rows": list(rows), "summary": summarise(rows, groups)}
-
-
-def write_results(results: Mapping[str, Any], folder: Path) -> None:
-    """Write ``results.json`` and ``results.csv``."""
-    write_json(folder / "results.json", results)
-    names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
-    head = ["entry", "learner", "seed", "status", "seconds", "peak_memory_mb", "reason"]
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [*head, *names], restval="", lineterminator="\n")
-    table.writeheader()
-    for row in results["rows"]:
-        own = {k: row[k] for k in head if row.get(k) is not None}
-        table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
-    beside = folder / ".results.csv"
-    beside.write_text(text.getvalue(), encoding="utf-8")
-    beside.replace(folder / "results.csv")
 
 
 def _numeric(value: Any) -> bool:
