@@ -41,7 +41,8 @@ __all__ = [
 ]
 
 MANIFEST = "popdyn.json"
-"""The mark of a folder: ``{"popdyn": kind, "format": n, "files": {relative path: SHA-256}}``."""
+"""The mark of a folder: ``{"popdyn": kind, "format": n, "files": {relative path: SHA-256},
+"digest": SHA-256}``, the last one of ``files`` as compact JSON with sorted keys."""
 
 # What file systems and file managers leave in any folder, and what a killed `written` leaves.
 _LITTER = (".DS_Store", "._*", ".nfs*", "Thumbs.db", ".popdyn-*")
@@ -144,7 +145,7 @@ def write_manifest(
     """
     names = files_below(folder) if files is None else set(files)
     digests = {name: digest_of(folder / name) for name in sorted(names - {MANIFEST})}
-    write_json(folder / MANIFEST, {"popdyn": kind, "format": format, "files": digests})
+    write_json(folder / MANIFEST, _mark(kind, format, digests))
 
 
 def manifest_kind(folder: str | os.PathLike[str]) -> str | None:
@@ -187,14 +188,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise PopdynError(f"'{file}' is damaged: expected the JSON that popdyn wrote") from None
     sound = (
         isinstance(found, dict)
-        and found.keys() == {"popdyn", "format", "files"}
-        and isinstance(found["popdyn"], str)
+        and found.keys() == {"popdyn", "format", "files", "digest"}
         and isinstance(found["files"], dict)
-        and all(isinstance(value, str) for value in found["files"].values())
+        and found == _mark(found["popdyn"], found["format"], found["files"])
     )
     if not sound:
-        raise PopdynError(f"'{file}' is none that popdyn wrote: expected popdyn, format and files")
+        raise PopdynError(f"'{file}' is damaged: expected the mark that popdyn wrote")
     return dict(found)
+
+
+def _mark(kind: str, format: int, files: dict[str, str]) -> dict[str, Any]:
+    compact = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(compact.encode()).hexdigest()
+    return {"popdyn": kind, "format": format, "files": files, "digest": digest}
 
 
 def check_manifest(folder: str | os.PathLike[str], kind: str, *, format: int = 1) -> list[Breach]:
@@ -326,7 +332,9 @@ class Target:
             raise PopdynError(f"'{path}' is no name: expected one for the {self.kind}")
         for read in self.reads:
             if _overlap(path, read):
-                raise PopdynError(f"'{path}' holds or is '{read}', which is read: expected another")
+                raise PopdynError(
+                    f"'{path}' overlaps with '{read}', which is read: expected another --out"
+                )
         parent = next(p for p in path.parents if os.path.lexists(p))
         if not parent.is_dir():
             raise PopdynError(f"'{path}' cannot be written: '{parent}' is no folder")
@@ -440,9 +448,7 @@ class _Workshop:
             if self._holds_the_name():
                 mark = self.folder / MANIFEST
                 if not self._is_marked():
-                    mark.write_text(
-                        json.dumps({"popdyn": "workshop", "format": 1, "files": {}}) + "\n"
-                    )
+                    mark.write_text(json.dumps(_mark("workshop", 1, {})) + "\n")
                 return
             self._lock.release()
             time.sleep(0.01)
@@ -511,7 +517,9 @@ def unfinished(path: str | os.PathLike[str]) -> str | None:
             f"it was being replaced, the old one is '{workshop.old}': the same command puts it back"
         )
     if os.path.lexists(workshop.new):
-        return f"it is unfinished, in '{workshop.folder}': the command that began it goes on"
+        return (
+            f"it is unfinished, in '{workshop.folder}': the same command goes on (train: --resume)"
+        )
     return None
 
 

@@ -24,6 +24,7 @@ from popdyn.benchmark.suite import Entry, entry_from
 from popdyn.errors import PopdynError
 from popdyn.files import MANIFEST, check_manifest
 from popdyn.learners import LEARNERS, fit, load_run
+from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.learners.simple import SimpleOptions
 from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots, validate
@@ -214,7 +215,7 @@ def cell_breaches(folder: Path) -> list[tuple[Path, str]]:
     run = folder / "run"
     if run.exists():
         try:
-            breaches = check_manifest(run, "run")
+            breaches = check_manifest(run, KIND, format=RUN_FORMAT)
         except PopdynError as error:
             found.append((run, str(error)))
         else:
@@ -264,9 +265,6 @@ def _train(task: Task, folder: Path) -> dict[str, Any]:
         source=task["source"],
         **task["options"],
     )
-    from popdyn.benchmark._shim import write_manifest
-
-    write_manifest(folder / "run", "run")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         **_identity(task),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from popdyn.benchmark._shim import store_files
 from popdyn.benchmark.cells import cell_breaches, read_cell, read_references
 from popdyn.benchmark.records import is_record, put_aside, read_record, write_record
 from popdyn.benchmark.results import flatten
@@ -29,7 +29,10 @@ from popdyn.files import (
     write_bytes,
     write_manifest,
 )
+from popdyn.learners.run import KIND as RUN
+from popdyn.learners.run import RUN_FORMAT
 from popdyn.snapshots import validate
+from popdyn.snapshots.reader import store_files
 
 __all__ = [
     "FORMAT",
@@ -156,10 +159,11 @@ def owned_files(folder: Path, *, mend: bool = False) -> set[str]:
         found = (file for file in folder.glob(pattern) if is_record(file))
         names |= {file.relative_to(folder).as_posix() for file in found}
     for run in folder.glob("cells/*/run"):
-        if manifest_kind(run) == "run":
-            names |= _below(folder, run, {MANIFEST, *read_manifest(run, "run")})
+        with contextlib.suppress(PopdynError):  # what has no mark is nobody's but the user's
+            names |= _below(folder, run, {MANIFEST, *read_manifest(run, RUN, format=RUN_FORMAT)})
     for store in folder.glob("stores/*.zarr"):
-        names |= _below(folder, store, store_files(store))
+        with contextlib.suppress(PopdynError):
+            names |= _below(folder, store, store_files(store))
     for pattern in ("stores/*.popdyn", "cells/*/*.popdyn"):  # of a process that was killed
         for workshop in folder.glob(pattern):
             if manifest_kind(workshop) == "workshop":

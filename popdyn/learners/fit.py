@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ import xarray as xr
 from torch import nn
 
 from popdyn.errors import PopdynError
+from popdyn.files import Target
 from popdyn.host import undisturbed
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
-from popdyn.learners.run import Run, prepare_folder, write_json, write_run
-from popdyn.learners.training import CHECKPOINT, Workplace
+from popdyn.learners.run import Run, run_target, write_run
+from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
 from popdyn.registry import lookup
 
@@ -60,9 +61,9 @@ def fit(
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
             are solved for on the CPU in any case.
-        out: Run folder to write, with checkpoints on the way.
-        overwrite: Replace an existing ``out``.
-        resume: Go on from the checkpoint in ``out``.
+        out: Run folder to write; checkpoints lie in ``<out>.popdyn`` until it is whole.
+        overwrite: Replace an existing run at ``out``, once the new one is whole.
+        resume: Go on from the last checkpoint of an interrupted fit to ``out``.
         progress: Show a progress bar on a terminal.
         source: Path of the store, recorded so that ``popdyn score`` finds it.
         **options: Options of the learner, see its options dataclass.
@@ -72,8 +73,9 @@ def fit(
         snapshots, on the CPU wherever it was trained.
 
     Raises:
-        PopdynError: On bad options, too few snapshots, a device that there is not, a run folder
-            that exists or was made with other options.
+        PopdynError: On bad options, too few snapshots, a device that there is not, an ``out``
+            that may not be written (see :class:`popdyn.files.Target`), or a checkpoint of other
+            options or other data.
 
     Example:
         >>> import numpy as np, popdyn
@@ -104,17 +106,12 @@ def fit(
         }
         | {"python": platform.python_version()},
     }
-    folder = None
+    target = None
     if out is not None:
-        folder = prepare_folder(out, overwrite, resume)
-        if resume:
-            _check_same(folder, config)
-        write_json(folder / "config.json", config)
-    place = Workplace(folder, resume, progress)
-    begin = time.monotonic()
-    if entry.sees_truth:
-        run = entry.fit(data, resolved, place)
-    else:
+        target = run_target(out, overwrite=overwrite, keep=True, source=source)
+        target.check()
+    training = None
+    if not entry.sees_truth:
         fraction = getattr(resolved, "validation_fraction", 0.0)
 
         def training_of(member_seed: int, half: bool = True) -> TrainingSet:
@@ -127,31 +124,49 @@ def fit(
                 device=device,
             )
 
+        training = training_of(seed, half=False)
+        config["training_digest"] = _digest(training)
+    begin = time.monotonic()
+
+    def learn(place: Workplace) -> Run:
+        if training is None:
+            return entry.fit(data, resolved, place)
         if ensemble > 1:
             run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed, workers)
-            _say_what_can_be_told(run, resolved, lambda: training_of(seed, half=False))
         else:
-            training = training_of(seed, half=False)
-            config["training_digest"] = _digest(training)
             run = entry.fit(training, resolved, place)
-            _say_what_can_be_told(run, resolved, lambda: training)
-    for term in (run.energy.V, run.energy.W):
-        if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
-            term.cpu()
-    run.config, run.seconds = config, time.monotonic() - begin
-    if folder is not None:
-        write_run(run, folder)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        _say_what_can_be_told(run, resolved, training)
+        return run
+
+    def finished(run: Run) -> Run:
+        for term in (run.energy.V, run.energy.W):
+            if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
+                term.cpu()
+        run.config, run.seconds = config, time.monotonic() - begin
+        return run
+
+    if target is None:
+        return finished(learn(Workplace(progress=progress)))
+    with target:
+        resumed = _take_up(target, config, resume)
+        try:
+            run = finished(learn(Workplace(target.place, resumed, progress, config)))
+        except PopdynError:
+            # What diverged would diverge again, and the name must be free for better options.
+            target.keep = False
+            raise
+        write_run(run, target.place)
+        (target.place / CHECKPOINT).unlink(missing_ok=True)
     return run
 
 
-def _say_what_can_be_told(run: Run, options: Any, training: Callable[[], TrainingSet]) -> None:
+def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
     """Put into the certificate how well the data tells the energies apart, and warnings."""
     energies = getattr(options, "energies", ())
     if len(energies) < 2:
         return
     learns_diffusivity = "diffusion" in energies and getattr(options, "diffusivity", None) is None
-    found = diagnose(training(), energies, learns_diffusivity)
+    found = diagnose(training, energies, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
     if found.warnings:
         run.certificate["warnings"] = found.warnings
@@ -165,11 +180,26 @@ def _check_device(device: str) -> None:
         raise PopdynError(f"device '{device}' cannot be used: {reason}") from None
 
 
-def _check_same(folder: Path, config: dict[str, Any]) -> None:
-    path = folder / "config.json"
-    if not path.exists():
-        return  # nothing to resume yet: a fresh start under the same command
-    before = json.loads(path.read_text())
+def _take_up(target: Target, config: dict[str, Any], resume: bool) -> bool:
+    """Return whether there is a checkpoint to go on from; drop one that is not asked for.
+
+    Raises:
+        PopdynError: If the checkpoint is damaged, or of other settings or other data.
+    """
+    if not (target.place / CHECKPOINT).exists():
+        target.drop()
+        return False
+    if resume:
+        record, _ = read_checkpoint(target.place)
+        _check_same(target.path, record["config"], config)
+        return True
+    if not target.overwrite:
+        raise PopdynError(f"'{target.path}' is unfinished: go on with --resume, or --overwrite")
+    target.drop()
+    return False
+
+
+def _check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
     differences = []
     for key in (
         "learner",
@@ -181,8 +211,9 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
         "data",
         "threads",
         "versions",
+        "training_digest",
     ):
-        old, new = before.get(key), config[key]
+        old, new = before.get(key), config.get(key)
         if isinstance(new, dict) and isinstance(old, dict):
             differences += [
                 f"{name}: {old.get(name)} → {new.get(name)}"
@@ -193,7 +224,7 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
             differences.append(f"{key}: {old} → {new}")
     if differences:
         raise PopdynError(
-            f"'{folder}' was begun with other settings ({'; '.join(differences)}): "
+            f"'{path}' was begun with other settings ({'; '.join(differences)}): "
             "resume with the same ones, or --overwrite"
         )
 

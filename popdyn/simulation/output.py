@@ -158,7 +158,7 @@ def _streamed(
                 run_tasks(energy, config, tasks, lambda *_: None, writer=writer.workers, **where)
             except ExplosionError:
                 # There is nothing to resume, and the name must be free for a better step.
-                writer.resume = False
+                writer.forget()
                 raise
             writer.attrs.update(extras.attributes())
             for name, dataset in groups.items():

@@ -17,7 +17,7 @@ from popdyn.snapshots.sources import Cells, Keys, read_cells
 from popdyn.snapshots.standardize import METHODS
 from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import make_tree
-from popdyn.snapshots.writer import check_target
+from popdyn.snapshots.writer import store_target
 
 __all__ = ["ORIGIN", "import_data"]
 
@@ -78,7 +78,8 @@ def import_data(
         raise PopdynError(f"components is {components}: expected 1 or more")
     method = lookup(METHODS, standardize, "standardize")
     if out is not None:
-        check_target(Path(out), overwrite)
+        read = None if isinstance(source, xr.Dataset) else source
+        store_target(out, overwrite=overwrite, reads=[read]).check()
     cells = read_cells(source, Keys(data_key, label_key, obs_key, obsm_key, components))
     labels, times = _times(cells, time_map)
     rows = [np.flatnonzero(cells.labels == label) for label in labels]

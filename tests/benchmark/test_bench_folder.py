@@ -16,7 +16,7 @@ import pytest
 
 from popdyn.benchmark import bench, check_bench
 from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, Target, files_below
+from popdyn.files import MANIFEST, Target, files_below, write_manifest
 from popdyn.learners import load_run
 
 QUICK = {"learners": ("zero", "oracle"), "entries": ("bowl", "still")}
@@ -123,7 +123,7 @@ def check_bench_again(out):
     """Check a bench whose mark is cut, with the mark of another."""
     file = out / MANIFEST
     cut = file.read_bytes()
-    file.write_text('{"popdyn": "bench", "format": 2, "files": {}}')
+    write_manifest(out, "bench", format=2, files=())
     try:
         return check_bench(out)
     finally:

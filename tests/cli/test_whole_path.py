@@ -152,7 +152,7 @@ def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, tmp_path, num
         cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (tmp_path / "cut" / "config.json").exists():
+    while not (tmp_path / "cut.popdyn").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(1.0)
@@ -160,7 +160,7 @@ def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, tmp_path, num
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1, error
     assert error.strip().splitlines() == ["popdyn: error: " + error.split("error: ")[1].strip()]
-    assert not (tmp_path / "cut" / "run.json").exists()
+    assert not (tmp_path / "cut").exists()
     unfinished = run_popdyn("score", "cut")
     assert_one_clear_line(unfinished, 1, "unfinished", "--resume")
     other = run_popdyn(*train, "--out", "cut", "--resume", "--seed", "5")

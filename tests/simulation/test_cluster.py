@@ -58,7 +58,7 @@ def test_a_killed_worker_costs_its_block_and_nothing_else(cluster, tmp_path):
     def kill_in_mid_run():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            written = len(list((tmp_path / "x.zarr.partial").rglob("c/*/*/0")))
+            written = len(list((tmp_path / "x.zarr.popdyn").rglob("c/*/*/0")))
             if written >= 4:
                 os.kill(victim, signal.SIGKILL)
                 killed.append(written)
