@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +11,7 @@ from typing import Any
 
 from popdyn.benchmark.cells import cell_breaches, read_cell, read_references
 from popdyn.benchmark.records import is_record, put_aside, read_record, write_record
-from popdyn.benchmark.results import flatten
+from popdyn.benchmark.results import csv_of
 from popdyn.benchmark.stores import made_from
 from popdyn.benchmark.suite import Entry, Suite
 from popdyn.errors import PopdynError
@@ -101,7 +99,7 @@ def publish(folder: Path, results: Mapping[str, Any], report: str | None, say: S
     A file of that name that is not as popdyn wrote it is kept under another.
     """
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = {"results.json": text.encode(), "results.csv": _table(results).encode()}
+    contents = {"results.json": text.encode(), "results.csv": csv_of(results).encode()}
     if report is not None:
         contents["report.html"] = report.encode()
     recorded = read_manifest(folder, KIND, format=FORMAT)
@@ -123,18 +121,6 @@ def report_is_sound(folder: Path) -> bool:
 def _is_sound(folder: Path, name: str, recorded: Mapping[str, str]) -> bool:
     file = folder / name
     return file.is_file() and not file.is_symlink() and digest_of(file) == recorded.get(name)
-
-
-def _table(results: Mapping[str, Any]) -> str:
-    names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
-    head = ["entry", "learner", "seed", "status", "seconds", "peak_memory_mb", "reason"]
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [*head, *names], restval="", lineterminator="\n")
-    table.writeheader()
-    for row in results["rows"]:
-        own = {k: row[k] for k in head if row.get(k) is not None}
-        table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
-    return text.getvalue()
 
 
 def owned_files(folder: Path, *, mend: bool = False) -> set[str]:

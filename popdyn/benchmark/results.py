@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
 
-__all__ = ["flatten", "higher_is_better", "results_of", "summarise"]
+__all__ = ["csv_of", "flatten", "higher_is_better", "results_of", "summarise"]
 
 Row = Mapping[str, Any]
 
@@ -92,6 +94,19 @@ def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
     """Return what ``results.json`` holds."""
     groups = {entry.name: entry.group for entry in suite.entries}
     return {"suite": suite.name, "rows": list(rows), "summary": summarise(rows, groups)}
+
+
+def csv_of(results: Mapping[str, Any]) -> str:
+    """Return what ``results.csv`` holds."""
+    names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
+    head = ["entry", "learner", "seed", "status", "seconds", "peak_memory_mb", "reason"]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, [*head, *names], restval="", lineterminator="\n")
+    table.writeheader()
+    for row in results["rows"]:
+        own = {k: row[k] for k in head if row.get(k) is not None}
+        table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
+    return text.getvalue()
 
 
 def _numeric(value: Any) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +100,8 @@ def _work_in_a_copy(task: Task) -> int:
             die_with_parent(parent)
             _work(task)
             status = 0
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
         except BaseException:
             traceback.print_exc()
         finally:
