@@ -26,7 +26,7 @@ from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
-COMMON = {"hold_out", "ensemble", "seed", "device"}
+COMMON = {"hold_out", "ensemble", "workers", "seed", "device"}
 
 
 @click.command(name="train")
@@ -65,6 +65,11 @@ COMMON = {"hold_out", "ensemble", "seed", "device"}
     "--ensemble",
     type=click.IntRange(1),
     help="Members, each on its own half of the particles.  [default: 1]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that fit the members of an ensemble.  [default: 1, this one]",
 )
 @click.option("--device", help="torch device.  [default: cpu]")
 @click.option(

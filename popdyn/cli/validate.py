@@ -1,4 +1,4 @@
-"""``popdyn validate``: hold a store against the format, a run against its digests."""
+"""``popdyn validate``: hold a store against the format, a run or a bench against its digests."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ DIGESTS = f"Every file is as {MANIFEST} says."
 @click.argument("path", metavar="X", type=click.Path())
 @json_option
 def command(path: str, as_json: bool) -> int:
-    """Check X, a store or a run; list every breach. Exit status 1 if there is one.
+    """Check X, a store, a run or a bench; list every breach. Exit status 1 if there is one.
 
-    A store is held against datasets/FORMAT.md, a run against the digests of its files.
+    A store is held against datasets/FORMAT.md, a run or a bench against the digests of its
+    files.
 
     \b
     Example:
@@ -81,5 +82,16 @@ def _run(path: str) -> tuple[list[Breach], list[str]]:
     return breaches, [f"{name} is not popdyn's: --overwrite will refuse" for name in extra]
 
 
-FOLDERS = {"run": _run}
+def _bench(path: str) -> tuple[list[Breach], list[str]]:
+    """Return what of a bench is missing, changed, or of another cell."""
+    from popdyn.benchmark import check_bench
+
+    try:
+        found = check_bench(path)
+    except PopdynError as error:
+        return [Breach(MANIFEST, str(error), DIGESTS, "bench")], []
+    return [Breach(file, what, DIGESTS, "digest") for file, what in found], []
+
+
+FOLDERS = {"bench": _bench, "run": _run}
 """For each kind of folder but a store what checks it: breaches and notes."""

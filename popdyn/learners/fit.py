@@ -17,7 +17,6 @@ import torch
 import xarray as xr
 from torch import nn
 
-from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
 from popdyn.files import Target
 from popdyn.host import usual_torch
@@ -43,6 +42,7 @@ def fit(
     *,
     hold_out: Sequence[int] | int = (),
     ensemble: int = 1,
+    workers: int = 1,
     seed: int = 0,
     device: str = "cpu",
     out: str | Path | None = None,
@@ -61,6 +61,7 @@ def fit(
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
+        workers: Processes that fit the members; 1 is this one, and no other is started.
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
             are solved for on the CPU in any case.
@@ -73,8 +74,7 @@ def fit(
 
     Returns:
         The run; ``run.energy`` is a ``FreeEnergy`` whose potential has mean 0 over the training
-        snapshots, on the CPU wherever it was trained. The process keeps more of what it
-        frees, see :func:`popdyn.allocation.keep_freed_memory`.
+        snapshots, on the CPU wherever it was trained.
 
     Raises:
         PopdynError: On bad options, too few snapshots, a device that there is not, an ``out``
@@ -88,12 +88,13 @@ def fit(
         >>> run.energy.potential_gradient(np.ones((1, 2)))
         array([[0., 0.]])
     """
-    keep_freed_memory()
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
     held_out = indices(hold_out, "hold_out")
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
+    if workers < 1:
+        raise PopdynError(f"workers is {workers}: expected 1 or more")
     _check_device(device)
     config = {
         "learner": learner,
@@ -137,7 +138,7 @@ def fit(
         if training is None:
             return entry.fit(data, resolved, place)
         if ensemble > 1:
-            run = fit_ensemble(fit_one, training_of, resolved, ensemble, seed)
+            run = fit_ensemble(fit_one, training_of, resolved, ensemble, seed, workers)
         else:
             run = fit_one(training, resolved, place)
         _say_what_can_be_told(run, resolved, training)

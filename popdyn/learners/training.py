@@ -101,7 +101,7 @@ def train(problem: Problem, steps: int, every: int, place: Workplace) -> History
     """Train for ``steps`` steps, evaluating each ``every`` steps and at the end.
 
     A checkpoint is written from time to time, and when the process is told to stop; a run resumed
-    from it gives the bits of an undisturbed one.
+    from it gives the bits of an usual_torch one.
 
     Raises:
         PopdynError: If the loss stops being finite; says at which step.
@@ -203,14 +203,17 @@ def _restore(problem: Problem, history: History, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event, so that a step is never cut in the middle."""
+    """Turn SIGINT, SIGTERM and SIGHUP into an event: a step is never cut in the middle."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     old = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, lambda *_: stop.set())
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What nohup ignores stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            old[number] = signal.signal(number, lambda *_: stop.set())
     try:
         yield stop
     finally:

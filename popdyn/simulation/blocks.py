@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.forces import Drive
@@ -37,7 +37,6 @@ class ExplosionError(PopdynError):
     """The particles left finite numbers, as they would in every rerun."""
 
 
-@torch.no_grad()
 def simulate_block(
     energy: FreeEnergy,
     config: SimulationConfig,
@@ -52,7 +51,7 @@ def simulate_block(
     Raises:
         ExplosionError: If the particles leave finite numbers.
     """
-    with _threads(config.threads_for(energy)):
+    with usual_torch(config.threads_for(energy)), torch.no_grad():
         return _simulate(energy, config, group, block, report)
 
 
@@ -83,17 +82,6 @@ def _simulate(
         for x in out:
             x += config.noise * torch.empty_like(x).normal_(generator=observation)
     return [x.numpy() for x in out]
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Let torch use so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _independent(out: list[Tensor], marcher: _Marcher) -> None:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.simulation.blocks import ExplosionError, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density
@@ -34,6 +35,7 @@ __all__ = ["run_simulation"]
 PILOT_PARTICLES = 2000
 
 
+@usual_torch()
 def run_simulation(
     energy: FreeEnergy,
     config: SimulationConfig,

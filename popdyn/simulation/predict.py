@@ -12,6 +12,7 @@ import xarray as xr
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.plain import indices, plain_numbers
+from popdyn.host import usual_torch
 from popdyn.simulation.advance import advance
 from popdyn.snapshots import counts, make_tree, positions, times
 
@@ -19,6 +20,7 @@ __all__ = ["predict"]
 
 
 @plain_numbers(whole=("seed",))
+@usual_torch()
 def predict(
     energy: FreeEnergy,
     data: xr.DataTree,

@@ -14,6 +14,7 @@ import numpy as np
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.processes import run_all
 from popdyn.simulation.blocks import Report, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.snapshots.layout import Block
@@ -96,7 +97,13 @@ def run_tasks(
         for task in tasks:
             done(task, job.run(task, report))
         return
-    with _quiet(), _client(workers, scheduler) as client:
+    if scheduler is None:
+        for i, arrays in run_all(job.run, ((task,) for task in tasks), workers):
+            done(tasks[i], arrays)
+            if report is not None:
+                report(config.particle_steps(tasks[i].group, tasks[i].block))
+        return
+    with _quiet(), _client(scheduler) as client:
         _check_versions(client)
         for task, arrays in _on_cluster(client, job, tasks):
             done(task, arrays)
@@ -149,21 +156,9 @@ def _run_pickled(pickled: bytes, task: Task, expected: dict[str, str]) -> list[n
 
 
 @contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
+def _client(scheduler: str) -> Iterator[Any]:
+    from distributed import Client
 
-    if scheduler is None:
-        with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address=":0",
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-        return
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:

@@ -142,8 +142,7 @@ def simulate(
             ``reference``. Its attribute ``numerical_diffusivity`` is what the grid adds to β.
         reference_cells: Cells of that solution along each axis; 400 in one dimension, 100 in
             two, if None.
-        workers: Local processes that make blocks. With more than one, a script needs the usual
-            ``if __name__ == "__main__":``.
+        workers: Local processes that make blocks; 1 is this one, and no other is started.
         scheduler: Address of a Dask scheduler whose workers make the blocks; they see the same
             file system as this process.
         out: A store to write, block by block; the tree that is returned reads from it.
