@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["undisturbed"]
+__all__ = ["usual_torch"]
 
 
 @contextlib.contextmanager
-def undisturbed(threads: int | None = None) -> Iterator[None]:
+def usual_torch(threads: int | None = None) -> Iterator[None]:
     """Give torch and NumPy the settings that popdyn counts on, and the caller's back afterwards.
 
     Inside, as in a fresh process, new tensors are float32 on the CPU, autograd records, nothing is
@@ -23,7 +23,7 @@ def undisturbed(threads: int | None = None) -> Iterator[None]:
         threads: Threads of torch; as many as before if None.
 
     Example:
-        >>> with torch.no_grad(), undisturbed():
+        >>> with torch.no_grad(), usual_torch():
         ...     torch.is_grad_enabled()
         True
     """

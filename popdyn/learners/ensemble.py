@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from popdyn.energies import FreeEnergy
 from popdyn.energies.terms import RadialKernel, Time
-from popdyn.host import undisturbed
+from popdyn.host import usual_torch
 from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
@@ -172,7 +172,7 @@ def fit_ensemble(
 
 def _fit_member(fit_one: Callable[..., Run], data: TrainingSet, options: Any) -> Run:
     # One thread, of NumPy's too: the same bits wherever a member is fitted.
-    with undisturbed(threads=1), threadpool_limits(1):
+    with usual_torch(threads=1), threadpool_limits(1):
         return fit_one(data, options, Workplace())
 
 

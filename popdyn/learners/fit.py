@@ -17,7 +17,7 @@ import xarray as xr
 from torch import nn
 
 from popdyn.errors import PopdynError
-from popdyn.host import undisturbed
+from popdyn.host import usual_torch
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.module_potential import module_name
@@ -30,7 +30,7 @@ from popdyn.registry import lookup
 __all__ = ["fit"]
 
 
-@undisturbed()
+@usual_torch()
 def fit(
     data: xr.DataTree,
     learner: str = "ijkonet",

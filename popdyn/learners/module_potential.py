@@ -41,7 +41,7 @@ class ModulePotential(LearnedTerm):
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         tail = self.scaling.tail(self.scaling.standardise(x))
-        own = self.module(x, t) if self.time_dependent else self.module(x)
+        own = self.module(x, self.time(t)) if self.time_dependent else self.module(x)
         return own + tail - self.offset
 
     def label(self) -> str:

@@ -95,7 +95,7 @@ def train(problem: Problem, steps: int, every: int, place: Workplace) -> History
     """Train for ``steps`` steps, evaluating each ``every`` steps and at the end.
 
     A checkpoint is written from time to time, and when the process is told to stop; a run resumed
-    from it gives the bits of an undisturbed one.
+    from it gives the bits of an usual_torch one.
 
     Raises:
         PopdynError: If the loss stops being finite; says at which step.

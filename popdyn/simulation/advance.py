@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
-from popdyn.host import undisturbed
+from popdyn.host import usual_torch
 from popdyn.registry import lookup
 from popdyn.simulation.brownian import Brownian, Noise
 from popdyn.simulation.forces import Drive
@@ -18,7 +18,7 @@ from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 __all__ = ["advance"]
 
 
-@undisturbed()
+@usual_torch()
 @torch.no_grad()
 def advance(
     energy: FreeEnergy,
