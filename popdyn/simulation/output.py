@@ -240,6 +240,11 @@ def _check_memory(
         if total > need:
             what, cure = f"the snapshots need about {total / 2**30:.1f} GiB", "out, a store on disk"
         need = max(need, total)
+    available = psutil.virtual_memory().available
+    if need > available:
+        raise PopdynError(
+            f"{what} of memory, {available / 2**30:.1f} GiB are free: expected {cure}"
+        )
     if out is not None:
         size = row * (sum(config.train) + sum(config.test))
         place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
@@ -249,8 +254,3 @@ def _check_memory(
                 f"the store needs up to {size / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free on "
                 f"the disk of '{out}': expected fewer particles, or another --out"
             )
-    available = psutil.virtual_memory().available
-    if need > available:
-        raise PopdynError(
-            f"{what} of memory, {available / 2**30:.1f} GiB are free: expected {cure}"
-        )

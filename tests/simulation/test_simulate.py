@@ -1,6 +1,7 @@
 """Simulated snapshots: laws, observation, determinism, and what is refused."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -256,6 +257,30 @@ def test_a_block_larger_than_memory_is_refused(tmp_path):
     with pytest.raises(PopdynError, match=r"block 1000000000000 needs about .* a smaller block"):
         simulate(OU, particles=10**12, block=10**12, out=tmp_path / "x.zarr")
     assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"particles": 10**18}, "coordinates in all"),
+        ({"snapshots": 10**8}, "snapshots is 100000000"),
+        ({"step": 1e-300}, "step is 1e-300"),
+        ({"block": 10**20}, "block is 100000000000000000000"),
+        ({"dim": 10**12}, "dim is 1000000000000"),
+        ({"particles": 10**11}, "GiB of memory"),
+    ],
+)
+def test_sizes_out_of_reach_are_refused_at_once(options, line):
+    begin = time.monotonic()
+    with pytest.raises(PopdynError, match=line):
+        simulate(OU, **options)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_store_larger_than_its_disk_is_refused(tmp_path):
+    with pytest.raises(PopdynError, match="GiB are free on the disk"):
+        simulate(OU, particles=10**11, block=1000, out=tmp_path / "x.zarr")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_odd_kernel_is_refused():
