@@ -29,9 +29,7 @@ CONNECT_SECONDS = 10
 FIRST_WORKER_SECONDS = 60
 NO_WORKER_SECONDS = 30
 POLL_SECONDS = 2
-LOST = (
-    "the scheduler was lost: expected one that lives as long as the work; what is written is kept"
-)
+LOST = "the scheduler was lost: expected one that outlives the work; what is written is kept"
 
 Done = Callable[["Task", list[np.ndarray] | None], None]
 

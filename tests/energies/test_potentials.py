@@ -267,7 +267,7 @@ def test_time_may_be_a_tensor(name):
     np.testing.assert_allclose(energy.potential(x, t), values, rtol=1e-12)
     assert len({round(float(v), 9) for v in energy.potential(np.ones((5, 2)), t)}) > 1
     for ask in (energy.potential, energy.potential_gradient, energy.force):
-        with pytest.raises(PopdynError, match="expected t$"):  # no time is guessed
+        with pytest.raises(PopdynError, match=r"expected t$"):  # no time is guessed
             ask(x)
 
 
