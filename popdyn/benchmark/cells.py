@@ -195,9 +195,7 @@ def _recorded(task: Task, file: Path) -> Iterator[None]:
         kind = "" if isinstance(error, PopdynError) else f"{type(error).__name__}: "
         lines = str(error).splitlines() or [""]
         write_failure(task, file, kind + lines[0])
-        (file.parent / f"{file.stem}-traceback.txt").write_text(
-            traceback.format_exc(), encoding="utf-8"
-        )
+        (file.parent / f"{file.stem}-traceback.txt").write_text(traceback.format_exc())
 
 
 def write_failure(task: Task, file: Path, reason: str) -> None:

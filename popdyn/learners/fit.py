@@ -169,7 +169,7 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
     path = folder / "config.json"
     if not path.exists():
         return  # nothing to resume yet: a fresh start under the same command
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = json.loads(path.read_text())
     differences = []
     for key in (
         "learner",

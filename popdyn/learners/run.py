@@ -79,7 +79,7 @@ def prepare_folder(path: str | Path, overwrite: bool, resume: bool) -> Path:
 def write_json(path: Path, payload: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of one."""
     beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(payload, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps(payload, indent=1, ensure_ascii=False) + "\n")
     os.replace(beside, path)
 
 
@@ -143,14 +143,14 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
     if not (folder / "run.json").exists():
         raise PopdynError(f"'{folder}' is an unfinished run: go on with --resume")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text())
+        record = json.loads((folder / "run.json").read_text())
         if record["popdyn_run"] != RUN_FORMAT:
             raise PopdynError(
                 f"'{folder}' is a run of format {record['popdyn_run']}: expected {RUN_FORMAT}, "
                 "train it again"
             )
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
         tensors = load_file(folder / "weights.safetensors")
         energy = record["energy"]

@@ -209,7 +209,7 @@ class StoreWriter:
 
     def _resumable(self) -> bool:
         try:
-            begun = json.loads((self.partial / BEGUN).read_text(encoding="utf-8"))
+            begun = json.loads((self.partial / BEGUN).read_text())
         except (OSError, ValueError):
             # Nothing there, or a process died before the first block.
             return False
