@@ -58,7 +58,7 @@ def run_simulation(
     SCHEMES[config.scheme].check(energy, check_step=check_step)
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
-    _check_memory(energy, config, out and Path(out), 1 if scheduler else workers)
+    _check_memory(energy, config, None if out is None else Path(out), 1 if scheduler else workers)
     probes = _probe(energy, config)
     attributes = {**_attributes(energy, config), **(attrs or {})}
     total = sum(config.particle_steps(group) for group in GROUPS)
