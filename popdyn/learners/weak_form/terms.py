@@ -87,7 +87,8 @@ class LinearPotential(LearnedTerm):
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
         with torch.no_grad():
             flat, (m, count, rank) = x.reshape(-1, x.shape[-1]), self.errors.shape
-            now = torch.as_tensor(self.time(t)).to(x)
+            when = self.time(t) if self.time_dependent else self.span[0]
+            now = torch.as_tensor(when).to(x)
             basis = time_basis(now, self.span, count).expand(*x.shape[:-1], count)
             columns = self.features.gradient_of(flat, self.errors.to(x).reshape(m, -1))
             parts = columns.view(*columns.shape[:2], count, rank)
