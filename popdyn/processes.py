@@ -259,6 +259,8 @@ def _raiser(error: BaseException) -> Callable[..., NoReturn]:
 
 def _portable(error: BaseException) -> BaseException:
     """Return an error that survives the way to another process, with its traceback as a note."""
+    if type(error) is PopdynError:  # a line for the user, who made the mistake
+        return PopdynError(*error.args)
     where = "".join(traceback.format_exception(error))
     try:
         out: BaseException = pickle.loads(cloudpickle.dumps(error))

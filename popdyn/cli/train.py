@@ -22,6 +22,7 @@ from popdyn.cli.common import (
 )
 from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS, fit
+from popdyn.learners.inner import INNERS
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
@@ -35,7 +36,7 @@ COMMON = {"hold_out", "ensemble", "workers", "seed", "device"}
 @click.option("--learner", type=click.Choice(list(LEARNERS)), help="Learner.  [default: ijkonet]")
 @click.option(
     "--inner",
-    type=click.Choice(["network", "proximal", "simulate"]),
+    type=click.Choice(list(INNERS)),
     help="Inner solver of iJKOnet.",
 )
 @click.option("--energies", metavar="LIST", help="Any of potential,interaction,diffusion.")

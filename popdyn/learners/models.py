@@ -148,7 +148,7 @@ class MLPPotential(LearnedTerm):
         if self.time_range is None:
             return z, z
         first, last = self.time_range
-        now = torch.as_tensor(first if t is None else t, dtype=z.dtype, device=z.device)
+        now = torch.as_tensor(self.time(t), dtype=z.dtype, device=z.device)
         if self.held is not None:
             now = now.clamp(*self.held)
         s = 2.0 * (now - first) / (last - first) - 1.0

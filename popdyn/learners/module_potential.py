@@ -46,7 +46,7 @@ class ModulePotential(LearnedTerm):
         tail = self.scaling.tail(self.scaling.standardise(x))
         if self.units is not None:
             x, t = self.units.to_positions(x), self.units.to_times(t)
-        own = self.module(x, t) if self.time_dependent else self.module(x)
+        own = self.module(x, self.time(t)) if self.time_dependent else self.module(x)
         if self.units is not None:
             own = own / self.units.energy
         return own + tail - self.offset

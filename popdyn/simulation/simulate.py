@@ -14,7 +14,7 @@ from torch import Tensor
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.plain import plain_numbers
-from popdyn.simulation.config import SimulationConfig, snapshot_times
+from popdyn.simulation.config import MAX_DIMENSION, SimulationConfig, snapshot_times
 from popdyn.simulation.initial import InitialLaw, initial_law
 from popdyn.simulation.output import run_simulation
 from popdyn.simulation.schemes import DEFAULT_SCHEME
@@ -55,6 +55,8 @@ def configure(
         >>> configure(particles=100, snapshots=3).particle_steps("train")
         6000
     """
+    if dim is not None and dim > MAX_DIMENSION:
+        raise PopdynError(f"dim is {dim}: expected {MAX_DIMENSION} or fewer")
     law, d = initial_law(initial, initial_params, dim)
     t = snapshot_times(times, snapshots, dt)
     train = _counts(_one_of(particles, n_particles), len(t), "particles")
