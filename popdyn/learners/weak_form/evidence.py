@@ -47,12 +47,12 @@ class Posterior:
         with np.errstate(divide="ignore"):
             return 1.0 / np.square(sizes)
 
-    def factor(self, own: slice) -> np.ndarray:
+    def factor(self, own: np.ndarray) -> np.ndarray:
         """Return F with F Fᵀ the covariance of some unknowns, the rest being 0, ``(p, r)``.
 
         Where they are many, the directions with the largest variance stand for all.
         """
-        part = self.covariance[own, own]
+        part = self.covariance[np.ix_(own, own)]
         last = len(part) - 1
         some = [max(0, last - MOST_ERRORS + 1), last] if last >= 0 else None
         strengths, vectors = scipy.linalg.eigh(part, subset_by_index=some)
