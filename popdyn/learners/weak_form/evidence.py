@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,22 @@ from scipy.linalg import lapack
 
 from popdyn.learners.weak_form.linearised import Linearised
 
-__all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
+__all__ = [
+    "Posterior",
+    "estimate",
+    "freed",
+    "given",
+    "maximise_evidence",
+    "profiled",
+    "weak_groups",
+]
 
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
 MOST_ERRORS = 400  # directions in which a posterior's errors are kept
+LEVEL = 1.645  # normal quantile of the 90 % interval that an error is asked to be right for
+UNKNOWN = 1e-4  # share of an inverse that is left where nothing is known
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -204,6 +215,76 @@ def freed(
         mean=posterior.mean + gain * move,
         covariance=posterior.covariance + more * np.outer(gain, gain),
     )
+
+
+def profiled(system: Linearised, precision: np.ndarray, j: int) -> tuple[float, float]:
+    """Return an unknown that is not below 0, the others profiled out, and its variance.
+
+    Along v, what the others do where unknown j is moved, the data has b = a x + u with u of
+    variance s, and a is a sum of squares of noisy regressors less what noise adds to it, of
+    variance σ_a². The values x that a test does not reject are (b − a x)² ≤ z²(s + x² σ_a²): an
+    interval without end where a is not clearly above its noise. The estimate is (b/a) a²/(a² + σ_a²),
+    and by James and Stein's factor closer to 0 where it is not clearly above its own error; its
+    standard error is such that z times it on either side covers the interval.
+
+    Args:
+        system: The normal equations.
+        precision: The prior's, ``(p,)``; infinite for unknowns that are 0.
+        j: The unknown; it has no prior.
+
+    References:
+        Fieller, J. R. Stat. Soc. B 16 (1954) 175. Stock, Wright and Yogo, J. Bus. Econ. Stat. 20
+        (2002) 518: the same of weak instruments.
+    """
+    use = np.flatnonzero(np.isfinite(precision) | (np.arange(len(precision)) == j))
+    part = system.restricted(use)
+    matrix, right = part.whitened()
+    prior = np.where(use == j, 0.0, precision[use])
+    covariance = np.linalg.inv(matrix + np.diag(prior + (part.units(matrix) / FLAT) ** 2))
+    own = int(np.flatnonzero(use == j)[0])
+    ratio, variance = float(covariance[own] @ right), float(covariance[own, own])
+    along = np.zeros(len(precision))
+    along[use] = covariance[own] / variance
+    a, off = float(along @ system.matrix @ along), system.noise(along) if system.noise else 0.0
+    if a <= 0.0:
+        return 0.0, variance / UNKNOWN
+    c = LEVEL * off / a
+    value = max(0.0, ratio / (1.0 + (off / a) ** 2))
+    value *= max(0.0, 1.0 - variance / value**2) if value > 0.0 else 0.0
+    open_end = max(1.0 - c * c, UNKNOWN)
+    half = math.sqrt((c * ratio) ** 2 + open_end * LEVEL**2 * variance)
+    most, least = (ratio + half) / open_end, max(0.0, (ratio - half) / open_end)
+    if c >= 1.0:
+        least = 0.0
+    return value, (max(most - value, value - least, 0.0) / LEVEL) ** 2
+
+
+def given(
+    system: Linearised,
+    groups: Sequence[str],
+    off: Sequence[int],
+    j: int,
+    value: float,
+    variance: float,
+) -> Posterior:
+    """Return the posterior of the others where unknown j is known to a variance."""
+    matrix = system.matrix
+    rest = estimate(
+        dataclasses.replace(system, right=system.right - matrix[:, j] * value),
+        groups,
+        (),
+        [*off, j],
+    )
+    along = np.zeros(len(matrix))
+    keep = np.flatnonzero(np.isfinite(rest.precision))
+    if len(keep):
+        part = dataclasses.replace(system, right=-matrix[:, j]).restricted(keep)
+        along[keep] = rest.covariance[np.ix_(keep, keep)] @ part.whitened()[1]
+    along[j] = 1.0
+    mean, precision = rest.mean.copy(), rest.precision.copy()
+    mean[j], precision[j] = value, 0.0
+    covariance = rest.covariance + variance * np.outer(along, along)
+    return dataclasses.replace(rest, mean=mean, covariance=covariance, precision=precision)
 
 
 def weak_groups(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -61,6 +62,17 @@ class Jacobian:
         """The number n of witnesses."""
         return int(self.slopes.shape[1])
 
+    def leading(self, count: int) -> Jacobian:
+        """Return M of the first test functions alone."""
+        cut = (slice(None), slice(count))
+        return dataclasses.replace(
+            self,
+            mean=self.mean[:count],
+            slopes=self.slopes[..., :count],
+            bend=None if self.bend is None else self.bend[cut],
+            through=None if self.through is None else self.through[cut],
+        )
+
     def noise(self, weight: np.ndarray, leverage: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return E[δMᵀ w δM], and Σ m_iᵀ times the witnesses' leverage for E[δMᵀ P δr]."""
         bias, lean, count = self._bias(weight), self._lean(leverage), len(self.log_density)
@@ -69,6 +81,22 @@ class Jacobian:
             bias[-1] -= self.log_density @ bias[:count]
             lean[-1] -= self.log_density @ lean[:count]
         return bias, lean
+
+    def noise_along(self, direction: np.ndarray) -> np.ndarray:
+        """Return the covariance of M v for a direction v of the unknowns, ``(p,) → (q, q)``."""
+        v = direction.copy()
+        if len(self.log_density):
+            v[: len(self.log_density)] -= self.log_density * v[-1]
+        few = self.witnesses if self.through is None else len(self.through)
+        own = torch.from_numpy(v).float()
+        moved = self.moves[:, :few] @ own[: self.moves.shape[2]]
+        parts = torch.einsum("dnq,dn->nq", self.slopes[:, :few], moved)
+        if self.through is not None:
+            parts += self.through @ own[self.interaction]
+        if self.bend is not None:
+            parts += self.bend[:few] * own[-1]
+        parts -= parts.mean(0)
+        return (parts.T @ parts).double().numpy() / (max(1, few - 1) * self.rows)
 
     def _lean(self, leverage: Tensor) -> np.ndarray:
         lean = np.zeros(self.mean.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,13 @@ class Equations:
 
     def __post_init__(self) -> None:
         self.inverse, self.half, self.back = tridiagonal(self.covariance)
+
+    def leading(self, count: int) -> Equations:
+        """Return the equations of the first test functions alone."""
+        diagonal, upper = self.covariance
+        some = (diagonal[:, :count, :count], upper[:, :count, :count])
+        moved = [x[:, :count] for x in self.moved]
+        return Equations(self.theta, self.residuals[:, :count], some, self.paths, moved)
 
     def misfit(self, residuals: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r of residuals, ``(K, q)``, with the noise of this state."""
@@ -158,6 +166,21 @@ class MomentEquations:
         means = np.tensordot(quadrature(self.times), rates, 1)
         return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
 
+    def fewer(
+        self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
+    ) -> list[Linearised]:
+        """Return the normal equations of the first few test functions alone, where β is learned.
+
+        Each further one is rougher, and its Laplacian noisier: of β they tell ever less.
+        """
+        if self.unknowns.diffusivity is not None:
+            return []
+        counts = {max(2, round(self.count * 2.0 ** (-0.5 * j))) for j in range(1, 7)} - {self.count}
+        return [
+            self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
+            for q in sorted(counts)
+        ]
+
     def linearise(
         self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
     ) -> Linearised:
@@ -197,7 +220,18 @@ class MomentEquations:
                 leaning += lean
         matrix = raw - bias
         right = score - leaning + np.einsum("kqp,kq->p", pull, tilt) + matrix @ at.theta
-        return Linearised(matrix, right, raw, float(r @ r), score, at.residuals.size)
+
+        def noise(direction: np.ndarray) -> float:
+            """Σ of squares of Gaussian regressors, μ + δ with cov δ = Ω: 2 tr Ω² + 4 μᵀΩμ."""
+            signal, total, square = max(float(direction @ matrix @ direction), 0.0), 0.0, 0.0
+            for part, inverse in zip(parts, at.inverse[0], strict=True):
+                own = part.noise_along(direction) @ inverse
+                total += float(np.trace(own))
+                square += float(np.sum(own * own.T))
+            return math.sqrt(2.0 * square + 4.0 * signal * square / max(total, 1e-300))
+
+        count = at.residuals.size
+        return Linearised(matrix, right, raw, float(r @ r), score, count, noise)
 
     def _leverages(
         self,
@@ -214,9 +248,9 @@ class MomentEquations:
         before, ``+f/n``, by where it goes in those of its own, ``−f∘Φ/n``. The tilt is
         E[δC P δr] = Σ u_i (u_iᵀ P u_i), ``(K, q)``.
         """
-        here, n = [], len(self.observed[k])
+        here, n, count = [], len(self.observed[k]), at.residuals.shape[1]
         if k > 0:
-            here.append((k - 1, self.observed[k][:witnesses] / n))
+            here.append((k - 1, self.observed[k][:witnesses, :count] / n))
         if k < len(at.moved):
             here.append((k, at.moved[k][:witnesses] / -n))
         here = [(j, u - u.mean(0)) for j, u in here]
