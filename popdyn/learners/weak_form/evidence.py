@@ -217,15 +217,30 @@ def freed(
     )
 
 
-def profiled(system: Linearised, precision: np.ndarray, j: int) -> tuple[float, float]:
-    """Return an unknown that is not below 0, the others profiled out, and its variance.
+@dataclass(frozen=True)
+class Profile:
+    """What equations say of one unknown that is not below 0, the others profiled out.
 
-    Along v, what the others do where unknown j is moved, the data has b = a x + u with u of
-    variance s, and a is a sum of squares of noisy regressors less what noise adds to it, of
-    variance σ_a². The values x that a test does not reject are (b − a x)² ≤ z²(s + x² σ_a²): an
-    interval without end where a is not clearly above its noise. The estimate is (b/a) a²/(a² + σ_a²),
-    and by James and Stein's factor closer to 0 where it is not clearly above its own error; its
-    standard error is such that z times it on either side covers the interval.
+    Attributes:
+        value: The estimate.
+        variance: Its variance.
+        signal: Share of the regressors' squares that is not noise.
+    """
+
+    value: float
+    variance: float
+    signal: float
+
+
+def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
+    """Return unknown j with an error that knows how noisy its regressors are.
+
+    Along v, what the others do where unknown j is moved, the data has b = a x + u. The noise u is
+    that of the residuals, so it has another variance at another x: s + 2 s₁δ + s₂δ², δ = x − b/a.
+    The values x that a test does not reject are (a δ)² ≤ z²(s + 2 s₁δ + s₂δ²): an interval without
+    end where a² < z² s₂. The estimate is (b/a) a²/(a² + s₂), and by James and Stein's factor closer
+    to 0 where it is not clearly above its own error; its standard error is such that z times it
+    covers the interval on either side.
 
     Args:
         system: The normal equations.
@@ -233,8 +248,8 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> tuple[float, 
         j: The unknown; it has no prior.
 
     References:
-        Fieller, J. R. Stat. Soc. B 16 (1954) 175. Stock, Wright and Yogo, J. Bus. Econ. Stat. 20
-        (2002) 518: the same of weak instruments.
+        Anderson and Rubin, Ann. Math. Stat. 20 (1949) 46; Fieller, J. R. Stat. Soc. B 16 (1954)
+        175; Stock and Wright, Econometrica 68 (2000) 1055: weak instruments.
     """
     use = np.flatnonzero(np.isfinite(precision) | (np.arange(len(precision)) == j))
     part = system.restricted(use)
@@ -245,18 +260,22 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> tuple[float, 
     ratio, variance = float(covariance[own] @ right), float(covariance[own, own])
     along = np.zeros(len(precision))
     along[use] = covariance[own] / variance
-    a, off = float(along @ system.matrix @ along), system.noise(along) if system.noise else 0.0
+    a, raw = float(along @ system.matrix @ along), float(along @ system.spread @ along)
     if a <= 0.0:
-        return 0.0, variance / UNKNOWN
-    c = LEVEL * off / a
-    value = max(0.0, ratio / (1.0 + (off / a) ** 2))
+        return Profile(0.0, variance / UNKNOWN, 0.0)
+    # In units of a², so that s is the variance of b/a with its prior.
+    first, second = (x / a**2 for x in system.noise(along)) if system.noise else (0.0, 0.0)
+    value = max(0.0, ratio / (1.0 + second))
     value *= max(0.0, 1.0 - variance / value**2) if value > 0.0 else 0.0
-    open_end = max(1.0 - c * c, UNKNOWN)
-    half = math.sqrt((c * ratio) ** 2 + open_end * LEVEL**2 * variance)
-    most, least = (ratio + half) / open_end, max(0.0, (ratio - half) / open_end)
-    if c >= 1.0:
+    square = LEVEL**2
+    lead = max(1.0 - square * second, UNKNOWN)
+    root = math.sqrt((square * first) ** 2 + lead * square * variance)
+    most = ratio + (square * first + root) / lead
+    least = max(0.0, ratio + (square * first - root) / lead)
+    if square * second >= 1.0:
         least = 0.0
-    return value, (max(most - value, value - least, 0.0) / LEVEL) ** 2
+    error = max(most - value, value - least, 0.0) / LEVEL
+    return Profile(value, error**2, a / raw)
 
 
 def given(

@@ -82,8 +82,8 @@ class Jacobian:
             lean[-1] -= self.log_density @ lean[:count]
         return bias, lean
 
-    def noise_along(self, direction: np.ndarray) -> np.ndarray:
-        """Return the covariance of M v for a direction v of the unknowns, ``(p,) → (q, q)``."""
+    def along(self, direction: np.ndarray) -> Tensor:
+        """Return what each witness adds to M v of a direction v, centred, ``(p,) → (n, q)``."""
         v = direction.copy()
         if len(self.log_density):
             v[: len(self.log_density)] -= self.log_density * v[-1]
@@ -95,8 +95,7 @@ class Jacobian:
             parts += self.through @ own[self.interaction]
         if self.bend is not None:
             parts += self.bend[:few] * own[-1]
-        parts -= parts.mean(0)
-        return (parts.T @ parts).double().numpy() / (max(1, few - 1) * self.rows)
+        return parts - parts.mean(0)
 
     def _lean(self, leverage: Tensor) -> np.ndarray:
         lean = np.zeros(self.mean.shape[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -178,7 +177,7 @@ class MomentEquations:
         counts = {max(2, round(self.count * 2.0 ** (-0.5 * j))) for j in range(1, 7)} - {self.count}
         return [
             self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
-            for q in sorted(counts)
+            for q in sorted(counts, reverse=True)
         ]
 
     def linearise(
@@ -221,14 +220,19 @@ class MomentEquations:
         matrix = raw - bias
         right = score - leaning + np.einsum("kqp,kq->p", pull, tilt) + matrix @ at.theta
 
-        def noise(direction: np.ndarray) -> float:
-            """Σ of squares of Gaussian regressors, μ + δ with cov δ = Ω: 2 tr Ω² + 4 μᵀΩμ."""
-            signal, total, square = max(float(direction @ matrix @ direction), 0.0), 0.0, 0.0
-            for part, inverse in zip(parts, at.inverse[0], strict=True):
-                own = part.noise_along(direction) @ inverse
-                total += float(np.trace(own))
-                square += float(np.sum(own * own.T))
-            return math.sqrt(2.0 * square + 4.0 * signal * square / max(total, 1e-300))
+        def noise(direction: np.ndarray) -> tuple[float, float]:
+            first = second = 0.0
+            weights = torch.from_numpy(pull @ direction).float()
+            for k, part in enumerate(parts):
+                moved = part.along(direction)
+                own, n = moved @ weights[k], len(self.observed[k])
+                noise = at.moved[k][: len(moved)] @ weights[k]
+                if k > 0:
+                    count = weights.shape[1]
+                    noise = noise - self.observed[k][: len(moved), :count] @ weights[k - 1]
+                first += float(own @ (noise - noise.mean())) / (len(own) * n)
+                second += float(own @ own) / (len(own) * part.rows)
+            return first, second
 
         count = at.residuals.size
         return Linearised(matrix, right, raw, float(r @ r), score, count, noise)

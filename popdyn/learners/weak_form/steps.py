@@ -24,6 +24,7 @@ from popdyn.learners.weak_form.moments import Equations, MomentEquations
 
 __all__ = ["descend", "estimated"]
 
+SIGNAL = 0.5  # share of regressors' squares that may not be noise where tests are to tell of β
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
 # The gauge is known so badly that its prior is worth something: with 3 the skill of V was 0.972 in
 # the reference case at N = 20 000, with 1.5 it is 0.990; with 1 c leans one way where W attracts.
@@ -70,8 +71,9 @@ def estimated(
         # A prior pulls V towards 0, and β has to make up for what V lacks.
         wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
         found = [profiled(s, wide, last) for s in (system, *fewer)]
-        value, variance = min(found, key=lambda pair: pair[1])
-        posterior = given(system, unknowns.groups, off, last, value, variance)
+        mostly = [f for f in found if f.signal >= SIGNAL]
+        best = mostly[0] if mostly else max(found, key=lambda f: f.signal)
+        posterior = given(system, unknowns.groups, off, last, best.value, best.variance)
     return posterior, gone, far
 
 
