@@ -268,12 +268,12 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
     value = max(0.0, ratio / (1.0 + second))
     value *= max(0.0, 1.0 - variance / value**2) if value > 0.0 else 0.0
     square = LEVEL**2
-    lead = max(1.0 - square * second, UNKNOWN)
+    lead = 1.0 - square * second
+    if lead <= UNKNOWN:  # no end
+        return Profile(value, max(variance, ratio**2) / UNKNOWN, a / raw)
     root = math.sqrt((square * first) ** 2 + lead * square * variance)
     most = ratio + (square * first + root) / lead
     least = max(0.0, ratio + (square * first - root) / lead)
-    if square * second >= 1.0:
-        least = 0.0
     error = max(most - value, value - least, 0.0) / LEVEL
     return Profile(value, error**2, a / raw)
 
