@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,18 +167,15 @@ class MomentEquations:
 
     def fewer(
         self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
-    ) -> list[Linearised]:
-        """Return the normal equations of the first few test functions alone, where β is learned.
+    ) -> Iterator[Linearised]:
+        """Yield the normal equations of ever fewer of the first test functions.
 
         Each further one is rougher, and its Laplacian noisier: of β they tell ever less.
         """
-        if self.unknowns.diffusivity is not None:
-            return []
-        counts = {max(2, round(self.count * 2.0 ** (-0.5 * j))) for j in range(1, 7)} - {self.count}
-        return [
-            self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
-            for q in sorted(counts, reverse=True)
-        ]
+        for halvings in range(1, 7):
+            q = round(self.count * 2.0 ** (-0.5 * halvings))
+            if q >= 2:
+                yield self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
 
     def linearise(
         self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None

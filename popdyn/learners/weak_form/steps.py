@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ def _flat(unknowns: Unknowns) -> list[int]:
 
 
 def estimated(
-    system: Linearised, at: Equations, unknowns: Unknowns, fewer: Sequence[Linearised] = ()
+    system: Linearised, at: Equations, unknowns: Unknowns, fewer: Iterable[Linearised] = ()
 ) -> tuple[Posterior, list[str], bool]:
     """Return the posterior of the linearised equations, and the groups that did not earn a place.
 
@@ -57,7 +57,8 @@ def estimated(
     posterior = maximise_evidence(system, unknowns.groups, flat)
     known = sum(posterior.determined.values()) + len(flat)
     left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
-    system, *fewer = (s.dispersed(max(1.0, left)) for s in (system, *fewer))
+    worse = max(1.0, left)
+    system = system.dispersed(worse)
     far = left > FAR and not unknowns.beyond_potential
     # Leaving out group by group costs a solve for each: too much for a potential in time as well.
     tried = unknowns.size <= LARGEST_TRIED and not far
@@ -70,9 +71,12 @@ def estimated(
     if flat:
         # A prior pulls V towards 0, and β has to make up for what V lacks.
         wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
-        found = [profiled(s, wide, last) for s in (system, *fewer)]
-        mostly = [f for f in found if f.signal >= SIGNAL]
-        best = mostly[0] if mostly else max(found, key=lambda f: f.signal)
+        best = profiled(system, wide, last)
+        for part in fewer:
+            if best.signal >= SIGNAL:
+                break
+            other = profiled(part.dispersed(worse), wide, last)
+            best = max(best, other, key=lambda f: f.signal)
         posterior = given(system, unknowns.groups, off, last, best.value, best.variance)
     return posterior, gone, far
 
