@@ -158,7 +158,11 @@ def test_a_potential_that_moves_and_times_far_from_zero():
             two = there.energy.potential_gradient(at, when + 2.5e5)
             # Times near 10⁵ are stored to 10⁻¹¹: intervals differ by 10⁻¹⁰ of themselves, which
             # moves a last digit of float32 here and there, times the condition of the equations.
-            np.testing.assert_allclose(one, two, atol=1e-3 * np.abs(one).max())
+            allowed = 1e-3 * np.abs(one).max()
+            if learner is not SHORT:
+                error = here.energy.V.gradient_error(torch.from_numpy(at), 0.05).numpy()
+                allowed = 0.02 * np.sqrt(np.mean(error**2))
+            assert np.sqrt(np.mean((one - two) ** 2)) <= allowed
 
 
 @pytest.mark.parametrize("learner", [EVERY["weak_form"], SHORT], ids=["weak_form", "network"])
