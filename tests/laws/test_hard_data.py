@@ -136,7 +136,7 @@ def test_a_point_where_all_cells_start():
 
 def test_spreads_a_hundred_times_apart_with_noise():
     x = [cells * [1.0, 100.0] for cells in clouds(500, diffusivity=0.3)]
-    run = fitted(SHORT | {"steps": 60}, x, energies=("potential", "diffusion"))
+    run = fitted(SHORT, x, energies=("potential", "diffusion"))
     assert "spreads of the components differ by a factor of 99" in run.notes[0]
     assert "--standardize component" in run.notes[0]
 
