@@ -72,7 +72,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="draws every try together with its number")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="draws every try together with its number"
+    )
     parser.add_argument(
         "--only",
         action="append",
@@ -143,7 +145,11 @@ def _run(
                 done += 1
                 failed += fields["failed"]
                 if bar:
-                    print(f"\r{kind.name} {done}/{len(numbers)}, {failed} failed", end="", file=sys.stderr)
+                    print(
+                        f"\r{kind.name} {done}/{len(numbers)}, {failed} failed",
+                        end="",
+                        file=sys.stderr,
+                    )
                 if waiting:
                     os.write(ask, waiting.pop().to_bytes(RECORD, "big"))
                     if not waiting:

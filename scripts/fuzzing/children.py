@@ -146,9 +146,21 @@ def popdyn(
     return call(run, cwd=cwd, timeout=timeout, kill=kill, environment=environment)
 
 
-def ask(function: Callable[..., Any], *arguments: Any, cwd: Path, timeout: float = TIMEOUT) -> Any:
-    """Return what a function answers in a child; its error is in the outcome."""
-    return call(lambda: function(*arguments), cwd=cwd, timeout=timeout)
+def ask(
+    function: Callable[..., Any], *arguments: Any, cwd: Path, timeout: float = TIMEOUT
+) -> Outcome:
+    """Return a child's outcome with a function's answer; an error of popdyn's own is one line."""
+
+    def run() -> Any:
+        from popdyn.errors import PopdynError
+
+        try:
+            return function(*arguments)
+        except PopdynError as error:
+            print(f"popdyn: error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return call(run, cwd=cwd, timeout=timeout)
 
 
 def call(

@@ -30,7 +30,18 @@ ROWS = {
     "bench: references": "bench",
     "bench: the rest": "bench",
 }
-WAYS = ("flip", "flip", "flip", "truncate", "delete", "swap", "append", "replace", "replace", "edit")
+WAYS = (
+    "flip",
+    "flip",
+    "flip",
+    "truncate",
+    "delete",
+    "swap",
+    "append",
+    "replace",
+    "replace",
+    "edit",
+)
 BENCH = ("bench", "suite.toml", "--learners", "zero,weak_form", "--out", "bench")
 
 
@@ -160,7 +171,7 @@ def _read(path: Path, place: Place, reader: Callable[..., str]) -> Verdict:
     sound = _sound(reader, str(place.goods[path.name]))
     checked = _validated(path, place)
     done = ask(reader, str(path), cwd=place.folder)
-    if breach := _raised(done):
+    if breach := hygiene(done):
         return Verdict("error", True, breach)
     if checked is not None and (breach := hygiene(checked)):
         return Verdict("error", True, breach, f"popdyn validate {path.name}")
@@ -194,15 +205,6 @@ def _validated(path: Path, place: Place) -> Outcome | None:
     if not _validates(place.goods[path.name]):
         return None
     return popdyn("validate", path.name, cwd=place.folder)
-
-
-def _raised(done: Outcome) -> str:
-    """Return what reading raised, if that is no error of popdyn's own."""
-    if done.code is None:
-        return f"no end within {done.seconds:.0f} s"
-    if done.code != 0 and not done.last_line.startswith("popdyn.errors."):
-        return done.last_line[:200]
-    return ""
 
 
 def _unfinished(path: Path, place: Place) -> Verdict:
@@ -247,7 +249,7 @@ def _bench(path: Path, place: Place) -> Verdict:
     sound = _sound(_untimed, str(place.goods["bench"]))
     read = ask(_untimed, str(path), cwd=place.folder)
     if read.code != 0:
-        if breach := _raised(read):
+        if breach := hygiene(read):
             return Verdict("error", True, breach, command)
         return Verdict("reported", detail=f"by its reader: {read.last_line[:160]}", command=command)
     if read.answer == sound:
