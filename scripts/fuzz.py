@@ -126,7 +126,7 @@ def _run(
     os.close(asked)
     waiting = list(reversed(numbers))
     done = failed = 0
-    open_, kept = set(answers), {read: b"" for read in answers}
+    open_, kept = set(answers), dict.fromkeys(answers, b"")
     bar = sys.stderr.isatty()
     # Of the numbers only some lie in the pipe: it must not fill up before anybody reads.
     for _ in range(min(2 * workers, len(waiting))):

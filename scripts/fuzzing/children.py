@@ -44,6 +44,7 @@ STOP = 20.0
 """Seconds in which a command that is asked to stop must have written its checkpoint."""
 MEMORY = 10 << 30
 """Bytes of addresses a child may have: a size that nobody checked must not take the machine."""
+READY = "ready"
 PR_SET_CHILD_SUBREAPER = 36
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 REMOVING = ("os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree")
@@ -181,7 +182,10 @@ def call(
         pid = os.fork()
         if pid == 0:
             _child(function, said, cwd, kill, environment or {})
-        code, killed = _wait(pid, begin, timeout, kill)
+        # The clock of a kill begins with the command: a busy machine may take a while to fork.
+        while kill is not None and not (said / READY).exists():
+            time.sleep(0.002)
+        code, killed = _wait(pid, time.monotonic(), timeout, kill)
         seconds = time.monotonic() - begin
         left = _left_over()
         report = _read_json(said / "report")
@@ -214,9 +218,10 @@ def _child(
     """Be the command: never returns."""
     code = 1
     changes = [0, 0]
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     try:
         os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in signals:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -227,6 +232,7 @@ def _child(
         os.chdir(cwd)
         # A helper imports the main module of its parent: here as where popdyn itself is that.
         sys.modules["__main__"] = type(sys)("__main__")
+        os.close(os.open(said / READY, os.O_WRONLY | os.O_CREAT))
         _count(changes, said, kill)
         answer = function()
         code = 0
@@ -235,6 +241,9 @@ def _child(
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
+    # What an interpreter prints that is interrupted at its very end is not popdyn's.
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)
     try:
         # What the interpreter does at its end, less the rest of this program.
         threading._shutdown()  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from fuzzing.children import Kill, Outcome, ask, popdyn
 
 __all__ = ["GOODS", "TRAIN", "make_goods"]
@@ -141,6 +142,11 @@ def _outputs(root: Path) -> Outcome:
     return done
 
 
+def _small(root: Path) -> Outcome:
+    words = ("train", "small.zarr", "--learner", "weak_form", "--out", "run_small")
+    return popdyn(*words, cwd=root)
+
+
 def _zero(root: Path) -> Outcome:
     words = ("train", "store.zarr", "--learner", "zero", "--out", "run_zero")
     return popdyn(*words, cwd=root)
@@ -149,6 +155,8 @@ def _zero(root: Path) -> Outcome:
 GOODS: dict[str, tuple[Callable[[Path], Outcome], tuple[str, ...]]] = {
     "store": (_store("store", "--particles", 150), ()),
     "other": (_store("other", "--particles", 150, "--seed", 1), ()),
+    "small": (_store("small", "--particles", 60), ()),
+    "run_small": (_small, ("small",)),
     "sharded": (_sharded, ()),
     "cells": (_cells, ()),
     "suite": (_suite, ()),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
 from fuzzing.children import Kill, Outcome, ask, popdyn
 from fuzzing.content import content, files_below
 from fuzzing.goods import TRAIN
@@ -261,7 +262,7 @@ def _draw(known: dict[str, Any], number: int, share: float, rng: random.Random) 
         return Kill(number, event=int(share * rng.randrange(removals)), removing=True, group=group)
     if way < 0.5 and changes:
         return Kill(number, event=int(share * rng.randrange(changes)), group=group)
-    after = 0.05 + share * rng.random() * float(known["seconds"])
+    after = 0.02 + share * rng.random() * float(known["seconds"])
     return Kill(number, after=after, group=group)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from fuzzing.children import Kill, popdyn
 from fuzzing.content import files_below
 from fuzzing.tries import Kind, Place, Verdict, hygiene, shown
