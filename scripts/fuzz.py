@@ -51,7 +51,8 @@ def main() -> int:
             numbers = [n for name, n in chosen if name == kind.name and n is not None]
             if not numbers:
                 tries = arguments.tries or kind.tries
-                rows = [i for i, row in enumerate(kind.rows) if arguments.row in (None, row)]
+                wanted = arguments.row or kind.rows
+                rows = [i for i, row in enumerate(kind.rows) if row in wanted]
                 numbers = [i * len(kind.rows) + row for i in range(tries) for row in rows]
             began = time.monotonic()
             found = dict(_run(kind, numbers, arguments.seed, goods, root, arguments.workers))
@@ -82,7 +83,9 @@ def _arguments() -> argparse.Namespace:
         metavar="KIND[:NUMBER]",
         help=f"one of {', '.join(KINDS)}, or one try of it; may be given again",
     )
-    parser.add_argument("--row", help="this row of a kind's table alone")
+    parser.add_argument(
+        "--row", action="append", default=[], help="this row of a table alone; may be given again"
+    )
     parser.add_argument("--tries", type=int, help="of each row of each table")
     parser.add_argument("--workers", type=int, default=1, help="processes that try at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
