@@ -158,7 +158,7 @@ def attempt(row: str, index: int, place: Place) -> Verdict:
     target, expendable = _target(kind, name, work, own, goods, rng, words)
     for pattern in NEIGHBOURS:
         if rng.random() < 0.25 and target not in (".", ".."):
-            beside = (work / target).with_name(pattern.format(Path(target).name).rstrip("/"))
+            beside = (work / target).parent / pattern.format(Path(target).name)
             _neighbour(beside, pattern.endswith("/"), rng)
     arguments = [*words, target]
     arguments += ["--overwrite"] if rng.random() < 0.7 else []
