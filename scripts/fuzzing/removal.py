@@ -56,10 +56,12 @@ POOL: dict[str, str] = {
     "x.popdyn/a.txt": "mine",
 }
 NEIGHBOURS = (
-    *("{}.lock", "{}.partial/", "{}.replaced/", "{}.popdyn/", "{}.part", "{}.new", "{}.new/"),
+    *("{}.lock", "{}.partial/", "{}.replaced/", "{}.part", "{}.new", "{}.new/"),
     *("{}.old/", "{}.tmp", "{}~", ".{}.lock", ".{}.partial/", ".{}.popdyn/", ".{}.new", "{}.json"),
-    *("{}.popdyn/new/", "{}.popdyn/old/", "popdyn.lock", "popdyn.json"),
+    *("popdyn.lock", "popdyn.json", "{}.popdyn-new/"),
 )
+# Something at the place of popdyn's own sibling: then nothing is written at all.
+WORKSHOP = ("{}.popdyn/", "{}.popdyn", "{}.popdyn/new/", "{}.popdyn/old/")
 NAMES = ("poetry", "res", "old", "out.zarr", "run", "figs", "a b", "ünï", "x[/b]y", "data")
 
 # Words before the target, the suffixes a target needs, popdyn's own outputs of that kind, and
@@ -95,13 +97,13 @@ COMMANDS: dict[str, tuple[tuple[object, ...], str, tuple[str, ...], tuple[str, .
     "export to a file": (
         ("export", "in/store.zarr", "--out"),
         ".npz .h5ad",
-        ("exported.npz", "exported.h5ad"),
+        ("exported.npz", "exported.h5ad", "exported"),
         (),
     ),
     "export of a run": (
         ("export", "in/run_cells", "--data", "in/cells.zarr", "--into", "in/cells.h5ad", "--out"),
         ".h5ad",
-        ("exported.h5ad",),
+        ("exported.h5ad", "exported"),
         (),
     ),
     "plot": (
@@ -156,8 +158,9 @@ def attempt(row: str, index: int, place: Place) -> Verdict:
     name = rng.choice(NAMES) + (rng.choice(suffixes.split()) if suffixes else "")
     words = list(words)
     target, expendable = _target(kind, name, work, own, goods, rng, words)
-    for pattern in NEIGHBOURS:
-        if rng.random() < 0.25 and target not in (".", ".."):
+    for pattern in (*NEIGHBOURS, *WORKSHOP):
+        likely = 0.03 if pattern in WORKSHOP else 0.25
+        if rng.random() < likely and target not in (".", ".."):
             beside = (work / target).parent / pattern.format(Path(target).name)
             _neighbour(beside, pattern.endswith("/"), rng)
     arguments = [*words, target]
@@ -214,6 +217,7 @@ def _target(
         path.write_text("the user's")
     elif kind == "empty folder":
         path.mkdir()
+        expendable = {Path("home/work") / name}
     elif kind == "link to a folder":
         _things(home / "elsewhere", rng, 4)
         path.symlink_to(home / "elsewhere")
@@ -230,7 +234,10 @@ def _target(
         shown_name = kind
     elif kind == "input":
         read = [str(w) for w in words if str(w).startswith("in/")]
-        shown_name = rng.choice([*read, "in/store.zarr/../store.zarr"])
+        first = rng.choice(read or ["in/store.zarr"])
+        shown_name = rng.choice((first, f"in/../{first}", f"{first}/../{Path(first).name}"))
+        if not read and output is not None:  # nothing that the command reads: popdyn's own
+            expendable = {Path("home/work/in/store.zarr")}
     elif kind == "above an input":
         shown_name = "in"
     elif kind == "inside an input":
