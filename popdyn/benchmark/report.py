@@ -15,13 +15,13 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from rich.console import Console
 
 from popdyn.benchmark import panels, tables
 from popdyn.benchmark.cells import Cell
 from popdyn.benchmark.commands import reproduce
 from popdyn.benchmark.suite import Suite
 from popdyn.learners import LEARNERS, Run, load_run
+from popdyn.screen import Screen, printable
 from popdyn.snapshots import counts, dimension, open_snapshots, times
 
 __all__ = ["write_report"]
@@ -71,7 +71,7 @@ def write_report(
     key = _key(results, command)
     if path.exists() and key in path.read_text(encoding="utf-8")[:2000]:
         return path
-    console = Console(stderr=True, quiet=not progress)
+    console = Screen(stderr=True, quiet=not progress)
     pairs = list(zip(cells, results["rows"], strict=True))
     names = list(dict.fromkeys(cell.entry.name for cell in cells))
     parts = []
@@ -82,7 +82,10 @@ def write_report(
     label = tables.LABELS.get(suite.headline, suite.headline)
     grid = tables.matrix(results, suite.headline, f"{label} by entry and learner")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters["svg"] = Markup  # drawn here, with every text escaped by matplotlib
     learners = list(dict.fromkeys(cell.learner for cell in cells))
@@ -118,6 +121,11 @@ def _key(results: Mapping[str, Any], command: str) -> str:
     for file in sorted(HERE.glob("report.*")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _shown(value: Any) -> Any:
+    """Return a value without control characters, what is markup of ours as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _entry(

@@ -35,8 +35,8 @@ SIMULATION = (
     "block",
 )
 SOURCE = (
-    *("file", "environment", "data_key", "label_key", "obs_key", "obsm_key", "components"),
-    *("time_map", "standardize", "test_fraction"),
+    *("file", "environment", "data_key", "columns", "label_key", "obs_key", "obsm_key"),
+    *("components", "drop_missing", "time_map", "standardize", "test_fraction"),
 )
 SCORE = ("points", "from_")
 

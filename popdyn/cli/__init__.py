@@ -136,6 +136,8 @@ def _fail(message: str, debug: bool, status: int = 1, hint: str = "") -> None:
     mistake = (KeyboardInterrupt, click.exceptions.Abort, click.ClickException)
     if debug and not isinstance(error, mistake):
         raise  # called only while an exception is being handled
-    line = " ".join(message.split())
+    from popdyn.screen import printable
+
+    line = printable(" ".join(message.split()))
     click.echo(f"popdyn: error: {line}{hint}", err=True)
     sys.exit(status)

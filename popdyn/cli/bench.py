@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from popdyn.benchmark import bench, load_suite
@@ -16,6 +15,7 @@ from popdyn.benchmark.tables import leaderboards
 from popdyn.cli.common import emit, json_option, out_option, overwrite_option, standard_output
 from popdyn.cli.score import Points
 from popdyn.errors import PopdynError
+from popdyn.screen import Screen
 
 __all__ = ["command"]
 
@@ -87,10 +87,10 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
     else:
         # A pipe has no width of its own: rich would squeeze the table into 80 columns.
         wide = standard_output.is_terminal
-        screen = standard_output if wide else Console(width=PIPE_WIDTH)
+        screen = standard_output if wide else Screen(width=PIPE_WIDTH)
         for found in leaderboards(results, loaded):
             screen.print(_table(found, screen.width))
-        screen.print(str(Path(out) / "report.html"), highlight=False, soft_wrap=True)
+        screen.print(str(Path(out) / "report.html"), soft_wrap=True)
     if failed:
         first = failed[0]
         raise PopdynError(

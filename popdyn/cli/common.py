@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
-from rich.console import Console
 
 from popdyn.errors import PopdynError
 from popdyn.registry import lookup
+from popdyn.screen import Screen, escaped
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,16 +39,16 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-console = Console(stderr=True)
+console = Screen(stderr=True)
 """For a person: progress, notes, tables of a command whose answer is a file."""
 
-standard_output = Console()
+standard_output = Screen()
 """For the answer itself, where it is a table."""
 
 
 def emit(payload: dict[str, Any]) -> None:
     """Print one JSON object on standard output; numbers that are not finite become null."""
-    click.echo(json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False))
+    click.echo(escaped(json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False)))
 
 
 def _plain(value: Any) -> Any:

@@ -109,7 +109,7 @@ def command(
     if as_json:
         emit({"source": source, "out": str(path), "group": group, "units": units})
     else:
-        console.print(f"{path} written", highlight=False)
+        console.print(f"{path} written")
 
 
 def _target(out: str | None, to_h5ad: str | None) -> str:

@@ -34,16 +34,16 @@ def command(store: str, as_json: bool) -> None:
         return
     for name, value in report["provenance"].items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        standard_output.print(f"{name:<12} {text}", highlight=False, markup=False, soft_wrap=True)
+        standard_output.print(f"{name:<12} {text}", soft_wrap=True)
     standard_output.print()
     standard_output.print(_snapshots(report))
     standard_output.print()
-    standard_output.print(
-        f"what can be learned: {report['verdict']}", highlight=False, soft_wrap=True
-    )
+    for note in report["notes"]:
+        standard_output.print(f"note: {note}", soft_wrap=True)
+    standard_output.print(f"what can be learned: {report['verdict']}", soft_wrap=True)
     if report["reachable_skill"] is not None:
         skill = f"{report['reachable_skill']:.2f}"
-        standard_output.print(f"reachable skill of ∇V, by estimate: {skill}", highlight=False)
+        standard_output.print(f"reachable skill of ∇V, by estimate: {skill}")
 
 
 def _snapshots(report: dict[str, Any]) -> Table:

@@ -2,65 +2,92 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from rich.table import Table
 
 from popdyn.cli.common import emit, json_option, standard_output
+from popdyn.registry import lookup
 
 __all__ = ["command"]
 
 KINDS = {
     "potentials": "popdyn.energies:POTENTIALS",
     "interactions": "popdyn.energies:INTERACTIONS",
+    "initial": "popdyn.simulation:INITIAL_LAWS",
     "schemes": "popdyn.simulation:SCHEMES",
     "learners": "popdyn.learners:LEARNERS",
     "scores": "popdyn.scores:SCORES",
     "suites": "popdyn.benchmark:SUITES",
 }
+SINGULAR = {"initial": "initial law"}
+FACTS = ("formula", "parameters", "options", "summary")
 
 
 @click.command(name="list")
 @click.argument("kind", required=False, type=click.Choice(list(KINDS)))
+@click.argument("name", required=False)
 @json_option
-def command(kind: str | None, as_json: bool) -> None:
-    """Show what there is to choose, with formula and one line each.
+def command(kind: str | None, name: str | None, as_json: bool) -> None:
+    """Show what there is to choose, a line each; of NAME its formula, parameters and options.
 
     \b
     Example:
       popdyn list potentials
+      popdyn list potentials styblinski_tang
+      popdyn list initial
     """
-    kinds = [kind] if kind else list(KINDS)
-    found = {name: _entries(name) for name in kinds}
+    found = {}
+    for each in [kind] if kind else KINDS:
+        registry = _registry(each)
+        if name is not None:
+            registry = {name: lookup(registry, name, SINGULAR.get(each, each[:-1]))}
+        found[each] = [_facts(key, entry) for key, entry in registry.items()]
     if as_json:
         emit(found)
-        return
-    for name, rows in found.items():
-        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-        columns = [
-            c for c in ("name", "formula", "parameters", "summary") if any(r.get(c) for r in rows)
-        ]
-        for column in columns:
-            table.add_column(column, overflow="fold", no_wrap=column == "name")
-        for row in rows:
-            table.add_row(*(_text(row.get(c, "")) for c in columns))
-        standard_output.print(table)
-        standard_output.print()
+    elif name is not None:
+        for entries in found.values():
+            _show(entries[0])
+    else:
+        for each, entries in found.items():
+            table = Table(title=each, title_justify="left", box=None, pad_edge=False)
+            widest = max(len(entry["name"]) for entry in entries)
+            table.add_column("name", no_wrap=True, min_width=widest)
+            table.add_column("summary", no_wrap=True, overflow="ellipsis")
+            for entry in entries:
+                table.add_row(entry["name"], entry.get("summary", ""))
+            standard_output.print(table)
+            standard_output.print()
 
 
-def _entries(kind: str) -> list[dict[str, Any]]:
+def _registry(kind: str) -> Mapping[str, Any]:
     module, _, attribute = KINDS[kind].partition(":")
-    registry = getattr(importlib.import_module(module), attribute)
-    wanted = ("formula", "parameters", "summary")
-    return [
-        {"name": name} | {key: getattr(entry, key) for key in wanted if hasattr(entry, key)}
-        for name, entry in registry.items()
-    ]
+    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k}={v}" for k, v in value.items())
-    return str(value).replace("[", r"\[")
+def _facts(name: str, entry: Any) -> dict[str, Any]:
+    facts = {key: getattr(entry, key) for key in FACTS if hasattr(entry, key)}
+    options = facts.get("options")
+    if isinstance(options, type):
+        # A learner's options are a dataclass; the field of a factory has no default to show.
+        facts["options"] = {
+            f.name: None if f.default is dataclasses.MISSING else f.default
+            for f in dataclasses.fields(options)
+        }
+    return {"name": name} | facts
+
+
+def _show(facts: dict[str, Any]) -> None:
+    """Print one entry: its texts, then its parameters and options, a line each."""
+    standard_output.print(f"{facts['name']}: {facts.get('summary', '')}", soft_wrap=True)
+    if facts.get("formula"):
+        standard_output.print(f"  {facts['formula']}", soft_wrap=True)
+    for kind in ("parameters", "options"):
+        if facts.get(kind):
+            standard_output.print(f"{kind}:")
+        for key, value in (facts.get(kind) or {}).items():
+            standard_output.print(f"  {key} = {value}", soft_wrap=True)

@@ -103,4 +103,4 @@ def command(
 
 def _say(file: Path, as_json: bool) -> None:
     if not as_json:
-        console.print(str(file), highlight=False)
+        console.print(str(file))

@@ -64,6 +64,5 @@ def command(
     for t, number, fraction in zip(at, n, outside, strict=True):
         console.print(
             f"t = {t:g}: {number} particles, {fraction:.1%} outside the training data's support",
-            highlight=False,
         )
-    console.print(f"{out}: growth is left out; nothing is born and nothing dies", highlight=False)
+    console.print(f"{out}: growth is left out; nothing is born and nothing dies")

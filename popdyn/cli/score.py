@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from popdyn.cli.common import (
@@ -22,6 +21,7 @@ from popdyn.cli.common import (
 from popdyn.errors import PopdynError
 from popdyn.learners import Run, load_run
 from popdyn.scores import SCORES, reference_rows, score
+from popdyn.screen import Screen
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
@@ -107,7 +107,7 @@ def command(
         emit(results[0] if len(results) == 1 else {"runs": results})
         return
     # A pipe has no width of its own: rich would squeeze the table into 80 columns.
-    screen = standard_output if standard_output.is_terminal else Console(width=PIPE_WIDTH)
+    screen = standard_output if standard_output.is_terminal else Screen(width=PIPE_WIDTH)
     for key, rows in references.items():
         mine = [
             (f"{r['run']} ({r['learner']})", r)
@@ -118,7 +118,7 @@ def command(
             screen.print(table)
             screen.print()
         for note in sorted({note for _, r in mine for note in r.get("notes", ())}):
-            console.print(f"note: {note}", highlight=False)
+            console.print(f"note: {note}")
 
 
 def _find_store(name: str, run: Run, data: str | None) -> Path:

@@ -195,13 +195,14 @@ def command(
         attrs={"history": f"{now} popdyn {shlex.join(sys.argv[1:])}"},
     )
     seconds = time.perf_counter() - began
+    if note := data.attrs["initial"].get("note"):
+        console.print(f"note: {note}", soft_wrap=True)
     if reference and diffusivity > 0:
         added = data["reference"].attrs["numerical_diffusivity"]
         if added > MUCH * diffusivity:
             console.print(
                 f"the reference's grid adds about {added:.2g} to the diffusivity {diffusivity:g}: "
                 "more --reference-cells make it smaller",
-                highlight=False,
                 soft_wrap=True,
             )
     steps = sum(config.particle_steps(group) for group in GROUPS)
@@ -225,7 +226,6 @@ def command(
         f"{out}: {len(config.times)} snapshots, {_span(config.train)} particles each "
         f"({_span(config.test)} for testing), dimension {config.dim}; "
         f"{steps:.3g} particle-steps in {seconds:.1f} s",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -249,7 +249,7 @@ def _simulate_suite(
             raise click.UsageError(f"--{flag} beside --suite: the suite says what is simulated")
 
     def report(path: Path, made: bool) -> None:
-        console.print(f"{path}" + ("" if made else ": there already"), highlight=False)
+        console.print(f"{path}" + ("" if made else ": there already"))
 
     paths = make_suite(
         suite, out, seed=seed, entries=entries, overwrite=overwrite, progress=True, report=report

@@ -129,12 +129,11 @@ def command(
     console.print(
         f"{out}: {run.learner}, {run.steps} steps in {run.seconds:.1f} s, {state}"
         + (f" ({facts})" if facts else ""),
-        highlight=False,
     )
     for warning in run.certificate.get("warnings", ()):
-        console.print(f"warning: {warning}", highlight=False)
+        console.print(f"warning: {warning}")
     for note in run.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from popdyn.cli.common import emit, json_option
+from popdyn.cli.common import emit, json_option, standard_output
 from popdyn.snapshots import validate
 
 __all__ = ["command"]
@@ -27,10 +27,11 @@ def command(store: str, as_json: bool) -> int:
         emit({"store": store, "valid": not breaches, "breaches": [asdict(b) for b in breaches]})
     else:
         for breach in breaches:
-            click.echo(
-                f"{store}: {breach.node}: {breach.found}\n    the page says: {breach.expected}"
+            standard_output.print(
+                f"{store}: {breach.node}: {breach.found}\n    the page says: {breach.expected}",
+                soft_wrap=True,
             )
         places = "one place" if len(breaches) == 1 else f"{len(breaches)} places"
         what = f"breaks the format in {places}" if breaches else "is sound"
-        click.echo(f"{store} {what}")
+        standard_output.print(f"{store} {what}", soft_wrap=True)
     return 1 if breaches else 0

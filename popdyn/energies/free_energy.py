@@ -16,6 +16,7 @@ from popdyn.energies.pairwise import mean_interaction_gradient
 from popdyn.energies.potentials import POTENTIALS
 from popdyn.energies.terms import CallableTerm, NamedTerm, RadialTerm, Term, Time
 from popdyn.errors import PopdynError
+from popdyn.plain import plain_numbers
 from popdyn.registry import lookup
 
 __all__ = ["FreeEnergy"]
@@ -53,6 +54,7 @@ class FreeEnergy:
         array([[1., 2.]])
     """
 
+    @plain_numbers()
     def __init__(
         self,
         potential: TermLike = None,

@@ -25,16 +25,18 @@ from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, prepare_folder, write_json, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace
 from popdyn.learners.training_set import TrainingSet
+from popdyn.plain import indices, plain_numbers
 from popdyn.registry import lookup
 
 __all__ = ["fit"]
 
 
+@plain_numbers(whole=("ensemble", "seed"))
 def fit(
     data: xr.DataTree,
     learner: str = "ijkonet",
     *,
-    hold_out: Sequence[int] = (),
+    hold_out: Sequence[int] | int = (),
     ensemble: int = 1,
     seed: int = 0,
     device: str = "cpu",
@@ -50,7 +52,7 @@ def fit(
     Args:
         data: A data set of :func:`popdyn.simulate`, ``import_data`` or ``open_snapshots``.
         learner: A name of ``LEARNERS``.
-        hold_out: Indices of snapshots that are not looked at, from 0.
+        hold_out: Index of a snapshot that is not looked at, from 0, or several.
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
@@ -83,13 +85,14 @@ def fit(
     keep_freed_memory()
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
+    held_out = indices(hold_out, "hold_out")
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     _check_device(device)
     config = {
         "learner": learner,
         "options": json.loads(json.dumps(dataclasses.asdict(resolved), default=module_name)),
-        "hold_out": sorted(set(hold_out)),
+        "hold_out": sorted(set(held_out)),
         "ensemble": ensemble,
         "seed": seed,
         "device": device,
@@ -117,7 +120,7 @@ def fit(
         def training_of(member_seed: int, half: bool = True) -> TrainingSet:
             return TrainingSet.from_data(
                 data,
-                hold_out,
+                held_out,
                 validation_fraction=fraction,
                 half=half,
                 seed=member_seed,

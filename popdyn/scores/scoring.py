@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.energies import FreeEnergy
+from popdyn.plain import indices, plain_numbers
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
 from popdyn.scores.moments import Moments, gradient_table, part_moments
@@ -30,12 +31,13 @@ NO_TEST_GROUP = "no gradient scores: the test group is empty"
 NOT_FINITE = "the prediction left finite numbers: its distribution scores are null from there on"
 
 
+@plain_numbers(whole=("seed",))
 def score(
     energy: FreeEnergy,
     data: xr.DataTree,
     *,
     truth: FreeEnergy | None = None,
-    hold_out: Sequence[int] = (),
+    hold_out: Sequence[int] | int = (),
     points: int | str = 2000,
     from_: str = "previous",
     seed: int = 0,
@@ -77,7 +79,7 @@ def score(
         >>> score(energy, data, truth=energy)["gradient"]["potential"]["skill"]
         1.0
     """
-    protocol = _protocol(data, hold_out, points, from_, seed, units)
+    protocol = _protocol(data, indices(hold_out, "hold_out"), points, from_, seed, units)
     truth = _truth(data, truth)
     support = Support(data, protocol.observed, seed)
     out = _energy_row(energy, truth, protocol, support, standard_errors)
@@ -93,11 +95,12 @@ def score(
     return out | {"references": dict(references)} | ({"notes": notes} if notes else {})
 
 
+@plain_numbers(whole=("seed",))
 def reference_rows(
     data: xr.DataTree,
     *,
     truth: FreeEnergy | None = None,
-    hold_out: Sequence[int] = (),
+    hold_out: Sequence[int] | int = (),
     points: int | str = 2000,
     from_: str = "previous",
     seed: int = 0,
@@ -114,7 +117,7 @@ def reference_rows(
         the exact displacement interpolation between the neighbouring observed snapshots (without
         ``hold_out``: between the snapshots before and after), null where there is no later one.
     """
-    protocol = _protocol(data, hold_out, points, from_, seed, units)
+    protocol = _protocol(data, indices(hold_out, "hold_out"), points, from_, seed, units)
     support = Support(data, protocol.observed, seed)
     return _reference_rows(_truth(data, truth), protocol, support, standard_errors)
 

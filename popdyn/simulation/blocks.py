@@ -59,11 +59,13 @@ def simulate_block(
 def _simulate(
     energy: FreeEnergy, config: SimulationConfig, group: str, block: int, report: Report | None
 ) -> list[np.ndarray]:
-    starts = generator(config.seed, "initial", group, block)
     rows = config.rows(group, block)
+    starts = config.initial.starts(
+        config, group, block, generator(config.seed, "initial", group, block)
+    )
     marcher = _Marcher(energy, config, group, block, report)
     if config.paired:
-        first = config.initial.sample(rows[0], config.dim, starts)
+        first = starts[0]
         out = [first] + [torch.empty_like(first) for _ in rows[1:]]
         size = len(first) if energy.W is not None else max(1, marcher.chunk // config.dim)
         for part in _slices(len(first), size):
@@ -71,7 +73,7 @@ def _simulate(
             for k in marcher.march(x, [len(x)] * len(rows)):
                 out[k][part] = x
     else:
-        out = [config.initial.sample(n, config.dim, starts) for n in rows]
+        out = starts
         if energy.W is None:
             _independent(out, marcher)
         else:

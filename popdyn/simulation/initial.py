@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,21 @@ from torch import Generator, Tensor
 from popdyn.errors import PopdynError
 from popdyn.registry import lookup
 from popdyn.simulation.laws import INITIAL_LAWS
+from popdyn.simulation.streams import generator as stream
+from popdyn.snapshots.tree import GROUPS
+
+if TYPE_CHECKING:
+    from popdyn.simulation.config import SimulationConfig
 
 __all__ = ["INITIAL_LAWS", "InitialLaw", "initial_law"]
+
+
+class Pool(NamedTuple):
+    """Rows that a group draws from, ``first`` and the next ones, and how often it draws."""
+
+    first: int
+    rows: int
+    draws: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +60,65 @@ class InitialLaw:
         rounds = max(1, -(-n // len(rows)))
         orders = [torch.randperm(len(rows), generator=generator) for _ in range(rounds)]
         return rows[torch.cat(orders)[:n]]
+
+    def starts(
+        self, config: SimulationConfig, group: str, block: int, generator: Generator
+    ) -> list[Tensor]:
+        """Draw the starting points of a block: ``(n_k, d)`` for each population it makes.
+
+        Of a named law they are drawn from ``generator``. The rows of an array are dealt out
+        instead: the two groups share none (see :meth:`deal`), and within a group none comes a
+        second time before all of the group's have come once, whatever the snapshot and the block.
+        """
+        rows = config.rows(group, block)[: 1 if config.paired else None]
+        if self.rows is None:
+            return [self.sample(n, config.dim, generator) for n in rows]
+        pool = self.deal(config)[group]
+        order = torch.randperm(len(self.rows), generator=stream(config.seed, "initial"))
+        mine = torch.from_numpy(self.rows)[order[pool.first : pool.first + pool.rows]]
+        counts = config.counts(group)
+        before = [sum(counts[:k]) + block * config.block for k in range(len(rows))]
+        return [
+            mine[torch.arange(start, start + n) % pool.rows]
+            for start, n in zip(before, rows, strict=True)
+        ]
+
+    def deal(self, config: SimulationConfig) -> dict[str, Pool]:
+        """Return which of the shuffled rows each group draws from, and how often it draws.
+
+        The rows are divided in proportion to the draws, so that they last in both groups if
+        there are enough; a single row serves both.
+        """
+        assert self.rows is not None
+        draws = {g: config.counts(g)[0] if config.paired else sum(config.counts(g)) for g in GROUPS}
+        m, total = len(self.rows), sum(draws.values())
+        if m == 1 or not draws["test"]:
+            return {g: Pool(0, m, n) for g, n in draws.items()}
+        train = min(max(1, round(m * draws["train"] / total)), m - 1)
+        return {
+            "train": Pool(0, train, draws["train"]),
+            "test": Pool(train, m - train, draws["test"]),
+        }
+
+    def shortage(self, config: SimulationConfig) -> str | None:
+        """Return a sentence where an array has fewer rows than there are particles to start."""
+        if self.rows is None:
+            return None
+        pools = self.deal(config)
+        if all(pool.draws <= pool.rows for pool in pools.values()):
+            return None
+        each = ", ".join(
+            f"{pool.draws} draws from {pool.rows} rows in {g}" for g, pool in pools.items()
+        )
+        shared = (
+            "and its one row serves both groups"
+            if len(self.rows) == 1
+            else "though train and test share none"
+        )
+        return (
+            f"the initial array's {len(self.rows)} rows do not last: rows start more than one "
+            f"particle ({each}), {shared}; such particles are not independent"
+        )
 
     def density(self, x: np.ndarray) -> np.ndarray:
         """Return the density at points ``(n, d)``, float64.

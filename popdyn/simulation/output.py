@@ -174,11 +174,12 @@ def _chunk_rows(config: SimulationConfig) -> int:
 
 
 def _attributes(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
+    shortage = config.initial.shortage(config)
     out: dict[str, Any] = {
         "title": f"simulated snapshots of {energy!r}",
         "observation": "paired" if config.paired else "unpaired",
         "energy": energy.spec(),
-        "initial": config.initial.spec(),
+        "initial": config.initial.spec() | ({"note": shortage} if shortage else {}),
         "scheme": config.scheme,
         "step": config.steps,
         "seed": config.seed,

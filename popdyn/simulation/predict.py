@@ -11,18 +11,20 @@ import xarray as xr
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.plain import indices, plain_numbers
 from popdyn.simulation.advance import advance
 from popdyn.snapshots import counts, make_tree, positions, times
 
 __all__ = ["predict"]
 
 
+@plain_numbers(whole=("seed",))
 def predict(
     energy: FreeEnergy,
     data: xr.DataTree,
     at: Sequence[float],
     *,
-    hold_out: Sequence[int] = (),
+    hold_out: Sequence[int] | int = (),
     from_: str = "previous",
     seed: int = 0,
 ) -> xr.DataTree:
@@ -36,7 +38,7 @@ def predict(
         energy: A learned energy, or any other.
         data: The observed snapshots.
         at: Times of the prediction, increasing; dimensionless as the data's.
-        hold_out: Snapshots that may not serve as a start.
+        hold_out: Snapshot that may not serve as a start, or several.
         from_: ``previous`` starts each prediction from the nearest earlier observed snapshot,
             ``first`` all of them from the first one.
         seed: Seeds the noise where β > 0.
@@ -49,7 +51,8 @@ def predict(
             an unknown ``from_``.
     """
     known = times(data)
-    observed = [k for k in range(len(known)) if k not in set(hold_out)]
+    left_out = set(indices(hold_out, "hold_out"))
+    observed = [k for k in range(len(known)) if k not in left_out]
     wanted = [float(t) for t in at]
     if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
         raise PopdynError(f"times are {wanted}: expected one or more, strictly increasing")

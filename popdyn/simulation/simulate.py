@@ -13,6 +13,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.plain import plain_numbers
 from popdyn.simulation.config import SimulationConfig, snapshot_times
 from popdyn.simulation.initial import InitialLaw, initial_law
 from popdyn.simulation.output import run_simulation
@@ -24,6 +25,7 @@ __all__ = ["configure", "simulate"]
 DEFAULT_PARTICLES = 10_000
 
 
+@plain_numbers(whole=("snapshots", "dim", "interaction_batch", "seed", "block"))
 def configure(
     *,
     particles: int | Sequence[int] | None = None,
@@ -75,6 +77,7 @@ def configure(
     )
 
 
+@plain_numbers(whole=("reference_cells", "workers"))
 def simulate(
     energy: FreeEnergy,
     *,
@@ -118,7 +121,9 @@ def simulate(
             divided into equal steps.
         scheme: A name of ``SCHEMES``.
         dim: Dimension; 2, or that of an initial array, if None.
-        initial: A name of ``INITIAL_LAWS``, a ``.npy`` file, or an array ``(m, d)``.
+        initial: A name of ``INITIAL_LAWS``, a ``.npy`` file, or an array ``(m, d)``, whose rows
+            are dealt out: train and test group share none, and none starts two particles as
+            long as they last; where they do not, ``initial["note"]`` in the attributes says so.
         initial_params: Parameters of a named initial law.
         paired: The same particles at every time instead of an independent population for each.
         noise: Standard deviation of the observation noise on each component; the dynamics do

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from popdyn.snapshots.oddities import oddities
 from popdyn.snapshots.reachable import TooLittleError, reachable_skill
 from popdyn.snapshots.reader import open_snapshots
 from popdyn.snapshots.tree import GROUPS, counts, dimension, positions, times
 
-__all__ = ["inspect", "moments"]
+__all__ = ["component_names", "inspect", "moments"]
 
 PROVENANCE = (
     "title",
@@ -39,9 +40,11 @@ def inspect(
         progress: Called after each of 2 (K + 1) equal parts of the work.
 
     Returns:
-        ``dimension``, ``times``, ``particles`` for each group, ``provenance``, ``moments`` of each
-        training snapshot, and what can be learned of ∇V: ``reachable_skill`` (None with fewer
-        than 20 particles in a snapshot), ``reachable_limit``, ``particles_for`` and ``verdict``.
+        ``dimension``, ``times``, ``particles`` for each group, ``provenance``, ``components`` by
+        name, ``moments`` of each training snapshot, ``notes`` (what is odd in the first 2¹⁸
+        particles of each: repeated or far away ones, constant components), and what can be
+        learned of ∇V: ``reachable_skill`` (None with fewer than 20 particles in a snapshot),
+        ``reachable_limit``, ``particles_for`` and ``verdict``.
 
     Raises:
         PopdynError: If the store is damaged.
@@ -58,7 +61,9 @@ def inspect(
         "times": times(tree).tolist(),
         "particles": {group: counts(tree, group).tolist() for group in GROUPS},
         "provenance": {k: tree.attrs[k] for k in PROVENANCE if k in tree.attrs},
+        "components": component_names(tree),
         "moments": moments(tree, progress),
+        "notes": _odd(tree),
     }
     try:
         found = reachable_skill(tree, progress)
@@ -72,6 +77,26 @@ def inspect(
         "particles_for": {f"{target:g}": n for target, n in found.particles_for.items()},
         "verdict": found.verdict,
     }
+
+
+def component_names(data: xr.DataTree) -> list[str]:
+    """Return what the source of an imported tree called its components, else x[0], x[1], …"""
+    names = (data.attrs.get("import") or {}).get("components") or []
+    d = dimension(data)
+    return [str(n) for n in names] if len(names) == d else [f"x[{i}]" for i in range(d)]
+
+
+def _odd(data: xr.DataTree) -> list[str]:
+    groups = {k: [g for g in GROUPS if counts(data, g)[k]] for k in range(len(times(data)))}
+
+    def population(k: int) -> np.ndarray:
+        return np.concatenate([positions(data, k, g, stop=ROWS) for g in groups[k]])[:ROWS]
+
+    def where(k: int, row: int) -> str:
+        n = int(counts(data)[k])
+        return f"particle {row}" if row < n else f"test particle {row - n}"
+
+    return oddities(map(population, groups), times(data).tolist(), component_names(data), where)
 
 
 def moments(data: xr.DataTree, progress: Callable[[], None] | None = None) -> list[dict[str, Any]]:

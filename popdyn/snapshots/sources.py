@@ -1,55 +1,18 @@
 """Files of labelled cells: one reader for each kind, all to the same rows and labels."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from popdyn.errors import PopdynError
+from popdyn.snapshots.annotated import is_annotated, read_annotated
+from popdyn.snapshots.cells import Cells, Keys, checked, name_among, refuse
+from popdyn.snapshots.tables import read_table
 
-__all__ = ["SOURCES", "Cells", "Keys", "read_cells"]
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Rows of positions, each with the label of its snapshot.
-
-    Attributes:
-        x: Positions ``(n, d)``.
-        labels: ``(n,)``, numbers or texts.
-        x_name: What the source calls the positions.
-        label_name: What it calls the labels.
-        times: The true time of each label, where the source says so.
-    """
-
-    x: np.ndarray
-    labels: np.ndarray
-    x_name: str
-    label_name: str
-    times: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What to look for in a source; None means the usual name of its kind.
-
-    Attributes:
-        data: Array, variable, or columns (a list, or names with commas) of positions.
-        label: Array, variable or column of labels.
-        obs: Column of ``obs`` with the labels, of an AnnData file.
-        obsm: Array of ``obsm`` with the positions; without one a PCA of X is computed.
-        components: How many leading components to keep, or of a PCA to compute.
-    """
-
-    data: str | Sequence[str] | None = None
-    label: str | None = None
-    obs: str | None = None
-    obsm: str | None = None
-    components: int | None = None
+__all__ = ["SOURCES", "read_cells"]
 
 
 def read_cells(source: str | os.PathLike[str] | xr.Dataset, keys: Keys) -> Cells:
@@ -60,32 +23,57 @@ def read_cells(source: str | os.PathLike[str] | xr.Dataset, keys: Keys) -> Cells
             line lists what is there.
     """
     if isinstance(source, xr.Dataset):
-        cells = _from_dataset(source, keys)
+        kind, where = "Dataset", "the Dataset"
     else:
-        path = Path(source)
-        if not path.exists():
-            raise PopdynError(f"{path} does not exist: expected a file of cells")
-        kind = "directory" if path.is_dir() else path.suffix.lower()
-        if kind not in SOURCES:
-            known = ", ".join(s for s in SOURCES if s.startswith("."))
-            raise PopdynError(f"{path} ends in '{path.suffix}': expected one of {known}")
-        cells = SOURCES[kind](path, keys)
-    return _checked(
-        cells, keys.components, "the Dataset" if isinstance(source, xr.Dataset) else source
-    )
+        where, kind = str(source), _kind(Path(source))
+    if keys.columns is not None and SOURCES.get(kind) is not read_table:
+        raise PopdynError(
+            f"columns were named and {where} is no table: expected the name of an array "
+            "(--data-key, --obsm-key), or --components"
+        )
+    if keys.data is not None and SOURCES.get(kind) is read_table:
+        raise PopdynError(
+            f"the array '{keys.data}' was named and {where} is a table: expected --columns"
+        )
+    if isinstance(source, xr.Dataset):
+        return checked(_from_dataset(source, keys), keys, where)
+    return checked(SOURCES[kind](Path(source), keys), keys, where)
+
+
+def _kind(path: Path) -> str:
+    """Return the key of ``SOURCES`` for a path."""
+    if not path.exists():
+        raise PopdynError(f"{path} does not exist: expected a file of cells")
+    if path.is_dir():
+        if is_annotated(path):
+            return ".zarr"
+        if (path / "zarr.json").exists() or (path / ".zgroup").exists():
+            raise PopdynError(
+                f"{path} is a Zarr store and no AnnData: expected one of AnnData's, or a file of "
+                "cells (a store of popdyn's needs no import)"
+            )
+        return "directory"
+    suffixes = [s.lower() for s in path.suffixes[-2:]]
+    kind = "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+    if kind not in SOURCES:
+        known = ", ".join(s for s in SOURCES if s.startswith("."))
+        raise PopdynError(f"{path} ends in '{kind}': expected one of {known}")
+    return kind
 
 
 def _from_npz(path: Path, keys: Keys) -> Cells:
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
-            data = _name(keys.data, ("pcs", "x", "data"), names, path, "array")
-            label = _name(keys.label, ("sample_labels", "labels", "time"), names, path, "array")
+            data = name_among(keys.data, ("pcs", "x", "data"), names, path, "array")
+            usual = ("sample_labels", "labels", "time")
+            label = name_among(keys.label, usual, names, path, "array")
             times = archive["times"] if "times" in names else None
             x, labels = archive[data], archive[label]
-    except (ValueError, OSError, EOFError) as error:
-        _refuse(path, error)
-    return Cells(x, labels, data, label, _paired_times(labels, times))
+    except Exception as error:
+        # Damaged archives raise what zipfile, zlib and NumPy happen to raise.
+        refuse(path, error)
+    return Cells(x, labels, data, label, times)
 
 
 def _from_npy(path: Path, keys: Keys) -> Cells:
@@ -94,8 +82,8 @@ def _from_npy(path: Path, keys: Keys) -> Cells:
 
 def _from_directory(path: Path, keys: Keys) -> Cells:
     found = sorted(p.stem for p in path.glob("*.npy"))
-    data = _name(keys.data, ("data",), found, path, "array")
-    label = _name(keys.label, ("sample_labels",), found, path, "array")
+    data = name_among(keys.data, ("data",), found, path, "array")
+    label = name_among(keys.label, ("sample_labels",), found, path, "array")
     return _npy_pair(path / f"{data}.npy", path / f"{label}.npy")
 
 
@@ -107,68 +95,17 @@ def _npy_pair(data: Path, label: Path) -> Cells:
         x, labels = (np.load(p, allow_pickle=False) for p in (data, label))
         at = np.load(times, allow_pickle=False) if times.exists() else None
     except (ValueError, OSError, EOFError) as error:
-        _refuse(data, error)
-    return Cells(x, labels, data.name, label.name, _paired_times(labels, at))
-
-
-def _from_table(path: Path, keys: Keys) -> Cells:
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        _refuse(path, error)
-    columns = [str(c) for c in table.columns]
-    table.columns = pd.Index(columns)
-    label = _name(keys.label, ("time", "sample_labels", "label"), columns, path, "column")
-    if keys.data is None:
-        # A nameless column is the row index of whoever wrote the table.
-        data = [
-            c
-            for c in columns
-            if c != label
-            and pd.api.types.is_numeric_dtype(table[c])
-            and not c.startswith(("Unnamed:", "__index_level_"))
-        ]
-    else:
-        data = keys.data.split(",") if isinstance(keys.data, str) else list(keys.data)
-        for column in data:
-            _name(column, (), columns, path, "column")
-    if not data:
-        raise PopdynError(f"{path} has the columns {_list(columns)}: expected columns of numbers")
-    return Cells(table[data].to_numpy(), table[label].to_numpy(), ",".join(data), label)
-
-
-def _from_h5ad(path: Path, keys: Keys) -> Cells:
-    import anndata
-
-    try:
-        adata = anndata.read_h5ad(path)
-    except (ValueError, OSError, KeyError) as error:
-        _refuse(path, error)
-    columns = [str(c) for c in adata.obs.columns]
-    # A file that popdyn exported has both, and the times of the labels.
-    usual = ("sample_labels",) if "popdyn_times" in adata.uns else ("time", "sample_labels")
-    obs = _name(keys.obs or keys.label, usual, columns, path, "obs column")
-    obsm = keys.obsm or (keys.data if isinstance(keys.data, str) else None)
-    if obsm is None and "X_pca" in adata.obsm:
-        obsm = "X_pca"
-    if obsm is None:
-        x, name = _principal_components(adata.X, keys.components or 5, path), "PCA of X"
-    else:
-        name = _name(obsm, (), [str(k) for k in adata.obsm], path, "obsm array")
-        x = np.asarray(adata.obsm[name])
-    labels = adata.obs[obs].to_numpy()
-    times = adata.uns.get("popdyn_times")
-    return Cells(x, labels, name, obs, _paired_times(labels, times))
+        refuse(data, error)
+    return Cells(x, labels, data.name, label.name, at)
 
 
 def _from_dataset(source: xr.Dataset, keys: Keys) -> Cells:
     names = [str(name) for name in source.variables]
-    data = _name(keys.data, ("x", "pcs", "data"), names, "the Dataset", "variable")
+    data = name_among(keys.data, ("x", "pcs", "data"), names, "the Dataset", "variable")
     x = source[data]
     first = str(x.dims[0]) if x.dims else "sample"
-    label = _name(keys.label, (first, "time", "sample_labels"), names, "the Dataset", "variable")
+    usual = (first, "time", "sample_labels")
+    label = name_among(keys.label, usual, names, "the Dataset", "variable")
     values, labels = x.values, source[label].values
     if values.ndim == 3 and len(labels) == len(values):
         # Padded snapshots (time, particle, component): rows that are all NaN are padding.
@@ -179,91 +116,16 @@ def _from_dataset(source: xr.Dataset, keys: Keys) -> Cells:
     return Cells(values, labels, data, label)
 
 
-def _principal_components(matrix: Any, components: int, path: Path) -> np.ndarray:
-    from scipy.sparse import csr_matrix, issparse
-    from sklearn.decomposition import PCA
-
-    if matrix is None or min(matrix.shape) < components:
-        shape = None if matrix is None else matrix.shape
-        raise PopdynError(f"{path} has X of shape {shape}: expected {components} components in it")
-    if issparse(matrix):
-        # Sparse input is centred implicitly; this solver starts from a fixed vector.
-        pca = PCA(components, svd_solver="arpack", random_state=0)
-        sparse: Any = matrix
-        return np.asarray(pca.fit_transform(csr_matrix(sparse, dtype=np.float64)))
-    if not np.isfinite(matrix).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
-        raise PopdynError(f"{path}: X is not finite at row {row}, column {column}")
-    pca = PCA(components, svd_solver="full")
-    return np.asarray(pca.fit_transform(np.asarray(matrix, dtype=np.float64)))
-
-
-def _checked(cells: Cells, components: int | None, where: object) -> Cells:
-    x, labels = np.asarray(cells.x), np.asarray(cells.labels)
-    if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in "fiu":
-        raise PopdynError(
-            f"{where}: {cells.x_name} has shape {x.shape} and type {x.dtype}: "
-            "expected numbers (cells, components)"
-        )
-    if labels.shape != (len(x),):
-        raise PopdynError(
-            f"{where}: {cells.label_name} has shape {labels.shape}, {cells.x_name} has {len(x)} "
-            f"rows: expected one label for each row"
-        )
-    if components is not None and components > x.shape[1]:
-        raise PopdynError(
-            f"{where}: {cells.x_name} has {x.shape[1]} components: expected {components} or more"
-        )
-    x = np.ascontiguousarray(x[:, :components], dtype=np.float32)
-    if not np.isfinite(x).all():
-        row, component = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise PopdynError(
-            f"{where}: {cells.x_name} is {x[row, component]} at row {row}, component {component} "
-            f"({int((~np.isfinite(x)).sum())} such values): expected finite numbers"
-        )
-    return replace(cells, x=x, labels=labels)
-
-
-def _paired_times(labels: np.ndarray, times: Any) -> dict[str, float] | None:
-    """Return the times that a source of popdyn's own gives for its sorted labels."""
-    if times is None:
-        return None
-    distinct = np.unique(labels)
-    times = np.asarray(times)
-    if times.shape != distinct.shape or times.dtype.kind not in "fiu":
-        return None
-    return {str(k): float(t) for k, t in zip(distinct.tolist(), times, strict=True)}
-
-
-def _name(asked: Any, usual: Iterable[str], there: Sequence[str], where: object, kind: str) -> str:
-    if asked is not None:
-        if asked not in there:
-            raise PopdynError(f"{where} has no {kind} '{asked}': expected one of {_list(there)}")
-        return str(asked)
-    for name in usual:
-        if name in there:
-            return name
-    wanted = " or ".join(f"'{name}'" for name in usual)
-    raise PopdynError(f"{where} has no {kind} {wanted}: name one of {_list(there)}")
-
-
-def _list(names: Sequence[str]) -> str:
-    if not names:
-        return "nothing"
-    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-
-
-def _refuse(path: Path, error: Exception) -> Any:
-    if isinstance(error, PopdynError):
-        raise error
-    raise PopdynError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-
-
 SOURCES: dict[str, Callable[[Path, Keys], Cells]] = {
     ".npz": _from_npz,
     ".npy": _from_npy,
-    ".csv": _from_table,
-    ".parquet": _from_table,
-    ".h5ad": _from_h5ad,
+    ".csv": read_table,
+    ".csv.gz": read_table,
+    ".tsv": read_table,
+    ".tsv.gz": read_table,
+    ".parquet": read_table,
+    ".parquet.gz": read_table,
+    ".h5ad": read_annotated,
+    ".zarr": read_annotated,
     "directory": _from_directory,
 }

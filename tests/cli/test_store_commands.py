@@ -37,20 +37,22 @@ def test_validate_says_sound_or_lists_breaches(run_popdyn, store):
 def test_import_inspect_and_export(run_popdyn, tmp_path):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(90, 3)).astype(np.float32)
-    days = np.repeat(["d0", "d3", "d9"], 30)
+    days = np.repeat(["ctrl", "mid", "late"], 30)
     np.savez(tmp_path / "c.npz", pcs=x, sample_labels=days)
     line = run_popdyn("import", "c.npz", "--out", "c.zarr")
     assert line.code == 1
-    assert "label 'd0' of sample_labels is no number" in line.last_line
+    assert "label 'ctrl' of sample_labels is no number" in line.last_line
     made = run_popdyn(
-        "import", "c.npz", "--out", "c.zarr", "--time-map", "d0=0,d3=3,d9=9", "--json",
+        "import", "c.npz", "--out", "c.zarr", "--time-map", "ctrl=0,mid=3,late=9", "--json",
         "--test-fraction", "0.1", "--standardize", "component", "--components", "2",
     )  # fmt: skip
     assert made.code == 0, made.err
+    assert made.json["components"] == ["pcs[0]", "pcs[1]"]
+    assert (made.json["dropped"], made.json["notes"]) == (0, [])
     wanted = {"times": [0, 3, 9], "dimension": 2, "train": [27] * 3, "test": [3] * 3}
     assert {key: made.json[key] for key in wanted} == wanted
     assert times(open_snapshots(tmp_path / "c.zarr")).tolist() == [0, 3, 9]
-    again = run_popdyn("import", "c.npz", "--out", "c.zarr", "--time-map", "d0=0,d3=3,d9=9")
+    again = run_popdyn("import", "c.npz", "--out", "c.zarr", "--time-map", "ctrl=0,mid=3,late=9")
     assert again.code == 1
     assert "--overwrite" in again.last_line
     seen = run_popdyn("inspect", "c.zarr")
@@ -64,7 +66,7 @@ def test_import_inspect_and_export(run_popdyn, tmp_path):
     assert out.code == 0, out.err
     with np.load(tmp_path / "d.npz") as archive:
         assert archive["pcs"].shape == (81, 2)
-        assert set(archive["sample_labels"]) == {"d0", "d3", "d9"}
+        assert set(archive["sample_labels"]) == {"ctrl", "mid", "late"}
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,34 @@ def test_help_has_an_example(run_popdyn, name):
     done = run_popdyn(name, "--help")
     assert done.code == 0
     assert f"Example:\n    popdyn {name} " in done.out
+
+
+def test_import_says_what_it_did(run_popdyn, tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    rows = [f"{a},{b},{i % 2},day {i // 20}" for i, (a, b) in enumerate(x)]
+    rows[3] = ",1.5,0,day 0"
+    (tmp_path / "c.csv").write_text("\n".join(["x,y,batch,time", *rows]))
+    refused = run_popdyn("import", "c.csv", "--out", "c.zarr")
+    assert refused.code == 1
+    assert "column 'x' is nan in line 5" in refused.last_line
+    assert not (tmp_path / "c.zarr").exists()
+    made = run_popdyn("import", "c.csv", "--out", "c.zarr", "--drop-missing")
+    assert (made.code, made.out) == (0, ""), made.err
+    for words in (
+        "2 snapshots in 2 components (x, y), 31 cells to learn from and 8 to test on, 1 left out",
+        "   0  day 0     15     4",
+        "note: the columns x, y are taken as positions and left out are batch (whole numbers)",
+        "note: 1 of 40 cells were left out",
+        "note: times are the numbers in the labels of time",
+    ):
+        assert words in made.err
+    chosen = run_popdyn("import", "c.csv", "--out", "d.zarr", "--columns", "y,batch", "--json")
+    assert chosen.json["components"] == ["y", "batch"]
+    assert (chosen.json["dropped"], sum(chosen.json["train"] + chosen.json["test"])) == (0, 40)
+
+
+def test_a_label_may_hold_a_comma(run_popdyn, tmp_path):
+    labels = np.repeat(["a, b", "c=d"], 10)
+    np.savez(tmp_path / "c.npz", pcs=np.random.default_rng(0).normal(size=(20, 2)), labels=labels)
+    made = run_popdyn("import", "c.npz", "--out", "c.zarr", "--time-map", "a, b=1,c=d=2", "--json")
+    assert (made.json["labels"], made.json["times"]) == (["a, b", "c=d"], [1, 2])

@@ -12,6 +12,8 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
+from popdyn.energies import POTENTIALS
+
 SIMULATE = ("simulate", "--potential", "styblinski_tang", "--particles", "600", "--snapshots", "4")
 
 
@@ -83,7 +85,16 @@ def test_list_shows_formulas(run_popdyn):
     shown = run_popdyn("list", "potentials")
     assert shown.code == 0
     assert "styblinski_tang" in shown.out
-    assert "16" in shown.out
+    # A title, a head, a line for each, and an empty one.
+    assert len(shown.out.splitlines()) == 3 + len(POTENTIALS)
+    one = run_popdyn("list", "potentials", "styblinski_tang")
+    assert "16 v²" in one.out
+    assert "scale = 1.0" in one.out
+    assert "two_moons" in run_popdyn("list", "initial").out
+    assert "energies = ('potential',)" in run_popdyn("list", "learners", "weak_form").out
+    near = run_popdyn("list", "initial", "rong")
+    assert near.code == 1
+    assert near.last_line == "popdyn: error: unknown initial law 'rong': did you mean ring?"
     names = {row["name"] for row in run_popdyn("list", "--json").json["potentials"]}
     assert {"flowers", "muller_brown", "double_well"} <= names
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import popdyn
 from popdyn.errors import PopdynError
 from popdyn.simulation.initial import INITIAL_LAWS, initial_law
 from popdyn.simulation.streams import generator
@@ -111,3 +112,53 @@ def test_a_file_that_is_no_array(tmp_path):
 def test_an_array_has_no_density():
     with pytest.raises(PopdynError, match="has no density"):
         initial_law(np.zeros((5, 2)))[0].density(np.zeros((1, 2)))
+
+
+def starts(tree, group):
+    """The starting points of all particles of a group: with no energy they stay there."""
+    x = tree[group]["x"].values
+    return [tuple(row) for row in x[np.isfinite(x).all(-1)]]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("block", [None, 7])
+def test_no_row_of_an_array_serves_twice_while_rows_last(paired, block):
+    rows = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    tree = popdyn.simulate(
+        popdyn.FreeEnergy(),
+        initial=rows,
+        particles=90,
+        test_particles=40,
+        snapshots=3,
+        paired=paired,
+        block=block,
+    )
+    assert "note" not in tree.attrs["initial"]
+    train, test = starts(tree, "train"), starts(tree, "test")
+    times_each = 3 if paired else 1  # the same particle at three times
+    assert len(set(train)) * times_each == len(train) == 270
+    assert len(set(test)) * times_each == len(test) == 120
+    assert not set(train) & set(test)
+    assert set(train + test) <= set(map(tuple, rows))
+
+
+def test_where_the_rows_do_not_last_it_is_said_and_the_groups_still_share_none():
+    rows = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    tree = popdyn.simulate(popdyn.FreeEnergy(), initial=rows, particles=1000, snapshots=2)
+    train, test = starts(tree, "train"), starts(tree, "test")
+    assert (len(set(train)), len(set(test))) == (200, 200)
+    assert not set(train) & set(test)
+    # None comes once more before all have come.
+    assert set(np.unique(tree["train"]["x"].values[0], axis=0, return_counts=True)[1]) == {5}
+    assert "400 rows do not last" in tree.attrs["initial"]["note"]
+    assert "2000 draws from 200 rows in train" in tree.attrs["initial"]["note"]
+    one = popdyn.simulate(popdyn.FreeEnergy(), initial=rows[:1], particles=3, snapshots=2)
+    assert "its one row serves both groups" in one.attrs["initial"]["note"]
+
+
+def test_all_rows_are_for_training_where_there_is_no_test_group():
+    rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    options = {"particles": 50, "test_particles": 0, "snapshots": 2, "paired": True}
+    tree = popdyn.simulate(popdyn.FreeEnergy(), initial=rows, **options)
+    assert set(starts(tree, "train")) == set(map(tuple, rows))
+    assert "note" not in tree.attrs["initial"]

@@ -9,7 +9,7 @@ from popdyn.snapshots import open_snapshots, validate
 
 
 def test_the_command_makes_what_python_makes(run_popdyn, tmp_path):
-    np.save(tmp_path / "start.npy", np.random.default_rng(0).normal(size=(500, 3)))
+    np.save(tmp_path / "start.npy", np.random.default_rng(0).normal(size=(1000, 3)))
     done = run_popdyn(
         *("simulate", "--potential", "quadratic", "--potential-param", "stiffness=2"),
         *("--interaction", "gaussian_repulsion", "--interaction-param", "scale=3"),

@@ -82,7 +82,7 @@ def as_csv(folder, x, labels):
 def as_csv_of_other_names(folder, x, labels):
     frame = table(x, labels).rename(columns={"time": "day"}).assign(batch=1)
     frame.to_csv(folder / "c.csv", index=False)
-    return folder / "c.csv", {"label_key": "day", "data_key": "a,b,c"}
+    return folder / "c.csv", {"label_key": "day", "columns": "a,b,c"}
 
 
 def as_parquet(folder, x, labels):
@@ -326,6 +326,13 @@ def h5ad(folder, x=X, **columns):
     return folder / "c.h5ad"
 
 
+def sparse(folder, value):
+    obs = pd.DataFrame({"time": TWO}, index=list("abcd"))
+    x = scipy.sparse.csr_matrix(np.full((4, 6), value, np.float32))
+    anndata.AnnData(x, obs=obs).write_h5ad(folder / "c.h5ad")
+    return folder / "c.h5ad"
+
+
 def text(folder, name, content):
     (folder / name).write_text(content)
     return folder / name
@@ -348,9 +355,10 @@ BAD = {
         r"sample_labels has shape \(3,\), pcs has 4 rows",
     ),
     "a label that is no number": (
-        lambda f: npz(f, pcs=X, sample_labels=np.array(["d0", "d0", "d3", "d3"])),
+        lambda f: npz(f, pcs=X, sample_labels=np.array(["ctrl", "ctrl", "late", "late"])),
         {},
-        r"label 'd0' of sample_labels is no number: expected numbers, or a time_map",
+        r"label 'ctrl' of sample_labels is no number: expected numbers, or a time_map .* such as "
+        r"--time-map ctrl=0,late=1$",
     ),
     "a label without a time": (
         lambda f: npz(f, pcs=X, sample_labels=np.array(["d0", "d0", "d3", "d3"])),
@@ -420,13 +428,40 @@ BAD = {
     "an empty cell in a table": (
         lambda f: text(f, "c.csv", "a,b,time\n1,2,0\n3,,1\n"),
         {},
-        "a,b is nan at row 1, component 1",
+        r"column 'b' is nan in line 3 \(1 such values\): .* \(--drop-missing",
     ),
+    "decimal commas": (
+        lambda f: text(f, "c.csv", "a;time\n1,5;0\n2,5;1\n"),
+        {},
+        r"has the columns a \(no numbers, such as '1,5'\) beside its labels 'time'",
+    ),
+    "no rows": (lambda f: text(f, "c.csv", "a,time\n"), {}, r"has the columns a \(empty\)"),
+    "a time that is no number": (
+        lambda f: npz(f, pcs=X, sample_labels=TWO),
+        {"time_map": {0: "now", 1: 2}},
+        "time_map gives label '0' the time 'now': expected a number",
+    ),
+    "a seed below 0": (
+        lambda f: npz(f, pcs=X, sample_labels=TWO),
+        {"seed": -1},
+        "seed is -1: expected 0 or more",
+    ),
+    "labels that are no UTF-8": (
+        lambda f: npz(f, pcs=X, sample_labels=np.array([b"\xff", b"\xff", b"1", b"1"])),
+        {},
+        r"sample_labels holds b'\\xff': expected texts in UTF-8",
+    ),
+    "NaN in a sparse X": (
+        lambda f: sparse(f, np.nan),
+        {"components": 2},
+        "X is not finite: expected finite numbers",
+    ),
+    "a sparse X of zeros": (lambda f: sparse(f, 0), {"components": 2}, "X is 0 in all cells"),
     "no file": (lambda f: f / "none.npz", {}, "none.npz does not exist"),
     "another suffix": (
         lambda f: text(f, "c.txt", "1"),
         {},
-        r"ends in '.txt': expected one of .npz, .npy, .csv, .parquet, .h5ad",
+        r"ends in '.txt': expected one of .npz, .npy, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, ",
     ),
     "no npz inside": (lambda f: text(f, "c.npz", "hello"), {}, "c.npz cannot be read"),
     "no parquet inside": (lambda f: text(f, "c.parquet", "hello"), {}, "c.parquet cannot be read"),
