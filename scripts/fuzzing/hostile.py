@@ -89,14 +89,14 @@ def _columns(rng: Rng, n: int, d: int) -> np.ndarray:
 
 def table(folder: Path, rng: Rng) -> tuple[str, Words]:
     """Write a table and return its name, and the options of import for it."""
-    n = rng.choice((0, 1, 2, 3, 30, 90, 90, 90, 90))
-    d = rng.choice((0, 1, 2, 2, 2, 3, 60))
-    label = rng.choice(ODD_LABELS) if rng.random() < 0.5 else (lambda k: k)
+    n = rng.choice((0, 1, 2, 3, 30, *[90] * 20))
+    d = rng.choice((0, 1, 1, *[2] * 10, 3, 60))
+    label = rng.choice(ODD_LABELS) if rng.random() < 0.35 else (lambda k: k)
     x = _columns(rng, n, d)
     head = [f"x{j}" for j in range(d)]
     rows = [[f"{v:.6g}" for v in row] for row in x]
     times = [str(label(i * 3 // max(1, n))) for i in range(n)]
-    extra = rng.randrange(8)
+    extra = rng.randrange(12)
     if extra == 0 and d:
         head[0] = rng.choice(("", "time", "x1", "Unnamed: 0", "[red]", "\x1b[2J", "a" * 400, "é"))
     elif extra == 1:
@@ -108,16 +108,16 @@ def table(folder: Path, rng: Rng) -> tuple[str, Words]:
     elif extra == 3:
         head.append("index")
         rows = [[*row, str(i)] for i, row in enumerate(rows)]
-    name_of_label = rng.choice(("time", "time", "time", "label", "sample_labels", "day", "Time"))
+    name_of_label = rng.choice((*["time"] * 8, "label", "sample_labels", "day", "Time"))
     lines = [[*head, name_of_label], *([*row, t] for row, t in zip(rows, times, strict=True))]
-    for _ in range(rng.choice((0, 0, 1, 2, 20))):
+    for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2, 20))):
         row = rng.randrange(len(lines))
         if lines[row]:
             lines[row][rng.randrange(len(lines[row]))] = rng.choice(ODD_CELLS)
-    sign = rng.choice((",", ",", ",", ",", ";", "\t", " "))
+    sign = rng.choice((*[","] * 15, ";", "\t", " "))
     text = rng.choice(("\n", "\n", "\r\n")).join(sign.join(row) for row in lines) + "\n"
-    way = rng.randrange(14)
-    data = text.encode(rng.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1")), "replace")
+    way = rng.randrange(40)
+    data = text.encode(rng.choice((*["utf-8"] * 12, "utf-8-sig", "utf-16", "latin-1")), "replace")
     if way == 0:
         data = data[: rng.randrange(len(data) + 1)]
     elif way == 1:
@@ -128,13 +128,13 @@ def table(folder: Path, rng: Rng) -> tuple[str, Words]:
         data = b""
     elif way == 4:
         data += b"1,2\n" + b"1," * 50 + b"\n"
-    name_ = rng.choice(("a.csv", "a.csv", "a.csv", "a.tsv", "a.csv.gz", "a.txt", "a.parquet"))
+    name_ = rng.choice((*["a.csv"] * 6, "a.tsv", "a.csv.gz", "a.txt", "a.parquet", "a.parquet"))
     if name_ == "a.parquet":
         _parquet(folder / name_, lines, rng)
     else:
         (folder / name_).write_bytes(gzip.compress(data) if name_.endswith(".gz") else data)
     keys: Words = ()
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         keys = ("--label-key", rng.choice((name_of_label, "nothing", "", "x0")))
     if rng.random() < 0.2:
         keys = (
@@ -187,26 +187,25 @@ TYPES = (
 
 def arrays(folder: Path, rng: Rng) -> tuple[str, Words]:
     """Write arrays and return the name of the source, and options."""
-    n = rng.choice((0, 1, 3, 60, 90, 90, 90))
-    shape = rng.choice(
-        ((n, 2), (n, 2), (n, 2), (n, 1), (n, 0), (n,), (), (n, 2, 2), (2, n), (n, 40))
-    )
+    n = rng.choice((0, 1, 3, 60, *[90] * 10))
+    odd = ((n, 1), (n, 0), (n,), (), (n, 2, 2), (2, n), (n, 40))
+    shape = rng.choice((*[(n, 2)] * 20, *odd))
     x: Any = np.random.default_rng(rng.randrange(1 << 30)).normal(size=shape)
-    x = x * rng.choice((1, 1, 1, 1e-30, 1e30, 1e38, 1e39, 1e300, 0))
-    kind = rng.choice(("float64", "float64", *TYPES))
+    x = x * rng.choice((*[1] * 12, 1e-30, 1e30, 1e38, 1e39, 1e300, 0))
+    kind = rng.choice((*["float64"] * 15, *TYPES))
     with np.errstate(all="ignore"):
         if kind in ("datetime64[s]", "timedelta64[s]"):
             x = np.nan_to_num(np.clip(x, -1e6, 1e6)).astype("int64").astype(kind)
         else:
             x = np.nan_to_num(x).astype(kind)
-    if x.dtype.kind == "f" and x.size and rng.random() < 0.3:
+    if x.dtype.kind == "f" and x.size and rng.random() < 0.1:
         flat = x.reshape(-1)
         flat[rng.randrange(x.size)] = rng.choice((np.nan, np.inf, -np.inf))
         x = flat.reshape(x.shape)
     rows = shape[0] if shape else 1
-    label = rng.choice(ODD_LABELS) if rng.random() < 0.5 else (lambda k: k)
+    label = rng.choice(ODD_LABELS) if rng.random() < 0.3 else (lambda k: k)
     labels: Any = np.array([label(min(2, i * 3 // max(1, rows))) for i in range(rows)])
-    way = rng.randrange(12)
+    way = rng.randrange(30)
     if way == 0:
         labels = labels[:-1]
     elif way == 1:
@@ -257,8 +256,8 @@ def annotated(folder: Path, rng: Rng) -> tuple[str, Words]:
     import pandas as pd
     import scipy.sparse
 
-    n = rng.choice((3, 60, 60, 60))
-    label = rng.choice(ODD_LABELS) if rng.random() < 0.5 else (lambda k: k)
+    n = rng.choice((3, *[60] * 8))
+    label = rng.choice(ODD_LABELS) if rng.random() < 0.3 else (lambda k: k)
     values = [label(i * 3 // n) for i in range(n)]
     mixed = len({type(v) for v in values}) > 1
     obs = pd.DataFrame({"time": [str(v) for v in values] if mixed else values})
@@ -402,7 +401,7 @@ def _degenerate(
 def simulate_options(rng: Rng) -> Words:
     """Return options of simulate, small ones and some out of every range."""
     words: dict[str, object] = {
-        "--potential": rng.choice(("styblinski_tang", "quadratic", "flat", "rotating", "none")),
+        "--potential": rng.choice((*["styblinski_tang", "quadratic", "flat"] * 4, "none")),
         "--particles": 30,
         "--snapshots": 3,
     }
@@ -460,7 +459,7 @@ def simulate_options(rng: Rng) -> Words:
         "--scheduler": ("tcp://127.0.0.1:9", "nothing", ""),
         "--suite": ("nothing", ""),
     }
-    for flag in rng.sample(list(odd), rng.choice((1, 1, 2, 3))):
+    for flag in rng.sample(list(odd), rng.choice((1, 1, 1, 2))):
         if flag == "--workers" and rng.random() < 0.5:
             continue
         words[flag] = rng.choice(odd[flag])
@@ -476,23 +475,23 @@ def initial_law(folder: Path, rng: Rng) -> Words:
             ("low", "high", "mean", "std", "scale", "radius", "modes", "noise", "width")
         )
         return ("--initial", law, "--initial-param", f"{key}={rng.choice(ODD_NUMBERS)}")
-    n = rng.choice((0, 1, 5, 400))
-    shape = rng.choice(((n, 2), (n, 2), (n, 1), (n,), (), (n, 2, 1), (n, 0), (2, n)))
+    n = rng.choice((0, 1, 5, *[400] * 6))
+    shape = rng.choice((*[(n, 2)] * 10, (n, 1), (n,), (), (n, 2, 1), (n, 0), (2, n)))
     x: Any = np.random.default_rng(0).normal(size=shape)
-    x = x * rng.choice((1, 1, 0, 1e30, 1e300, 1e-30))
-    kind = rng.choice(("float64", "float64", *TYPES))
+    x = x * rng.choice((*[1] * 8, 0, 1e30, 1e300, 1e-30))
+    kind = rng.choice((*["float64"] * 10, *TYPES))
     with np.errstate(all="ignore"):
         if "64[s]" in kind:
             x = np.zeros(shape, "int64").astype(kind)
         else:
             x = np.nan_to_num(np.asarray(x)).astype(kind)
-    if x.dtype.kind == "f" and x.size and rng.random() < 0.3:
+    if x.dtype.kind == "f" and x.size and rng.random() < 0.15:
         x = x.copy()
         x.reshape(-1)[0] = rng.choice((np.nan, np.inf))
     np.save(folder / "start.npy", x)
     _cut(folder / "start.npy", rng)
     dim: Words = ("--dim", rng.choice((1, 2, 3))) if rng.random() < 0.3 else ()
-    return ("--initial", rng.choice(("start.npy", "start.npy", "start.npy", "none.npy")), *dim)
+    return ("--initial", rng.choice((*["start.npy"] * 12, "none.npy")), *dim)
 
 
 OPTIONS = (
