@@ -56,6 +56,9 @@ def main() -> int:
                 numbers = [i * len(kind.rows) + row for i in range(tries) for row in rows]
             began = time.monotonic()
             found = dict(_run(kind, numbers, arguments.seed, goods, root, arguments.workers))
+            if arguments.all:
+                for n, v in sorted(found.items()):
+                    _say(f"{kind.name}:{n} {v.outcome}: {v.command}: {v.detail}")
             pages.append(_page(kind, found, time.monotonic() - began))
     finally:
         if arguments.keep:
@@ -89,6 +92,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tries", type=int, help="of each row of each table")
     parser.add_argument("--workers", type=int, default=1, help="processes that try at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--all", action="store_true", help="what came of every try, on standard error"
+    )
     parser.add_argument("--markdown", action="store_true", help="the page docs/robustness.md")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder without it")
     parser.add_argument("--keep", action="store_true", help="keep the folders of failed tries")

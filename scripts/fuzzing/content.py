@@ -103,7 +103,8 @@ def _folder(path: Path, timed: bool) -> str:
     """Return the digest of a folder of figures, of arrays, or of stores."""
     parts = {}
     for entry in sorted(path.iterdir()):
-        if entry.name != "popdyn.json":  # it says when, and is checked by popdyn itself
+        # The mark is checked by popdyn itself; hidden files are no part of what was asked for.
+        if entry.name != "popdyn.json" and not entry.name.startswith("."):
             parts[entry.name] = content(entry, timed)
     return _digest(parts)
 

@@ -200,6 +200,8 @@ def _judge(
         outcome = "new, whole"
     elif scenario.old and found == known["old"]:
         outcome = "old, intact"
+    elif scenario.words[0] == "plot" and _each_whole(target, known):
+        outcome = "some new, all whole"  # each figure is a file of its own
     elif scenario.old and scenario.words[0] != "bench":
         if state is not None:
             return Verdict("LOST", True, f"neither old nor new: {state.last_line[:160]}")
@@ -220,9 +222,18 @@ def _judge(
     if outcome != "new, whole":
         started = {p.split("/")[0] for p in before} | {scenario.target}
         litter = sorted({p.split("/")[0] for p in files_below(folder)} - started)
+        litter += [p for p in files_below(target) if Path(p).name.startswith(".popdyn-")]
         if litter:
             return Verdict("litter", True, f"{outcome}, again; left: {', '.join(litter)}")
     return Verdict(outcome)
+
+
+def _each_whole(folder: Path, known: dict[str, Any]) -> bool:
+    """Return whether every figure is an old one or a new one, bit for bit."""
+    found = {name: list(what) for name, what in files_below(folder).items()}
+    found = {name: what for name, what in found.items() if Path(name).suffix == ".png"}
+    whole = [known["old files"], known["new files"]]
+    return all(any(files.get(name) == what for files in whole) for name, what in found.items())
 
 
 def _below(path: str, target: str) -> bool:
@@ -296,7 +307,7 @@ def _reference(row: str, root: Path) -> dict[str, Any]:
         place.mkdir()
         goods = {path.name: path for path in root.iterdir()}
         _lay_out(scenario, goods, place)
-        before = set(files_below(place))
+        old_files = files_below(place / scenario.target) if scenario.old else {}
         old = _content(place / scenario.target, place) if scenario.old else None
         done = popdyn(*_line(scenario), cwd=place, timeout=TIMEOUT, before=_often)
         if done.code != 0 or done.left:
@@ -307,7 +318,8 @@ def _reference(row: str, root: Path) -> dict[str, Any]:
             "old": old,
             "seconds": done.seconds,
             "changes": done.changes,
-            "new": sorted(set(files_below(place)) - before),
+            "old files": old_files,
+            "new files": files_below(place / scenario.target) if scenario.target else {},
         }
         file.write_text(json.dumps(known))
         return known
