@@ -19,7 +19,8 @@ def keep_freed_memory() -> None:
     As long as glibc has not adapted to the sizes in use it returns an array of some megabytes to
     the system as soon as that is freed, and the next one is mapped anew and zeroed page by page:
     an elementwise product of 2500 × 250 numbers took ten times as long. Nothing happens where the
-    C library is another one. The first call sets it for the whole process.
+    C library is another one. It is set for the whole process: only the command line and helper
+    processes call it, whose process is their own.
 
     References:
         mallopt(3).

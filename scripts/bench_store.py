@@ -114,7 +114,7 @@ def table(folder: Path, gigabytes: float) -> None:
             f"{size:.3f}",
             str(len(files) - 1),
         )
-        print("".join(f"{cell:>11}" for cell in cells) + ("  <- format 1" if ours else ""))
+        print("".join(f"{cell:>11}" for cell in cells) + ("  <- format 2" if ours else ""))
 
 
 def choices() -> Iterator[tuple[int, int, int | None]]:

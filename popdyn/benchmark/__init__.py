@@ -1,6 +1,7 @@
 """Suites, the leaderboard, the report."""
 
 from popdyn.benchmark.bench import bench
+from popdyn.benchmark.folder import check_bench
 from popdyn.benchmark.stores import make_store, make_suite
 from popdyn.benchmark.suite import Entry, Suite
 from popdyn.benchmark.suites import SUITES, load_suite, read_suite
@@ -10,6 +11,7 @@ __all__ = [
     "Entry",
     "Suite",
     "bench",
+    "check_bench",
     "load_suite",
     "make_store",
     "make_suite",

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import Any, NamedTuple
 
 from popdyn.benchmark.cells import (
     Cell,
     Task,
+    cell_breaches,
     cell_options,
-    is_done,
-    plain,
-    read_json,
+    failure_of,
+    finished_row,
+    read_references,
+    terms_of,
     write_failure,
-    write_json,
 )
 from popdyn.benchmark.commands import bench_command
+from popdyn.benchmark.folder import KIND, Say, claim, is_empty, owned_files, publish
 from popdyn.benchmark.progress import Progress
-from popdyn.benchmark.report import write_report
-from popdyn.benchmark.results import results_of, write_results
-from popdyn.benchmark.stores import definition
-from popdyn.benchmark.suite import Entry, Suite
+from popdyn.benchmark.records import plain, put_aside, read_record
+from popdyn.benchmark.report import report_of
+from popdyn.benchmark.results import results_of
+from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.suites import load_suite
 from popdyn.benchmark.workers import Launch, workplace
 from popdyn.errors import PopdynError
+from popdyn.files import Target
 from popdyn.learners import LEARNERS
 from popdyn.learners.registry import options_of
 from popdyn.registry import lookup
 
 __all__ = ["bench"]
-
-MARK = "suite.json"
-OWN = ("stores", "cells", "references", "results.json", "results.csv", "report.html", MARK)
 
 
 def bench(
@@ -54,12 +53,14 @@ def bench(
     scheduler: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Simulate, train and score a suite; write ``results.json``, ``results.csv``, ``report.html``.
 
     Each cell runs in a process of its own on one thread, so the numbers do not depend on
     ``workers``. A cell that fails leaves a row that says why; the next call tries it again, and
-    nothing that was finished.
+    nothing that was finished. What is not as popdyn wrote it, such as a score that somebody
+    changed or a file that was cut, is kept under another name and made again.
 
     Args:
         suite: A suite, its name, or the path of its file.
@@ -72,15 +73,18 @@ def bench(
         workers: Local processes at a time. A script needs the usual
             ``if __name__ == "__main__":``.
         scheduler: Address of a Dask scheduler whose workers see the same files, instead.
-        overwrite: Throw away what is in ``out`` first.
+        overwrite: Begin anew; the old results stay until the new ones are whole.
         progress: Whether to show progress and time left on a terminal.
+        say: Called with a line for each thing that was put right, and for each part of an energy
+            that a learner does not look for; a warning each if None.
 
     Returns:
         What ``results.json`` holds.
 
     Raises:
         PopdynError: On an unknown suite, entry, learner or option, an ``out`` that holds other
-            results, a scheduler that does not answer, or if no data could be made at all.
+            results, or with ``overwrite`` anything that popdyn did not write, or that another
+            process writes to, a scheduler that does not answer, or if no data could be made at all.
     """
     loaded = load_suite(suite)
     names = tuple(dict.fromkeys(learners or loaded.learners))
@@ -92,28 +96,63 @@ def bench(
     score = {"points": 2000, "from_": "previous", **loaded.score}
     if points is not None:
         score["points"] = points
-    folder = _claim(Path(out), loaded, chosen, seeds, overwrite)
     cells = [
         Cell(entry, name, seed, cell_options(entry, name, given[name]), score)
         for entry in chosen
         for name in names
         for seed in range(seeds)
     ]
-    lock = FileLock(folder / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            for left in (folder / "cells").glob(".*"):  # by a process that was killed
-                shutil.rmtree(left)
-            rows = _run(cells, folder, workers, scheduler, progress)
-            results = results_of(loaded, rows)
-            write_results(results, folder)
-            command = bench_command(
-                loaded, out, names, seeds=seeds, entries=entries, options=options, points=points
-            )
-            write_report(loaded, results, cells, folder, command=command, progress=progress)
-    except Timeout:
-        raise PopdynError(f"another popdyn bench writes to '{folder}': expected one") from None
+    say = say or partial(warnings.warn, stacklevel=2)
+    command = bench_command(
+        loaded, out, names, seeds=seeds, entries=entries, options=options, points=points
+    )
+    anew = overwrite and not is_empty(Path(out))
+    target = Target(
+        out,
+        KIND,
+        overwrite=anew,
+        keep=anew,
+        in_place=True,
+        reads=_read_by(loaded, cells),
+        owned=partial(owned_files, mend=not anew),
+    )
+    with target:
+        folder = target.place
+        try:
+            claim(folder, loaded, chosen, seeds, say)
+        except PopdynError:
+            if not (anew and target.resumed):
+                raise
+            target.drop()  # begun for another suite and killed
+            claim(folder, loaded, chosen, seeds, say)
+        for line in dict.fromkeys(filter(None, map(_left_out, cells))):
+            say(line)
+        place = _Place(folder.resolve(), Path(out).resolve(), say)
+        results = results_of(loaded, _run(cells, place, workers, scheduler, progress))
+        page = report_of(loaded, results, cells, folder, command=command, progress=progress)
+        publish(folder, results, page, say)
     return results
+
+
+class _Place(NamedTuple):
+    """Where a bench is written, where it will be, and whom to tell what was put right."""
+
+    folder: Path
+    final: Path
+    say: Say
+
+
+def _read_by(suite: Suite, cells: Iterable[Cell]) -> list[Path]:
+    """Return the user's files that a bench reads."""
+    own = [] if suite.packaged or suite.path is None else [suite.path]
+    entries = {cell.entry.name: cell.entry for cell in cells}.values()
+    return own + [entry.file for entry in entries if entry.source is not None]
+
+
+def _left_out(cell: Cell) -> str:
+    missing = terms_of(cell)[1]
+    name = f"{cell.learner} on '{cell.entry.name}'"
+    return f"{name}: {missing} of the true energy taken for 0, as its options say" * bool(missing)
 
 
 def _options(
@@ -135,72 +174,68 @@ def _options(
     return out
 
 
-def _claim(out: Path, suite: Suite, entries: Sequence[Entry], seeds: int, overwrite: bool) -> Path:
-    """Return the folder, marked as this suite's own."""
-    if out.exists() and not out.is_dir():
-        raise PopdynError(f"--out '{out}' is a file: expected a folder")
-    mark = read_json(out / MARK)
-    if overwrite and mark is not None:
-        for name in OWN:
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        mark = None
-    if mark is None:
-        strange = [p.name for p in out.iterdir() if p.name != ".lock"] if out.exists() else []
-        if strange:
-            raise PopdynError(
-                f"--out '{out}' holds '{sorted(strange)[0]}' and no results of a bench: "
-                "expected a new folder"
-            )
-        mark = {"popdyn_bench": 1, "suite": suite.name, "definitions": {}}
-    if mark["suite"] != suite.name:
-        raise PopdynError(
-            f"--out '{out}' holds results of the suite '{mark['suite']}': expected another "
-            f"folder for '{suite.name}', or --overwrite"
-        )
-    for entry in entries:
-        now = definition(entry, 0)
-        if mark["definitions"].setdefault(entry.name, now) != now:
-            raise PopdynError(
-                f"--out '{out}' holds results of another definition of '{entry.name}': "
-                "expected another folder, or --overwrite"
-            )
-    write_json(out / MARK, mark)
-    return out
-
-
 def _run(
-    cells: Sequence[Cell], folder: Path, workers: int, scheduler: str | None, progress: bool
+    cells: Sequence[Cell], place: _Place, workers: int, scheduler: str | None, progress: bool
 ) -> list[dict[str, Any]]:
     """Run what is missing, and return a row for each cell."""
-    waiting: dict[str, list[Cell]] = {}
+    waiting: dict[str, list[Task]] = {}
+    prepare: dict[str, Task] = {}
     for cell in cells:
-        waiting.setdefault(cell.data, []).append(cell)
-    prepare = {name: _prepare_task(mine[0], folder) for name, mine in waiting.items()}
+        prepare.setdefault(cell.data, _prepare_task(cell, place))
+        waiting.setdefault(cell.data, []).append(_cell_task(cell, place))
+    before = {n: _mend(task, waiting[n], place.say) for n, task in prepare.items()}
     shown = Progress(prepare.values(), cells, visible=progress)
 
     def follow(task: Task) -> Iterable[Task]:
         """Return the tasks that a finished one makes possible."""
         if task["kind"] == "cell":
             return []
-        mine = [_cell_task(cell, folder) for cell in waiting[task["name"]]]
-        answer = read_json(Path(task["file"])) or {}
-        if "rows" in answer:
-            missing = [new for new in mine if not is_done(new)]
-            shown.skip(new for new in mine if new not in missing)
-            return missing
-        for lost in mine:
-            reason = f"no data: {answer['reason']}"
-            write_failure(lost, Path(lost["folder"]) / "cell.json", reason)
-        shown.skip(mine, failed=True)
-        return []
+        mine = waiting[task["name"]]
+        failure = read_record(failure_of(task))
+        if failure is not None:
+            for lost in mine:
+                write_failure(lost, f"no data: {failure['reason']}")
+            shown.skip(mine, failed=True)
+            return []
+        answer = read_references(Path(task["file"])) or {}
+        for line in answer["said"] if answer != before[task["name"]] else ():
+            place.say(line)
+        done = [cell for cell in mine if finished_row(cell)]
+        shown.skip(done)
+        for cell in done:
+            failure_of(cell).unlink(missing_ok=True)
+        return [cell for cell in mine if cell not in done]
 
     with workplace(workers, scheduler) as (executor, launch), shown:
         _drain(executor, launch, list(prepare.values()), follow, shown)
-    rows = [(read_json(folder / "cells" / c.name / "cell.json") or {})["row"] for c in cells]
+    rows = [
+        _row(task) for cell in cells for task in waiting[cell.data] if task["name"] == cell.name
+    ]
     if all(str(row.get("reason", "")).startswith("no data: ") for row in rows):
         raise PopdynError(f"no entry has data; the first says: {rows[0]['reason'][9:]}")
     return rows
+
+
+def _mend(prepare: Task, cells: Iterable[Task], say: Say) -> dict[str, Any] | None:
+    """Put aside what is not as popdyn wrote it; return the references that were there."""
+    file = Path(prepare["file"])
+    try:
+        references = read_references(file)
+    except PopdynError as error:
+        references = None
+        say(f"{error}: kept as '{put_aside(file).name}' and made again")
+    for cell in cells:
+        for path, reason in cell_breaches(Path(cell["folder"])):
+            if path.exists():
+                say(f"{reason}: kept as '{put_aside(path).name}', and the cell is run again")
+    return references
+
+
+def _row(task: Task) -> dict[str, Any]:
+    failure = read_record(failure_of(task))
+    row = finished_row(task) if failure is None else failure["row"]
+    assert row is not None  # a task without an answer has a failure
+    return dict(row)
 
 
 def _drain(
@@ -210,26 +245,36 @@ def _drain(
     follow: Callable[[Task], Iterable[Task]],
     shown: Progress,
 ) -> None:
-    running: dict[Future[int], Task] = {executor.submit(launch, task): task for task in tasks}
+    running: dict[Future[int], Task] = {}
+
+    def submit(tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            failure_of(task).unlink(missing_ok=True)  # of an earlier try
+            running[executor.submit(launch, task)] = task
+
+    submit(tasks)
     while running:
         done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
         for future in done:
             task = running.pop(future)
-            file = _answer(task)
             try:
                 status = future.result()
             except Exception as error:  # the cluster lost its worker
-                write_failure(task, file, f"the worker was lost: {type(error).__name__}")
+                write_failure(task, f"the worker was lost: {type(error).__name__}")
             else:
-                if status != 0 or not file.exists():
-                    write_failure(task, file, _death(status))
-            shown.done(task, failed=(read_json(file) or {}).get("key") is None)
-            running |= {executor.submit(launch, new): new for new in follow(task)}
+                if status != 0 or not _is_answered(task):
+                    write_failure(task, _death(status))
+            shown.done(task, failed=failure_of(task).exists())
+            submit(follow(task))
         shown.tick()
 
 
-def _answer(task: Task) -> Path:
-    return Path(task["file"]) if task["kind"] == "prepare" else Path(task["folder"]) / "cell.json"
+def _is_answered(task: Task) -> bool:
+    if failure_of(task).exists():
+        return True
+    if task["kind"] == "prepare":
+        return Path(task["file"]).exists()
+    return finished_row(task) is not None
 
 
 def _death(status: int) -> str:
@@ -243,7 +288,8 @@ def _death(status: int) -> str:
     return f"the process was ended by {name}{hint}"
 
 
-def _prepare_task(cell: Cell, folder: Path) -> Task:
+def _prepare_task(cell: Cell, place: _Place) -> Task:
+    store = Path("stores", f"{cell.data}.zarr")
     return _plain(
         {
             "kind": "prepare",
@@ -252,21 +298,22 @@ def _prepare_task(cell: Cell, folder: Path) -> Task:
             "seed": cell.seed,
             "hold_out": cell.entry.hold_out,
             "score": cell.score,
-            "store": str((folder / "stores" / f"{cell.data}.zarr").resolve()),
-            "file": str((folder / "references" / f"{cell.data}.json").resolve()),
+            "store": str(place.folder / store),
+            "source": str(place.final / store),
+            "file": str(place.folder / "references" / f"{cell.data}.json"),
         }
     )
 
 
-def _cell_task(cell: Cell, folder: Path) -> Task:
-    shared = _prepare_task(cell, folder)
+def _cell_task(cell: Cell, place: _Place) -> Task:
+    shared = _prepare_task(cell, place)
     own = {
         "kind": "cell",
         "name": cell.name,
         "learner": cell.learner,
         "options": cell.options,
         "references": shared.pop("file"),
-        "folder": str((folder / "cells" / cell.name).resolve()),
+        "folder": str(place.folder / "cells" / cell.name),
     }
     return _plain(shared | own)
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
-import math
-import os
 import resource
-import shutil
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,27 +14,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from popdyn.benchmark.records import digest, plain, put_aside, read_record, write_record
 from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry, entry_from
 from popdyn.errors import PopdynError
+from popdyn.files import MANIFEST, check_manifest
 from popdyn.learners import LEARNERS, fit, load_run
+from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.learners.simple import SimpleOptions
 from popdyn.scores import reference_rows, score
-from popdyn.snapshots import open_snapshots
+from popdyn.snapshots import open_snapshots, validate
 
 __all__ = [
     "Cell",
     "Task",
+    "cell_breaches",
     "cell_options",
-    "is_done",
-    "plain",
-    "read_json",
+    "failure_of",
+    "finished_row",
+    "read_cell",
+    "read_references",
     "run_task",
-    "write_json",
+    "terms_of",
+    "write_failure",
 ]
 
 Task = dict[str, Any]
@@ -78,14 +79,46 @@ class Cell:
 def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a learner's options on an entry: the entry's own wishes, then what was given.
 
-    A wish of the entry that the learner has no option for is not passed on; ``ensemble`` is one of
-    every learner that has something to train.
+    What the population was simulated with is learned where nothing else is wished: an energy of V,
+    W and β is not fitted by V alone. A wish of the entry that the learner has no option for is not
+    passed on; ``ensemble`` is one of every learner that has something to train.
     """
     kind = LEARNERS[learner].options
     known = {f.name for f in dataclasses.fields(kind)}
     if kind is not SimpleOptions:
         known.add("ensemble")
-    return {k: v for k, v in entry.fit.items() if k in known} | dict(given)
+    wishes = dict(entry.fit) | dict(given)
+    parts = [p for p in _parts(entry) if p != "diffusion" or wishes.get("diffusivity") is None]
+    if "energies" in known and "energies" not in wishes and len(parts) > 1:
+        wishes = {"energies": parts} | wishes
+    return {k: v for k, v in wishes.items() if k in known or k in given}
+
+
+def _parts(entry: Entry) -> list[str]:
+    """Return the parts of the energy that an entry was simulated with; V is always one."""
+    if entry.source is not None:
+        return ["potential"]
+    energy = entry.free_energy
+    found = {"interaction": energy.W is not None, "diffusion": bool(energy.diffusivity)}
+    return ["potential", *(part for part, there in found.items() if there)]
+
+
+def terms_of(cell: Cell) -> tuple[str, str]:
+    """Return what a learner is to find, and which part of the true energy it takes for 0."""
+    options = LEARNERS[cell.learner].options
+    fields = {f.name: f.default for f in dataclasses.fields(options)}
+    if "energies" not in fields:
+        return "", ""
+    found = cell.options.get("energies", fields["energies"])
+    learned = found.split(",") if isinstance(found, str) else list(found)
+    beta = cell.options.get("diffusivity", fields.get("diffusivity"))
+    told = " and ".join(p for p in learned if p != "diffusion" or beta is None) + " learned"
+    if beta is not None:
+        told += f", β = {beta:g} given"
+    missing = [part for part in _parts(cell.entry) if part not in learned]
+    if beta:
+        missing = [part for part in missing if part != "diffusion"]
+    return told, " and ".join(missing)
 
 
 def run_task(task: Task) -> None:
@@ -96,31 +129,47 @@ def run_task(task: Task) -> None:
 
 
 def _prepare(task: Task) -> None:
-    """Make the store; score its reference rows; write ``{key, digest, rows}``."""
+    """Make the store; score its reference rows; record ``{name, key, digest, rows, said}``."""
     file = Path(task["file"])
-    with _recorded(task, file):
-        entry = _entry(task["entry"])
-        make_store(entry, task["store"], seed=task["seed"])
-        data = open_snapshots(task["store"])
-        digest = store_digest(data)
-        key = _digest([digest, task["hold_out"], task["seed"], task["score"], _versions()])
-        known = read_json(file)
-        if known is None or known.get("key") != key:
+    with _recorded(task):
+        entry = entry_from(task["entry"])
+        data, said = _store(entry, task)
+        found = store_digest(data)
+        key = digest([found, task["hold_out"], task["seed"], task["score"], _versions()])
+        known = read_references(file)
+        if known is None or known["key"] != key or said:
             rows = reference_rows(
                 data, hold_out=task["hold_out"], seed=task["seed"], **task["score"]
             )
-            write_json(file, {"key": key, "digest": digest, "rows": plain(rows)})
+            record = {"name": task["name"], "key": key, "digest": found}
+            write_record(file, {**record, "rows": rows, "said": said})
+
+
+def _store(entry: Entry, task: Task) -> tuple[xr.DataTree, list[str]]:
+    """Return the data of an entry, and what has to be said of it: a damaged store is made again."""
+    path = Path(task["store"])
+    there = path.exists()
+    try:
+        make_store(entry, path, seed=task["seed"])
+        data = open_snapshots(path)
+        store_digest(data)
+    except PopdynError as error:
+        if not there or not validate(path):
+            raise
+        aside = put_aside(path)
+        make_store(entry, path, seed=task["seed"])
+        return open_snapshots(path), [f"{error}: kept as '{aside.name}' and made again"]
+    return data, []
 
 
 def _run_cell(task: Task) -> None:
-    """Train and score; write ``cell.json`` beside the run, keyed by all that it follows from."""
+    """Train and score; record what was found and the digest of the run that it was found with."""
     folder = Path(task["folder"])
-    file = folder / "cell.json"
-    with _recorded(task, file):
+    with _recorded(task):
         references = _references(task)
         run_key, key = _keys(task, references)
-        known = read_json(file)
-        trained = known is not None and known.get("run_key") == run_key
+        known = read_cell(folder)
+        trained = known is not None and known["run_key"] == run_key and _has_run(known, folder)
         row = known["row"] if known is not None and trained else _train(task, folder)
         found = score(
             load_run(folder / "run").energy,
@@ -131,17 +180,60 @@ def _run_cell(task: Task) -> None:
             **task["score"],
         )
         row["scores"] = plain(found)
-        write_json(file, {"key": key, "run_key": run_key, "row": row})
+        record = {"name": folder.name, "key": key, "run_key": run_key, "row": row}
+        write_record(folder / "cell.json", {**record, "run": _run_digest(folder)})
 
 
-def is_done(task: Task) -> bool:
-    """Return whether a cell's result is there, for this very store and configuration."""
-    known = read_json(Path(task["folder"]) / "cell.json")
-    return known is not None and known["key"] == _keys(task, _references(task))[1]
+def read_cell(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a finished cell, or None if there is none.
+
+    Raises:
+        PopdynError: If it is cut or was changed, or is that of another cell.
+    """
+    return _named(folder / "cell.json", folder.name)
+
+
+def read_references(file: Path) -> dict[str, Any] | None:
+    """Return the record of a store's reference rows, as :func:`read_cell` does."""
+    return _named(file, file.stem)
+
+
+def _named(file: Path, name: str) -> dict[str, Any] | None:
+    found = read_record(file)
+    if found is not None and found.get("name") != name:
+        raise PopdynError(f"'{file}' is that of '{found.get('name')}': expected '{name}'")
+    return found
+
+
+def cell_breaches(folder: Path) -> list[tuple[Path, str]]:
+    """Return what of a finished or half finished cell is not as popdyn wrote it, and why."""
+    found = []
+    try:
+        read_cell(folder)
+    except PopdynError as error:
+        found.append((folder / "cell.json", str(error)))
+    run = folder / "run"
+    if run.exists():
+        try:
+            breaches = check_manifest(run, KIND, format=RUN_FORMAT)
+        except PopdynError as error:
+            found.append((run, str(error)))
+        else:
+            found += [(run, f"'{run / b.file}' {b.found}") for b in breaches[:1]]
+    return found
+
+
+def finished_row(task: Task) -> dict[str, Any] | None:
+    """Return a cell's row if it is there, for this very store, configuration and run."""
+    folder = Path(task["folder"])
+    known = read_cell(folder)
+    if known is None or known["key"] != _keys(task, _references(task))[1]:
+        return None
+    return dict(known["row"]) if _has_run(known, folder) else None
 
 
 def _references(task: Task) -> dict[str, Any]:
-    found = read_json(Path(task["references"]))
+    found = read_references(Path(task["references"]))
     assert found is not None  # a cell is not begun before they are there
     return found
 
@@ -149,29 +241,31 @@ def _references(task: Task) -> dict[str, Any]:
 def _keys(task: Task, references: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a run follows from, and what its scores follow from, as digests."""
     names = ("learner", "options", "hold_out", "seed")
-    run_key = _digest([references["digest"], *(task[n] for n in names), _versions()])
-    return run_key, _digest([run_key, references["key"]])
+    run_key = digest([references["digest"], *(task[n] for n in names), _versions()])
+    return run_key, digest([run_key, references["key"]])
+
+
+def _has_run(known: Mapping[str, Any], folder: Path) -> bool:
+    """Return whether the run is the one that was scored: a kill may have come between them."""
+    return (folder / "run" / MANIFEST).is_file() and _run_digest(folder) == known["run"]
+
+
+def _run_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "run" / MANIFEST).read_bytes()).hexdigest()
 
 
 def _train(task: Task, folder: Path) -> dict[str, Any]:
-    # Beside its final name and renamed: two processes never write into one run.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        run = fit(
-            open_snapshots(task["store"]),
-            task["learner"],
-            hold_out=task["hold_out"],
-            seed=task["seed"],
-            out=beside / "run",
-            source=task["store"],
-            **task["options"],
-        )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    run = fit(
+        open_snapshots(task["store"]),
+        task["learner"],
+        hold_out=task["hold_out"],
+        seed=task["seed"],
+        out=folder / "run",
+        overwrite=True,
+        source=task["source"],
+        **task["options"],
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         **_identity(task),
         "status": "ok",
@@ -187,64 +281,29 @@ def _identity(task: Task) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _recorded(task: Task, file: Path) -> Iterator[None]:
-    """Turn an error into a failed row in the task's file, with the reason in one line."""
+def _recorded(task: Task) -> Iterator[None]:
+    """Turn an error into a failed row in a file of its own, with the reason in one line."""
     try:
         yield
     except Exception as error:
         kind = "" if isinstance(error, PopdynError) else f"{type(error).__name__}: "
         lines = str(error).splitlines() or [""]
-        write_failure(task, file, kind + lines[0])
-        (file.parent / f"{file.stem}-traceback.txt").write_text(traceback.format_exc())
+        write_failure(task, kind + lines[0], traceback.format_exc())
 
 
-def write_failure(task: Task, file: Path, reason: str) -> None:
-    """Write the file of a task that gave no result."""
+def failure_of(task: Task) -> Path:
+    """Return where a task that gives no result says why: a result that was there stays."""
+    if task["kind"] == "prepare":
+        return Path(task["file"]).with_suffix(".failure.json")
+    return Path(task["folder"]) / "failure.json"
+
+
+def write_failure(task: Task, reason: str, trace: str = "") -> None:
+    """Write the row of a task that gave no result."""
     row = _identity(task) | {"status": "failed", "reason": reason}
     row |= {"seconds": None, "peak_memory_mb": None, "scores": {}}
-    write_json(file, {"key": None, "row": row, "reason": reason})
-
-
-def _entry(table: Mapping[str, Any]) -> Entry:
-    return entry_from(table)
+    write_record(failure_of(task), {"row": row, "reason": reason, "traceback": trace.splitlines()})
 
 
 def _versions() -> str:
     return version("popdyn-jko")
-
-
-def _digest(parts: Any) -> str:
-    text = json.dumps(plain(parts), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def plain(value: Any) -> Any:
-    """Return JSON: arrays as lists, numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Return what a file holds, or None if there is none."""
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-
-
-def write_json(file: Path, payload: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    text = json.dumps(payload, indent=1, ensure_ascii=False, allow_nan=False)
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(file)

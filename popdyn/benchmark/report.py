@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,15 @@ import jinja2
 from markupsafe import Markup
 
 from popdyn.benchmark import panels, tables
-from popdyn.benchmark.cells import Cell
+from popdyn.benchmark.cells import Cell, terms_of
 from popdyn.benchmark.commands import reproduce
+from popdyn.benchmark.folder import report_is_sound
 from popdyn.benchmark.suite import Suite
 from popdyn.learners import LEARNERS, Run, load_run
 from popdyn.screen import Screen, printable
 from popdyn.snapshots import counts, dimension, open_snapshots, times
 
-__all__ = ["write_report"]
+__all__ = ["report_of"]
 
 HERE = Path(__file__).parent
 
@@ -43,9 +43,10 @@ class _EntryPart:
     drawn_seed: int | None
     commands: Mapping[str, Sequence[str]]
     failures: Sequence[str]
+    terms: Sequence[str]
 
 
-def write_report(
+def report_of(
     suite: Suite,
     results: Mapping[str, Any],
     cells: Sequence[Cell],
@@ -53,8 +54,8 @@ def write_report(
     *,
     command: str,
     progress: bool = False,
-) -> Path:
-    """Write the page of a bench, unless it is there and shows these very results.
+) -> str | None:
+    """Return the page of a bench, or None if it is there and shows these very results.
 
     Args:
         suite: The suite.
@@ -64,13 +65,10 @@ def write_report(
         command: The command line that makes the page.
         progress: Whether to say on a terminal that figures are being drawn.
 
-    Returns:
-        The file.
     """
-    path = folder / "report.html"
     key = _key(results, command)
-    if path.exists() and key in path.read_text(encoding="utf-8")[:2000]:
-        return path
+    if report_is_sound(folder) and key.encode() in (folder / "report.html").read_bytes()[:2000]:
+        return None
     console = Screen(stderr=True, quiet=not progress)
     pairs = list(zip(cells, results["rows"], strict=True))
     names = list(dict.fromkeys(cell.entry.name for cell in cells))
@@ -89,7 +87,7 @@ def write_report(
     )
     environment.filters["svg"] = Markup  # drawn here, with every text escaped by matplotlib
     learners = list(dict.fromkeys(cell.learner for cell in cells))
-    text = environment.get_template("report.html.jinja").render(
+    return environment.get_template("report.html.jinja").render(
         key=key,
         suite=suite,
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
@@ -109,10 +107,6 @@ def write_report(
         machine=_machine(),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    beside = folder / f".report.html.{os.getpid()}"
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
-    return path
 
 
 def _key(results: Mapping[str, Any], command: str) -> str:
@@ -161,7 +155,15 @@ def _entry(
             for row in rows
             if row["status"] != "ok"
         ],
+        terms=list(dict.fromkeys(line for cell, _ in pairs for line in _terms(cell))),
     )
+
+
+def _terms(cell: Cell) -> list[str]:
+    """Return what a learner was asked for, and what it leaves out that the data was made with."""
+    told, missing = terms_of(cell)
+    left_out = f"; {missing} of the true energy taken for 0" if missing else ""
+    return [f"{cell.learner}: {told}{left_out}"] if told else []
 
 
 def _run(folder: Path, cell: Cell) -> Run:

@@ -6,14 +6,12 @@ import csv
 import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from popdyn.benchmark.cells import write_json
 from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
 
-__all__ = ["flatten", "higher_is_better", "results_of", "summarise", "write_results"]
+__all__ = ["csv_of", "flatten", "higher_is_better", "results_of", "summarise"]
 
 Row = Mapping[str, Any]
 
@@ -98,9 +96,8 @@ def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
     return {"suite": suite.name, "rows": list(rows), "summary": summarise(rows, groups)}
 
 
-def write_results(results: Mapping[str, Any], folder: Path) -> None:
-    """Write ``results.json`` and ``results.csv``."""
-    write_json(folder / "results.json", results)
+def csv_of(results: Mapping[str, Any]) -> str:
+    """Return what ``results.csv`` holds."""
     names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
     head = ["entry", "learner", "seed", "status", "seconds", "peak_memory_mb", "reason"]
     text = io.StringIO(newline="")
@@ -109,9 +106,7 @@ def write_results(results: Mapping[str, Any], folder: Path) -> None:
     for row in results["rows"]:
         own = {k: row[k] for k in head if row.get(k) is not None}
         table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
-    beside = folder / ".results.csv"
-    beside.write_text(text.getvalue(), encoding="utf-8")
-    beside.replace(folder / "results.csv")
+    return text.getvalue()
 
 
 def _numeric(value: Any) -> bool:

@@ -18,7 +18,7 @@ from popdyn.errors import PopdynError
 from popdyn.simulation import simulate
 from popdyn.snapshots import counts, import_data, open_snapshots, positions, times, write
 
-__all__ = ["definition", "make_store", "make_suite", "store_digest"]
+__all__ = ["definition", "made_from", "make_store", "make_suite", "store_digest"]
 
 ATTRIBUTE = "suite_entry"
 BLOCK = 1 << 20
@@ -60,10 +60,9 @@ def make_store(
         PopdynError: If a store is there that was made from something else, the file of an
             imported entry is missing, or the simulation fails.
     """
-    mark = {"name": entry.name, "definition": definition(entry, seed)}
+    mark = _mark(entry, seed)
     if Path(path).exists() and not overwrite:
-        found = open_snapshots(path).attrs.get(ATTRIBUTE)
-        if found == mark:
+        if open_snapshots(path).attrs.get(ATTRIBUTE) == mark:
             return False
         raise PopdynError(
             f"'{path}' was not made from the present definition of entry '{entry.name}': "
@@ -84,6 +83,21 @@ def make_store(
     data.attrs[ATTRIBUTE] = mark
     write(data, path, overwrite=overwrite)
     return True
+
+
+def made_from(entry: Entry, seed: int, path: Path) -> bool:
+    """Return whether a store was made from this entry; so are one that is not there or damaged."""
+    if not path.exists():
+        return True
+    try:
+        found = open_snapshots(path).attrs.get(ATTRIBUTE)
+    except PopdynError:
+        return True
+    return bool(found == _mark(entry, seed))
+
+
+def _mark(entry: Entry, seed: int) -> dict[str, str]:
+    return {"name": entry.name, "definition": definition(entry, seed)}
 
 
 def make_suite(

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from multiprocessing.process import BaseProcess
-from typing import Any
 
 from popdyn.benchmark.cells import Task, run_task
 from popdyn.errors import PopdynError
+from popdyn.processes import Helper, HelperDiedError, die_with_parent
 
 __all__ = ["Launch", "main", "workplace"]
 
 Launch = Callable[[Task], int]
 """Runs a task in a process of its own and returns the exit status, negative for a signal."""
 
-# Imported once by the process that all others are copies of: a cell starts in no time.
-_PRELOAD = ["popdyn.benchmark.workers", "scipy.spatial", "sklearn.mixture", "ot"]
+# Imported once by the process that cells are copies of: a cell starts in no time.
+_PRELOAD = ("popdyn.benchmark.cells", "scipy.spatial", "sklearn.mixture", "ot")
 _CONNECT_SECONDS = 10
 _MODULE = "from popdyn.benchmark.workers import main; main()"
 
@@ -48,57 +48,71 @@ def workplace(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, L
     executor = ThreadPoolExecutor(workers)
     try:
         yield executor, local.launch
-    except BaseException:
-        local.stop()
-        raise
     finally:
+        local.stop()
         executor.shutdown(cancel_futures=True)
 
 
 class _Local:
-    """Processes copied from one that has everything imported."""
+    """A helper for each thread, with everything imported, runs each task in a copy of itself.
+
+    So a task has a process of its own, whose memory is counted and whose death is a row, and the
+    script that called runs once.
+    """
 
     def __init__(self) -> None:
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else None
-        self.context: Any = multiprocessing.get_context(method)
-        if method:
-            self.context.set_forkserver_preload(_PRELOAD)
-        self.running: set[BaseProcess] = set()
+        self.mine = threading.local()
+        self.helpers: list[Helper] = []
         self.stopped = False
         self.lock = threading.Lock()
 
     def launch(self, task: Task) -> int:
-        process = self.context.Process(target=_work, args=(task,))
         with self.lock:
             if self.stopped:
                 return 0
-            process.start()
-            self.running.add(process)
-        process.join()
-        with self.lock:
-            self.running.discard(process)
-        return int(process.exitcode or 0)
+            helper: Helper | None = getattr(self.mine, "helper", None)
+            if helper is None:
+                helper = self.mine.helper = Helper(_work_in_a_copy)
+                self.helpers.append(helper)
+        try:
+            return int(helper.call(task))
+        except HelperDiedError as error:
+            self.mine.helper = None
+            return error.status or 1
 
     def stop(self) -> None:
+        """End all helpers, and with them whatever they do."""
         with self.lock:
             self.stopped = True
-            for process in self.running:
-                process.terminate()
+            for helper in self.helpers:
+                helper.close()
+
+
+def _work_in_a_copy(task: Task) -> int:
+    """Run a task in a fork of this process and return its exit status."""
+    for name in _PRELOAD:
+        importlib.import_module(name)
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            die_with_parent(parent)
+            _work(task)
+            status = 0
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _work(task: Task) -> None:
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    try:
-        run_task(task)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # whoever asked is gone, and may ask again: two would do the same work
+    run_task(task)
 
 
 def launch_fresh(task: Task) -> int:
@@ -110,7 +124,8 @@ def launch_fresh(task: Task) -> int:
 
 
 def main() -> None:
-    """Run the task that stands on standard input."""
+    """Run the task that stands on standard input, for as long as the Dask worker lives."""
+    die_with_parent()
     run_task(json.loads(sys.stdin.read()))
 
 

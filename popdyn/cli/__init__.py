@@ -1,7 +1,9 @@
 """The command line: one module for each command, loaded when it is called."""
 
 import atexit
+import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -9,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
 
 __all__ = ["main"]
@@ -92,8 +95,14 @@ def main() -> None:
     """Run the command line: status 0 on success, 2 for wrong usage, 1 for everything else."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    # Whoever stops a job gets the same clean end as a person at the keyboard.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keep_freed_memory()
+    _open_streams()
+    # Whoever stops a job, or closes its terminal, gets the same clean end as a person at the
+    # keyboard; what nohup ignores stays ignored.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         status = group.main(args=arguments, prog_name="popdyn", standalone_mode=False)
         sys.stdout.flush()
@@ -119,15 +128,32 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _open_streams() -> None:
+    """Make the standard streams writable, with any text: they may be closed, or ASCII's alone."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or the next file would take its number, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _interrupted() -> NoReturn:
     """End with status 1, as after every other error.
 
     At once: where the interrupt fell while Python ran a string of code, as dataclasses do when
     they are imported, ``python -m popdyn`` would end by the signal whatever status is returned.
     """
-    click.echo("popdyn: error: interrupted; what was already written is kept", err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        click.echo("popdyn: error: interrupted; what was already written is kept", err=True)
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os._exit(1)
 
 

@@ -80,7 +80,7 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
       popdyn bench my/suite.toml --option ijkonet.steps=500 --out results/mine
     """
     loaded = load_suite(suite)
-    results = bench(loaded, out, progress=True, **options)
+    results = bench(loaded, out, progress=True, say=_say, **options)
     failed = [row for row in results["rows"] if row["status"] != "ok"]
     if as_json:
         emit(results)
@@ -97,6 +97,10 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
             f"{len(failed)} of {len(results['rows'])} cells failed; the first, {first['entry']} "
             f"by {first['learner']} with seed {first['seed']}: {first['reason']}"
         )
+
+
+def _say(line: str) -> None:
+    click.echo(f"popdyn: note: {line}", err=True)
 
 
 def _table(found: Leaderboard, width: int) -> Table:

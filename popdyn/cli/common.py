@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,7 +49,9 @@ standard_output = Screen()
 
 def emit(payload: dict[str, Any]) -> None:
     """Print one JSON object on standard output; numbers that are not finite become null."""
-    click.echo(escaped(json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False)))
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    text = json.dumps(_plain(payload), ensure_ascii=ascii_only, allow_nan=False)
+    click.echo(escaped(text))
 
 
 def _plain(value: Any) -> Any:

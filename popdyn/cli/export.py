@@ -17,6 +17,7 @@ from popdyn.cli.common import (
     seed_option,
 )
 from popdyn.errors import PopdynError
+from popdyn.files import manifest_kind
 from popdyn.snapshots import export
 from popdyn.snapshots.exported import CHOICES
 
@@ -84,7 +85,7 @@ def command(
       popdyn export runs/eb5 --to-h5ad learned.h5ad --into cells.h5ad
     """
     target = _target(out, to_h5ad)
-    if (Path(source) / "config.json").exists():
+    if manifest_kind(source) == "run":
         from popdyn.learners.export import export_run
 
         run, tree = run_and_store(source, data)
@@ -98,6 +99,7 @@ def command(
             from_=from_,
             seed=seed,
             overwrite=overwrite,
+            reads=[source, data or run.config.get("data")],
         )
     else:
         given = click.core.ParameterSource.COMMANDLINE

@@ -19,7 +19,7 @@ from popdyn.cli.common import (
 )
 from popdyn.errors import PopdynError
 from popdyn.plots import FIGURES, animate, save_figure
-from popdyn.plots.style import FORMATS
+from popdyn.plots.style import FORMATS, figure_target
 
 __all__ = ["command"]
 
@@ -85,18 +85,19 @@ def command(
     files = [folder / f"{name}.{ending}" for name in wanted]
     if moving or ANIMATION in only:
         files.append(folder / f"{ANIMATION}.gif")
-    there = [file for file in files if file.exists()]
-    if there and not overwrite:
-        raise PopdynError(f"'{there[0]}' exists: expected another --out, or --overwrite")
     if folder.exists() and not folder.is_dir():
         raise PopdynError(f"--out '{folder}' is a file: expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, file in zip(wanted, files, strict=False):
-        save_figure(FIGURES[name].draw(loaded, tree, plane, seed), file)
-        _say(file, as_json)
-    if len(files) > len(wanted):
-        animate(loaded.energy, tree, files[-1], plane=plane, seed=seed)
-        _say(files[-1], as_json)
+    reads = [run, data or loaded.config.get("data")]
+    targets = [figure_target(file, overwrite=overwrite, reads=reads) for file in files]
+    for target in targets:
+        target.check()
+    for name, target in zip([*wanted, ANIMATION], targets, strict=False):
+        with target:
+            if name == ANIMATION:
+                animate(loaded.energy, tree, target.place, plane=plane, seed=seed)
+            else:
+                save_figure(FIGURES[name].draw(loaded, tree, plane, seed), target.place)
+        _say(target.path, as_json)
     if as_json:
         emit({"run": run, "figures": [str(file) for file in files]})
 

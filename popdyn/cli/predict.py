@@ -19,6 +19,7 @@ from popdyn.cli.common import (
 )
 from popdyn.simulation.predict import predict
 from popdyn.snapshots import counts, positions, times, write
+from popdyn.snapshots.writer import store_target
 
 __all__ = ["command"]
 
@@ -51,9 +52,11 @@ def command(
     from popdyn.scores import Support
 
     loaded, tree = run_and_store(run, data)
+    reads = [run, data or loaded.config.get("data")]
+    store_target(out, overwrite=overwrite, reads=reads).check()
     hold_out = loaded.config.get("hold_out", [])
     predicted = predict(loaded.energy, tree, at, hold_out=hold_out, from_=from_, seed=seed)
-    write(predicted, out, overwrite=overwrite)
+    write(predicted, out, overwrite=overwrite, reads=reads)
     observed = [k for k in range(len(times(tree))) if k not in hold_out]
     support = Support(tree, observed)
     outside = [support.fraction_outside(positions(predicted, k)) for k in range(len(at))]

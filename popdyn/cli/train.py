@@ -22,11 +22,12 @@ from popdyn.cli.common import (
 )
 from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS, fit
+from popdyn.learners.inner import INNERS
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
-COMMON = {"hold_out", "ensemble", "seed", "device"}
+COMMON = {"hold_out", "ensemble", "workers", "seed", "device"}
 
 
 @click.command(name="train")
@@ -35,7 +36,7 @@ COMMON = {"hold_out", "ensemble", "seed", "device"}
 @click.option("--learner", type=click.Choice(list(LEARNERS)), help="Learner.  [default: ijkonet]")
 @click.option(
     "--inner",
-    type=click.Choice(["network", "proximal", "simulate"]),
+    type=click.Choice(list(INNERS)),
     help="Inner solver of iJKOnet.",
 )
 @click.option("--energies", metavar="LIST", help="Any of potential,interaction,diffusion.")
@@ -65,6 +66,11 @@ COMMON = {"hold_out", "ensemble", "seed", "device"}
     "--ensemble",
     type=click.IntRange(1),
     help="Members, each on its own half of the particles.  [default: 1]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that fit the members of an ensemble.  [default: 1, this one]",
 )
 @click.option("--device", help="torch device.  [default: cpu]")
 @click.option(

@@ -81,17 +81,22 @@ class FreeEnergy:
     @overload
     def potential(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential(self, x: Array, t: Time = None) -> Array:
-        """Return V(x, t), ``(n, d) → (n)``."""
-        return _apply(x, lambda y: _zero(y) if self.V is None else self.V.value(y, _time(t, y)))
+        """Return V(x, t), ``(n, d) → (n)``; ``t`` is required where V depends on time."""
+        return _apply(
+            x, lambda y: _zero(y) if self.V is None else self.V.value(y, _time(self.V, t, y))
+        )
 
     @overload
     def potential_gradient(self, x: np.ndarray, t: Time = None) -> np.ndarray: ...
     @overload
     def potential_gradient(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential_gradient(self, x: Array, t: Time = None) -> Array:
-        """Return ∇V(x, t), ``(n, d) → (n, d)``."""
+        """Return ∇V(x, t), ``(n, d) → (n, d)``; ``t`` is required where V depends on time."""
         return _apply(
-            x, lambda y: torch.zeros_like(y) if self.V is None else self.V.gradient(y, _time(t, y))
+            x,
+            lambda y: (
+                torch.zeros_like(y) if self.V is None else self.V.gradient(y, _time(self.V, t, y))
+            ),
         )
 
     @overload
@@ -134,7 +139,7 @@ class FreeEnergy:
     def _apply_std(term: Any, name: str, x: Array, t: Time) -> Array:
         if not hasattr(term, "gradient_std"):
             raise PopdynError(f"the {name} is of a single fit: a spread needs --ensemble 2 or more")
-        return _apply(x, lambda y: term.gradient_std(y, t))
+        return _apply(x, lambda y: term.gradient_std(y, _time(term, t, y)))
 
     @overload
     def force(
@@ -149,13 +154,14 @@ class FreeEnergy:
             x: Where the force acts, ``(n, d)``.
             population: The particles that exert it, ``(m, d)``. If None, ``x`` itself: then a
                 particle does not act on itself, and the mean is over the ``n − 1`` others.
-            t: Time, for a potential that depends on it.
+            t: Time, required for a potential that depends on it.
 
         Returns:
             ``(n, d)``, without a graph.
 
         Raises:
-            PopdynError: If the population has another dimension than ``x``.
+            PopdynError: If the population has another dimension than ``x``, or no time is given
+                to a potential that depends on it.
         """
 
         def force(y: Tensor) -> Tensor:
@@ -165,7 +171,9 @@ class FreeEnergy:
                     f"the population has dimension {others.shape[-1]}: expected {y.shape[-1]} "
                     "as in x"
                 )
-            out = torch.zeros_like(y) if self.V is None else -self.V.gradient(y, _time(t, y))
+            out = (
+                torch.zeros_like(y) if self.V is None else -self.V.gradient(y, _time(self.V, t, y))
+            )
             if self.W is None:
                 return out
             return out - mean_interaction_gradient(
@@ -257,8 +265,11 @@ def _tensor(x: Any) -> Tensor:
     return x if x.is_floating_point() else x.double()
 
 
-def _time(t: Any, x: Tensor) -> Time:
-    return torch.as_tensor(t).to(x) if isinstance(t, np.ndarray) else t
+def _time(term: Term, t: Any, x: Tensor) -> Time:
+    if term.time_dependent:
+        t = term.time(t)
+    # In float64: what depends on time rounds its difference to a time of its own.
+    return torch.as_tensor(t).to(x.device, torch.float64) if isinstance(t, np.ndarray) else t
 
 
 def _zero(x: Tensor) -> Tensor:

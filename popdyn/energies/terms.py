@@ -36,8 +36,8 @@ class Term:
 
     Subclasses give ``value``; ``gradient`` falls back on autograd. Positions have shape
     ``(..., d)``; a time is a number or a tensor that broadcasts against ``x[..., 0]``, and
-    None means 0. Values are defined up to a constant. A gradient comes without a graph: for
-    second derivatives differentiate ``value``.
+    None where nothing depends on it. Values are defined up to a constant. A gradient comes without
+    a graph: for second derivatives differentiate ``value``.
     """
 
     time_dependent: bool = False
@@ -48,13 +48,23 @@ class Term:
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         """Return the gradient in x, ``(..., d) → (..., d)``, dimensionless, in new memory."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(True)
+        with torch.inference_mode(False), torch.enable_grad():
+            x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
             total = self.value(x, t).sum()
             if not total.requires_grad:  # a function that does not depend on x
                 return torch.zeros_like(x)
             (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
         return torch.zeros_like(x) if gradient is None else gradient
+
+    def time(self, t: Time) -> float | Tensor:
+        """Return the time at which a term that depends on it is asked for.
+
+        Raises:
+            PopdynError: If there is none: no time is guessed.
+        """
+        if t is None:
+            raise PopdynError(f"'{self.label()}' depends on time, and none was given: expected t")
+        return t
 
     def spec(self) -> dict[str, Any] | None:
         """Return the JSON that rebuilds the term, or None where nothing could."""
@@ -176,7 +186,7 @@ class NamedTerm(Term):
                 f"'{self.entry.name}' needs dimension {self.entry.min_dim} or more, "
                 f"found {x.shape[-1]}"
             )
-        time = ((0.0 if t is None else t),) if self.entry.time_dependent else ()
+        time = (self.time(t),) if self.entry.time_dependent else ()
         out = function(x, *time, **self.arguments)
         scale = self.params["scale"]
         return out if scale == 1.0 else scale * out
@@ -262,8 +272,8 @@ class CallableTerm(Term):
         flat = x.reshape(-1, x.shape[-1])
         if self.time_dependent:
             if isinstance(t, Tensor) and t.ndim:
-                t = t.expand(x.shape[:-1]).reshape(-1)
-            out = self.function(flat, t=0.0 if t is None else t)
+                t = t.to(x).expand(x.shape[:-1]).reshape(-1)
+            out = self.function(flat, t=self.time(t))
         else:
             out = self.function(flat)
         if not isinstance(out, Tensor) or out.shape != flat.shape[:1]:

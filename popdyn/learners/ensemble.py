@@ -14,15 +14,8 @@ References:
 
 from __future__ import annotations
 
-import contextlib
 import math
-import multiprocessing
-import os
-import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -32,18 +25,16 @@ from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from popdyn.allocation import keep_freed_memory
 from popdyn.energies import FreeEnergy
 from popdyn.energies.terms import RadialKernel, Time
+from popdyn.host import usual_torch
 from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
+from popdyn.processes import run_all
 
 __all__ = ["MeanKernel", "MeanTerm", "fit_ensemble"]
-
-
-Task = tuple[Callable[..., Run], TrainingSet, Any]
 
 
 class MeanTerm(LearnedTerm):
@@ -130,11 +121,11 @@ def fit_ensemble(
     options: Any,
     members: int,
     seed: int,
+    workers: int = 1,
 ) -> Run:
-    """Fit the members, one thread each, on all cores at once, and return their mean.
+    """Fit the members, one thread each, and return their mean.
 
-    This process takes one after the other, and so does a process of its own for every further core
-    once it is up: no member waits, and a training set exists only while it is used.
+    A training set exists only while it is used.
 
     Args:
         fit_one: A learner's ``(training set, options, workplace) → Run``.
@@ -142,9 +133,12 @@ def fit_ensemble(
         options: The learner's options.
         members: Number of members S.
         seed: Member i has the i-th child of this seed.
+        workers: Processes that fit; 1 is this one.
     """
     children = np.random.SeedSequence([seed, 7]).generate_state(members)
-    runs = _fit_all(fit_one, training, options, [int(c) for c in children])
+    tasks = ((fit_one, training(int(child)), options) for child in children)
+    fitted = dict(run_all(_fit_member, tasks, workers))
+    runs = [fitted[i] for i in range(members)]
     V = _mean([r.energy.V for r in runs])
     W = _mean([r.energy.W for r in runs])
     beta = np.array([r.energy.diffusivity for r in runs])
@@ -176,65 +170,9 @@ def fit_ensemble(
     )
 
 
-def _fit_all(
-    fit_one: Callable[..., Run],
-    training: Callable[[int], TrainingSet],
-    options: Any,
-    seeds: list[int],
-) -> list[Run]:
-    """Return the members' runs, in their order, whoever fitted them."""
-    waiting = deque(enumerate(seeds))
-    members: list[Future[Run]] = [Future() for _ in seeds]
-
-    def work(fit: Callable[[Task], Run]) -> None:
-        while True:
-            try:
-                i, seed = waiting.popleft()
-            except IndexError:
-                return
-            try:
-                members[i].set_result(fit((fit_one, training(seed), options)))
-            except BaseException as error:
-                waiting.clear()  # nobody begins another
-                members[i].set_exception(error)
-
-    # A process that others started has its share of the cores already, as a cell of a bench has.
-    alone = multiprocessing.parent_process() is not None
-    helpers = 0 if alone else min(len(seeds), len(os.sched_getaffinity(0))) - 1
-    # A fresh interpreter for each: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(helpers, mp_context=context) if helpers > 0 else None
-
-    def help_out(pool: ProcessPoolExecutor) -> None:
-        # Short fits are done before a process has begun: it takes a member only when it is ready.
-        with contextlib.suppress(CancelledError, BrokenProcessPool):
-            pool.submit(_ready).result()
-            work(lambda task: pool.submit(_fit_member, task).result())
-
-    if pool is not None:
-        for _ in range(helpers):
-            threading.Thread(target=help_out, args=(pool,), daemon=True).start()
-    own = torch.get_num_threads()
-    try:
-        work(_fit_member)
-        failed = [m for m in members if m.done() and m.exception() is not None]
-        return [member.result() for member in failed or members]
-    finally:
-        torch.set_num_threads(own)
-        waiting.clear()
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _ready() -> None:
-    """Do nothing, in a process that has come up."""
-
-
-def _fit_member(task: Task) -> Run:
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    fit_one, data, options = task
-    with threadpool_limits(1):  # NumPy's own threads: the same bits wherever a member is fitted
+def _fit_member(fit_one: Callable[..., Run], data: TrainingSet, options: Any) -> Run:
+    # One thread, of NumPy's too: the same bits wherever a member is fitted.
+    with usual_torch(threads=1), threadpool_limits(1):
         return fit_one(data, options, Workplace())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def export_run(
     from_: str = "previous",
     seed: int = 0,
     overwrite: bool = False,
+    reads: Iterable[str | os.PathLike[str] | None] = (),
 ) -> Path:
     """Write a run's cells with what was learned about them, for programs that never saw popdyn.
 
@@ -59,13 +61,15 @@ def export_run(
         from_: Each snapshot is predicted from the observed one before it (``"previous"``) or from
             the first (``"first"``): the held-out ones where there are any, else all but the first.
         seed: Seeds the prediction's noise.
-        overwrite: Replace an existing ``out``.
+        overwrite: Replace an earlier export at ``out``, once the new one is whole.
+        reads: Run and store, where they lie on disk: they are never replaced, nor is ``into``.
 
     Returns:
         What was written.
 
     Raises:
-        PopdynError: If ``out`` exists or has another suffix, or ``into`` is not what was imported.
+        PopdynError: If ``out`` may not be written or has another suffix, or ``into`` is not what
+            was imported.
     """
     if into is not None and (Path(out).suffix != ".h5ad" or group != "all" or units != "source"):
         raise PopdynError("into is given: expected an .h5ad to write, with all cells as imported")
@@ -75,7 +79,7 @@ def export_run(
         learned = _learned(run, data, group, units, from_, seed)
         return replace(found, learned=learned, into=None if into is None else Path(into))
 
-    return write_cells(cells, out, overwrite)
+    return write_cells(cells, out, overwrite, [*reads, into])
 
 
 def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, seed: int) -> Learned:

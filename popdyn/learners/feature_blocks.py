@@ -63,6 +63,13 @@ class Block(nn.Module):
         """Return the combinations that have unit prior variance, ``(m, p)``."""
         return np.eye(self.size)
 
+    def shares(self, own: Tensor) -> Tensor:
+        """Return the size of each function from those of V in each component, ``(d) → (m)``.
+
+        A function of several components is as large as it may be for the smallest of them.
+        """
+        raise NotImplementedError
+
     def config(self) -> dict[str, Any]:
         """Return the JSON that rebuilds the block with empty buffers."""
         raise NotImplementedError
@@ -150,6 +157,9 @@ class GaussianBlock(Block):
         kept = strengths > 1e-6 * strengths[-1]
         return vectors[:, kept] / np.sqrt(strengths[kept])  # type: ignore[no-any-return]
 
+    def shares(self, own: Tensor) -> Tensor:
+        return own[self.columns].min().expand(self.size)
+
     def values_at(self, points: Tensor) -> Tensor:
         """Return the values at points that have the block's own components only."""
         distance = torch.cdist(points, self.centers, compute_mode="donot_use_mm_for_euclid_dist")
@@ -216,6 +226,10 @@ class TurnedBlock(Block):
 
     def mixing(self) -> np.ndarray:
         return self.inner.mixing()
+
+    def shares(self, own: Tensor) -> Tensor:
+        along = self.directions.to(own).square()
+        return self.inner.shares(along.sum(1) / (along / own).sum(1))
 
     def config(self) -> dict[str, Any]:
         return {"kind": "turned", "count": len(self.directions), "inner": self.inner.config()}

@@ -125,6 +125,17 @@ class FeatureMap(nn.Module):
             groups += [block.group] * part.shape[1]
         return out, groups
 
+    def prior(self) -> tuple[np.ndarray, list[str]]:
+        """Return the same with each function as large as V is in the components that it has.
+
+        V has the unit |x|²/time, so that components may each have a unit of their own as long as V
+        is a sum over them. As test functions all are of one size, see ``mixing``.
+        """
+        out, groups = self.mixing()
+        shares = self.scaling.shares.double().cpu()
+        sizes = torch.cat([block.shares(shares) for block in self.blocks])
+        return out * sizes.numpy()[:, None], groups
+
     def config(self) -> dict[str, Any]:
         """Return the JSON that rebuilds the map with empty buffers."""
         dim = self.scaling.mean.shape[0]

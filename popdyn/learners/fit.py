@@ -7,7 +7,8 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ import torch
 import xarray as xr
 from torch import nn
 
-from popdyn.allocation import keep_freed_memory
 from popdyn.errors import PopdynError
+from popdyn.files import Target
+from popdyn.host import usual_torch
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
+from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
-from popdyn.learners.run import Run, prepare_folder, write_json, write_run
-from popdyn.learners.training import CHECKPOINT, Workplace
+from popdyn.learners.run import Run, run_target, write_run
+from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
 from popdyn.plain import indices, plain_numbers
 from popdyn.registry import lookup
@@ -32,12 +35,14 @@ __all__ = ["fit"]
 
 
 @plain_numbers(whole=("ensemble", "seed"))
+@usual_torch()
 def fit(
     data: xr.DataTree,
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] | int = (),
     ensemble: int = 1,
+    workers: int = 1,
     seed: int = 0,
     device: str = "cpu",
     out: str | Path | None = None,
@@ -56,24 +61,25 @@ def fit(
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
+        workers: Processes that fit the members; 1 is this one, and no other is started.
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
             are solved for on the CPU in any case.
-        out: Run folder to write, with checkpoints on the way.
-        overwrite: Replace an existing ``out``.
-        resume: Go on from the checkpoint in ``out``.
+        out: Run folder to write; checkpoints lie in ``<out>.popdyn`` until it is whole.
+        overwrite: Replace an existing run at ``out``, once the new one is whole.
+        resume: Go on from the last checkpoint of an interrupted fit to ``out``.
         progress: Show a progress bar on a terminal.
         source: Path of the store, recorded so that ``popdyn score`` finds it.
         **options: Options of the learner, see its options dataclass.
 
     Returns:
         The run; ``run.energy`` is a ``FreeEnergy`` whose potential has mean 0 over the training
-        snapshots, on the CPU wherever it was trained. The process keeps more of what it
-        frees, see :func:`popdyn.allocation.keep_freed_memory`.
+        snapshots, on the CPU wherever it was trained.
 
     Raises:
-        PopdynError: On bad options, too few snapshots, a device that there is not, a run folder
-            that exists or was made with other options.
+        PopdynError: On bad options, too few snapshots, a device that there is not, an ``out``
+            that may not be written (see :class:`popdyn.files.Target`), or a checkpoint of other
+            options or other data.
 
     Example:
         >>> import numpy as np, popdyn
@@ -82,12 +88,13 @@ def fit(
         >>> run.energy.potential_gradient(np.ones((1, 2)))
         array([[0., 0.]])
     """
-    keep_freed_memory()
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
     held_out = indices(hold_out, "hold_out")
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
+    if workers < 1:
+        raise PopdynError(f"workers is {workers}: expected 1 or more")
     _check_device(device)
     config = {
         "learner": learner,
@@ -104,18 +111,14 @@ def fit(
         }
         | {"python": platform.python_version()},
     }
-    folder = None
+    target = None
     if out is not None:
-        folder = prepare_folder(out, overwrite, resume)
-        if resume:
-            _check_same(folder, config)
-        write_json(folder / "config.json", config)
-    place = Workplace(folder, resume, progress)
-    begin = time.monotonic()
-    if entry.sees_truth:
-        run = entry.fit(data, resolved, place)
-    else:
+        target = run_target(out, overwrite=overwrite, keep=True, source=source)
+        target.check()
+    training = None
+    if not entry.sees_truth:
         fraction = getattr(resolved, "validation_fraction", 0.0)
+        fit_one = partial(fit_in_units, entry.fit)
 
         def training_of(member_seed: int, half: bool = True) -> TrainingSet:
             return TrainingSet.from_data(
@@ -127,31 +130,49 @@ def fit(
                 device=device,
             )
 
+        training = training_of(seed, half=False)
+        config["training_digest"] = _digest(training)
+    begin = time.monotonic()
+
+    def learn(place: Workplace) -> Run:
+        if training is None:
+            return entry.fit(data, resolved, place)
         if ensemble > 1:
-            run = fit_ensemble(entry.fit, training_of, resolved, ensemble, seed)
-            _say_what_can_be_told(run, resolved, lambda: training_of(seed, half=False))
+            run = fit_ensemble(fit_one, training_of, resolved, ensemble, seed, workers)
         else:
-            training = training_of(seed, half=False)
-            config["training_digest"] = _digest(training)
-            run = entry.fit(training, resolved, place)
-            _say_what_can_be_told(run, resolved, lambda: training)
-    for term in (run.energy.V, run.energy.W):
-        if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
-            term.cpu()
-    run.config, run.seconds = config, time.monotonic() - begin
-    if folder is not None:
-        write_run(run, folder)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+            run = fit_one(training, resolved, place)
+        _say_what_can_be_told(run, resolved, training)
+        return run
+
+    def finished(run: Run) -> Run:
+        for term in (run.energy.V, run.energy.W):
+            if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
+                term.cpu()
+        run.config, run.seconds = config, time.monotonic() - begin
+        return run
+
+    if target is None:
+        return finished(learn(Workplace(progress=progress)))
+    with target:
+        resumed = _take_up(target, config, resume)
+        try:
+            run = finished(learn(Workplace(target.place, resumed, progress, config)))
+        except PopdynError:
+            # What diverged would diverge again, and the name must be free for better options.
+            target.keep = False
+            raise
+        write_run(run, target.place)
+        (target.place / CHECKPOINT).unlink(missing_ok=True)
     return run
 
 
-def _say_what_can_be_told(run: Run, options: Any, training: Callable[[], TrainingSet]) -> None:
+def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
     """Put into the certificate how well the data tells the energies apart, and warnings."""
     energies = getattr(options, "energies", ())
     if len(energies) < 2:
         return
     learns_diffusivity = "diffusion" in energies and getattr(options, "diffusivity", None) is None
-    found = diagnose(training(), energies, learns_diffusivity)
+    found = diagnose(in_units(training, measured(training)[0]), energies, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
     if found.warnings:
         run.certificate["warnings"] = found.warnings
@@ -165,11 +186,26 @@ def _check_device(device: str) -> None:
         raise PopdynError(f"device '{device}' cannot be used: {reason}") from None
 
 
-def _check_same(folder: Path, config: dict[str, Any]) -> None:
-    path = folder / "config.json"
-    if not path.exists():
-        return  # nothing to resume yet: a fresh start under the same command
-    before = json.loads(path.read_text())
+def _take_up(target: Target, config: dict[str, Any], resume: bool) -> bool:
+    """Return whether there is a checkpoint to go on from; drop one that is not asked for.
+
+    Raises:
+        PopdynError: If the checkpoint is damaged, or of other settings or other data.
+    """
+    if not (target.place / CHECKPOINT).exists():
+        target.drop()
+        return False
+    if resume:
+        record, _ = read_checkpoint(target.place)
+        _check_same(target.path, record["config"], config)
+        return True
+    if not target.overwrite:
+        raise PopdynError(f"'{target.path}' is unfinished: go on with --resume, or --overwrite")
+    target.drop()
+    return False
+
+
+def _check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
     differences = []
     for key in (
         "learner",
@@ -181,8 +217,9 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
         "data",
         "threads",
         "versions",
+        "training_digest",
     ):
-        old, new = before.get(key), config[key]
+        old, new = before.get(key), config.get(key)
         if isinstance(new, dict) and isinstance(old, dict):
             differences += [
                 f"{name}: {old.get(name)} → {new.get(name)}"
@@ -193,7 +230,7 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
             differences.append(f"{key}: {old} → {new}")
     if differences:
         raise PopdynError(
-            f"'{folder}' was begun with other settings ({'; '.join(differences)}): "
+            f"'{path}' was begun with other settings ({'; '.join(differences)}): "
             "resume with the same ones, or --overwrite"
         )
 

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 
 from popdyn.energies import FreeEnergy
-from popdyn.learners.inner import Inner, Proximal, Simulate
+from popdyn.learners.inner import PARTNERS, Inner, Proximal, Simulate
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance
 
-__all__ = ["PARTNERS", "HeldOut"]
-
-PARTNERS = 16  # others that a particle meets in a step, instead of all
+__all__ = ["HeldOut"]
 
 
 class HeldOut:

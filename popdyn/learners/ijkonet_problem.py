@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from popdyn.energies import FreeEnergy
 from popdyn.learners.entropy import entropy
-from popdyn.learners.held_out import PARTNERS, HeldOut
+from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_seed import follow, seed_solution
-from popdyn.learners.inner import Inner, Proximal, Simulate
+from popdyn.learners.inner import INNERS, PARTNERS, Inner
 from popdyn.learners.inner_network import Network
 from popdyn.learners.interaction_models import (
     EvenNetwork,
@@ -51,7 +51,7 @@ def interval_weights(times: np.ndarray, sizes: list[int]) -> np.ndarray:
     return weights / weights.mean()
 
 
-def fitted_times(times: np.ndarray, options: IJKOnetOptions) -> np.ndarray:
+def fitted_times(times: np.ndarray, options: IJKOnetOptions, inner: Inner) -> np.ndarray:
     """Return the time at which each interval's V is compared, ``(K,)``.
 
     The middle of the interval for ``simulate``, whose force acts throughout, and its end for the
@@ -59,7 +59,7 @@ def fitted_times(times: np.ndarray, options: IJKOnetOptions) -> np.ndarray:
     beginning to its end, as nothing earlier says where it comes from.
     """
     tau = np.diff(times)
-    out: np.ndarray = times[:-1] + (0.5 if options.inner == "simulate" else 1.0) * tau
+    out: np.ndarray = times[:-1] + (1.0 if inner.second_order else 0.5) * tau
     if options.hold_ends and options.time_varying:
         out[0] = times[1]
     return out
@@ -86,20 +86,24 @@ class IJKOnetProblem:
         )
         scaling = data.scaling()
         self.unit = float(scaling.unit)
-        self.inner = self._inner(scaling, maps, noise)
+        self.inner = INNERS[options.inner](data, options, maps, noise)
         self.pair_generator = pairs
         V: LearnedTerm | None = None
         W = None
         if "potential" in options.energies:
             span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
-            fitted = fitted_times(data.times, options)
+            fitted = fitted_times(data.times, options, self.inner)
             holds = options.time_varying and options.hold_ends
             held = (float(fitted[0]), float(fitted[-1])) if holds else None
             if options.potential is None:
                 V = MLPPotential(scaling, options.hidden, span, own, held)
             else:
-                check_module(options.potential, data.fit[0][:8].cpu(), float(data.times[0]))
-                V = ModulePotential(options.potential, scaling)
+                x, t = data.fit[0][:8].cpu(), float(data.times[0])
+                if data.units is not None:
+                    x = data.units.to_positions(x)
+                    t = data.units.first + t * data.units.interval
+                check_module(options.potential, x, t)
+                V = ModulePotential(options.potential, scaling, data.units)
         if "interaction" in options.energies:
             W = _interaction(data, options.interaction, self.unit, kernel)
         self.terms = nn.ModuleDict()
@@ -129,7 +133,9 @@ class IJKOnetProblem:
         )
         self.start = torch.tensor(data.times[:-1, None], dtype=torch.float32, device=device)
         self.tau = torch.tensor(data.intervals[:, None], dtype=torch.float32, device=device)
-        when = torch.tensor(fitted_times(data.times, options)[:, None], dtype=torch.float32)
+        when = torch.tensor(
+            fitted_times(data.times, options, self.inner)[:, None], dtype=torch.float32
+        )
         self.when = when.to(device)
         static = not options.time_varying
         weights = interval_weights(data.times, [len(x) for x in data.fit])
@@ -144,15 +150,6 @@ class IJKOnetProblem:
     def drifting(self) -> bool:
         """Whether β follows the entropies."""
         return self.options.learns_diffusivity and self.options.entropy_gradient
-
-    def _inner(self, scaling: Scaling, maps: torch.Generator, noise: torch.Generator) -> Inner:
-        options = self.options
-        if options.inner == "network":
-            intervals = len(self.data.intervals)
-            return Network(scaling, intervals, options.inner_steps, options.multimap, 1e-3, maps)
-        if options.inner == "proximal":
-            return Proximal()
-        return Simulate(noise, PARTNERS, options.substeps)
 
     def step(self, step: int) -> float:
         rate = self.options.learning_rate * cosine_rate(step, self.steps)

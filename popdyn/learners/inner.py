@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.learners.inner_network import Network
 from popdyn.learners.residuals import relative, stationarity
+from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance
 from popdyn.simulation.forces import Drive
 
-__all__ = ["INNERS", "Inner", "Proximal", "Simulate"]
+__all__ = ["INNERS", "PARTNERS", "Inner", "Proximal", "Simulate"]
+
+PARTNERS = 16  # others that a particle meets in a step, instead of all
 
 
 class Inner(Protocol):
@@ -167,4 +171,22 @@ class Proximal:
         return None
 
 
-INNERS = {"network": Network, "proximal": Proximal, "simulate": Simulate}
+Build = Callable[[TrainingSet, Any, Generator, Generator], Inner]
+"""``(training set, iJKOnet's options, generator of weights, generator of noise) → Inner``."""
+
+
+def _network(data: TrainingSet, options: Any, maps: Generator, noise: Generator) -> Inner:
+    intervals = len(data.intervals)
+    return Network(data.scaling(), intervals, options.inner_steps, options.multimap, 1e-3, maps)
+
+
+def _proximal(data: TrainingSet, options: Any, maps: Generator, noise: Generator) -> Inner:
+    return Proximal()
+
+
+def _simulate(data: TrainingSet, options: Any, maps: Generator, noise: Generator) -> Inner:
+    return Simulate(noise, PARTNERS, options.substeps)
+
+
+INNERS: dict[str, Build] = {"network": _network, "proximal": _proximal, "simulate": _simulate}
+"""What ``inner`` names; whatever is added here can be asked for."""

@@ -27,13 +27,16 @@ __all__ = [
 class Scaling(nn.Module):
     """Standardised inputs and a tail that confines outside the box of the training data.
 
-    Inside the box the tail is 0; outside it is ½ κ |z − z_box|² in standardised units, with κ so
-    large that a particle is pulled back within the time that the data covers.
+    Inside the box the tail is 0; outside it is ½ κ |x − x_box|², with κ so large that a particle is
+    pulled back within the time that the data covers.
 
     Args:
         mean, scale: Mean and standard deviation of the training particles, ``(d,)``.
         low, high: Their smallest and largest value, ``(d,)``.
         horizon: The time that the data covers; sets the unit of V, |x|²/time.
+
+    Attributes:
+        unit: Mean over the components of the unit of V.
     """
 
     mean: Tensor
@@ -56,15 +59,20 @@ class Scaling(nn.Module):
     def standardise(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
 
+    @property
+    def shares(self) -> Tensor:
+        """The unit of V in each component over their mean, ``(d)``."""
+        return self.scale.square() / self.scale.square().mean()
+
     def _outside(self, z: Tensor) -> Tensor:
         return z - z.clamp(self.low, self.high)  # type: ignore[arg-type]
 
     def tail(self, z: Tensor) -> Tensor:
-        return 2.0 * self.unit * self._outside(z).square().sum(-1)
+        return 2.0 * self.unit * (self.shares * self._outside(z).square()).sum(-1)
 
     def tail_gradient(self, z: Tensor) -> Tensor:
         """Return the tail's gradient with respect to z."""
-        return 4.0 * self.unit * self._outside(z)
+        return 4.0 * self.unit * self.shares * self._outside(z)
 
 
 class LearnedTerm(nn.Module, Term):
@@ -140,7 +148,7 @@ class MLPPotential(LearnedTerm):
         if self.time_range is None:
             return z, z
         first, last = self.time_range
-        now = torch.as_tensor(first if t is None else t, dtype=z.dtype, device=z.device)
+        now = torch.as_tensor(self.time(t), dtype=z.dtype, device=z.device)
         if self.held is not None:
             now = now.clamp(*self.held)
         s = 2.0 * (now - first) / (last - first) - 1.0

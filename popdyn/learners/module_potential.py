@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from popdyn.energies.terms import Time
 from popdyn.errors import PopdynError
 from popdyn.learners.models import MODELS, LearnedTerm, Scaling, empty_scaling
+from popdyn.learners.units import Units
 
 __all__ = ["ModulePotential", "check_module", "module_name", "rebuilding_with"]
 
@@ -23,32 +24,42 @@ _OWN: ContextVar[nn.Module | None] = ContextVar("own", default=None)
 class ModulePotential(LearnedTerm):
     """A module ``(..., d) → (...)``, or ``(x, t)`` if it says ``time_dependent = True``.
 
-    It is trained from the weights that it comes with, on positions as they are, and the confining
-    tail outside the box of the data is added.
+    It is trained from the weights that it comes with, on positions, times and values in the units
+    of the user's data, whatever those are that the learner works in, and the confining tail outside
+    the box of the data is added.
 
     Args:
         module: The module; a copy of it is trained.
-        scaling: Standardisation and tail.
+        scaling: Standardisation and tail, in the learner's units.
+        units: The learner's units; None: the user's.
     """
 
     offset: Tensor
 
-    def __init__(self, module: nn.Module, scaling: Scaling) -> None:
+    def __init__(self, module: nn.Module, scaling: Scaling, units: Units | None = None) -> None:
         super().__init__()
-        self.module, self.scaling = copy.deepcopy(module), scaling
+        self.module, self.scaling, self.units = copy.deepcopy(module), scaling, units
         self.time_dependent = bool(getattr(module, "time_dependent", False))
         self.register_buffer("offset", torch.zeros(()))
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         tail = self.scaling.tail(self.scaling.standardise(x))
-        own = self.module(x, t) if self.time_dependent else self.module(x)
+        if self.units is not None:
+            x, t = self.units.to_positions(x), self.units.to_times(t)
+        own = self.module(x, self.time(t)) if self.time_dependent else self.module(x)
+        if self.units is not None:
+            own = own / self.units.energy
         return own + tail - self.offset
 
     def label(self) -> str:
         return module_name(self.module)
 
     def config(self) -> dict[str, Any]:
-        return {"module": module_name(self.module), "dim": self.scaling.mean.shape[0]}
+        return {
+            "module": module_name(self.module),
+            "dim": self.scaling.mean.shape[0],
+            "units": None if self.units is None else self.units.config(),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ModulePotential:
@@ -58,7 +69,8 @@ class ModulePotential(LearnedTerm):
                 f"the potential is the user's own {config['module']}, of which a run holds the "
                 "weights alone: expected popdyn.load_run(path, potential=…) with such a module"
             )
-        return cls(module, empty_scaling(config["dim"]))
+        units = config["units"] and Units.from_config(config["units"])
+        return cls(module, empty_scaling(config["dim"]), units)
 
 
 MODELS[ModulePotential.__name__] = ModulePotential.from_config

@@ -132,6 +132,10 @@ class PolynomialBlock(Block):
             out += entries[i, j] * bend
         return out.T
 
+    def shares(self, own: Tensor) -> Tensor:
+        each = own[self.columns].masked_fill(self.degrees == 0, torch.inf)
+        return each.amin(1)
+
     def config(self) -> dict[str, Any]:
         return {
             "kind": "polynomial",

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 from popdyn.energies import FreeEnergy, Term
 from popdyn.errors import PopdynError
+from popdyn.files import (
+    MANIFEST,
+    Target,
+    checked_bytes,
+    read_manifest,
+    unfinished,
+    write_json,
+    write_manifest,
+    write_text,
+)
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
 
-__all__ = ["Run", "load_run", "prepare_folder", "save_run", "write_json"]
+__all__ = ["KIND", "RUN_FORMAT", "Run", "load_run", "run_target", "save_run", "write_run"]
 
-RUN_FORMAT = 2
+KIND = "run"
+RUN_FORMAT = 3
 
 
 @dataclass
@@ -56,45 +65,35 @@ class Run:
         return {name: getattr(self, name) for name in names}
 
 
-def prepare_folder(path: str | Path, overwrite: bool, resume: bool) -> Path:
-    """Make an empty run folder, or keep the one to resume.
+def run_target(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    keep: bool = False,
+    source: str | Path | None = None,
+) -> Target:
+    """Return the target of a run, which says whether it may be written there."""
 
-    Raises:
-        PopdynError: If the folder exists and neither ``overwrite`` nor ``resume`` is given, or if
-            it exists and is not a run.
-    """
-    folder = Path(path)
-    if folder.exists() and not resume:
-        if not overwrite:
-            raise PopdynError(
-                f"'{folder}' exists: expected a new folder, or --overwrite, or --resume"
-            )
-        if any(folder.iterdir()) and not (folder / "config.json").exists():
-            raise PopdynError(f"'{folder}' is not a run (no config.json): it is not overwritten")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    def owned(folder: Path) -> set[str]:
+        return {*read_manifest(folder, KIND, format=RUN_FORMAT), MANIFEST}
 
-
-def write_json(path: Path, payload: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of one."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(payload, indent=1, ensure_ascii=False) + "\n")
-    os.replace(beside, path)
+    return Target(path, KIND, overwrite=overwrite, keep=keep, reads=[source], owned=owned)
 
 
 def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a run's folder: its configuration, record, metrics and weights.
 
     Raises:
-        PopdynError: If the folder exists and ``overwrite`` is false, or if a part of the energy
-            is a callable, which no file can rebuild.
+        PopdynError: If the path may not be written (see :class:`popdyn.files.Target`), or if a
+            part of the energy is a callable, which no file can rebuild.
     """
-    write_run(run, prepare_folder(path, overwrite, resume=False))
+    with run_target(path, overwrite=overwrite) as target:
+        write_run(run, target.place)
 
 
 def write_run(run: Run, folder: Path) -> None:
-    """Write a finished run's files into its folder."""
+    """Write a finished run's files into a folder of its own, their digests last."""
+    folder.mkdir(exist_ok=True)
     terms: dict[str, Any] = {}
     tensors: dict[str, torch.Tensor] = {}
     for name, term in (("potential", run.energy.V), ("interaction", run.energy.W)):
@@ -103,13 +102,15 @@ def write_run(run: Run, folder: Path) -> None:
             # The tied tensors of one module are written once each: clones keep safetensors content.
             tensors |= {f"{name}.{k}": v.clone().contiguous() for k, v in term.state_dict().items()}
     write_json(folder / "config.json", run.config)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in run.metrics))
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in run.metrics))
     save_file(tensors, folder / "weights.safetensors")
     energy = terms | {
         "diffusivity": run.energy.diffusivity,
         "diffusivity_standard_error": run.energy.diffusivity_standard_error,
     }
-    write_json(folder / "run.json", {"popdyn_run": RUN_FORMAT, "energy": energy} | run.summary())
+    write_json(folder / "run.json", {"energy": energy} | run.summary())
+    files = ("config.json", "metrics.jsonl", "run.json", "weights.safetensors")
+    write_manifest(folder, KIND, format=RUN_FORMAT, files=files)
 
 
 def _describe(term: Term | None, name: str) -> dict[str, Any] | None:
@@ -133,26 +134,21 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
             with the weights of the run.
 
     Raises:
-        PopdynError: If the path is no run, or an unfinished or damaged one, or one of another
-            format, or of a module that was not given.
+        PopdynError: If the path is no run, or an unfinished one, or one of another format, or of
+            a module that was not given, or if a file of it is missing or not as it was written.
     """
     folder = Path(path)
-    if not (folder / "config.json").exists():
-        found = "a folder without config.json" if folder.is_dir() else "no such folder"
+    if not (folder / MANIFEST).exists():
+        found = f"a folder without {MANIFEST}" if folder.is_dir() else "no such folder"
+        found = unfinished(folder) or found
         raise PopdynError(f"'{folder}' is not a run: expected a folder of `popdyn train`, {found}")
-    if not (folder / "run.json").exists():
-        raise PopdynError(f"'{folder}' is an unfinished run: go on with --resume")
+    digests = read_manifest(folder, KIND, format=RUN_FORMAT)
     try:
-        config = json.loads((folder / "config.json").read_text())
-        record = json.loads((folder / "run.json").read_text())
-        if record["popdyn_run"] != RUN_FORMAT:
-            raise PopdynError(
-                f"'{folder}' is a run of format {record['popdyn_run']}: expected {RUN_FORMAT}, "
-                "train it again"
-            )
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        config = json.loads(checked_bytes(folder, "config.json", digests))
+        record = json.loads(checked_bytes(folder, "run.json", digests))
+        lines = checked_bytes(folder, "metrics.jsonl", digests).decode().splitlines()
         metrics = [json.loads(line) for line in lines]
-        tensors = load_file(folder / "weights.safetensors")
+        tensors = load(checked_bytes(folder, "weights.safetensors", digests))
         energy = record["energy"]
         with rebuilding_with(potential):
             parts = {
@@ -166,7 +162,7 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
             certificate=record["certificate"],
             notes=record["notes"],
         )
-    except (json.JSONDecodeError, SafetensorError, KeyError, RuntimeError, FileNotFoundError) as e:
+    except (json.JSONDecodeError, SafetensorError, KeyError, RuntimeError) as e:
         raise PopdynError(f"'{folder}' is a damaged run: {type(e).__name__} {e}") from e
     return run
 

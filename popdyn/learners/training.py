@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -17,19 +17,22 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from popdyn.errors import PopdynError
+from popdyn.files import written
 
 __all__ = [
+    "CHECKPOINT",
     "History",
     "Problem",
     "Workplace",
     "cosine_rate",
     "interrupts_held",
     "optimizer_state",
+    "read_checkpoint",
     "restore_optimizer",
     "train",
 ]
@@ -61,15 +64,18 @@ class Workplace:
     """Where a fit writes and how it talks.
 
     Attributes:
-        folder: Run folder for checkpoints, or None to keep everything in memory.
+        folder: Folder for checkpoints, made with the first one, or None to keep everything in
+            memory.
         resume: Whether to go on from the folder's checkpoint.
         progress: Whether to show a progress bar on standard error.
+        config: What every checkpoint says of the run: options, seeds, digest of the data.
         checkpoint_seconds: Time between checkpoints.
     """
 
     folder: Path | None = None
     resume: bool = False
     progress: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
     checkpoint_seconds: float = 10.0
 
 
@@ -95,7 +101,7 @@ def train(problem: Problem, steps: int, every: int, place: Workplace) -> History
     """Train for ``steps`` steps, evaluating each ``every`` steps and at the end.
 
     A checkpoint is written from time to time, and when the process is told to stop; a run resumed
-    from it gives the bits of an undisturbed one.
+    from it gives the bits of an usual_torch one.
 
     Raises:
         PopdynError: If the loss stops being finite; says at which step.
@@ -120,11 +126,11 @@ def train(problem: Problem, steps: int, every: int, place: Workplace) -> History
                 _evaluate(problem, history, loss)
             bar(history, loss)
             if place.folder and time.monotonic() - saved > place.checkpoint_seconds:
-                _save(problem, history, place.folder)
+                _save(problem, history, place.folder, place.config)
                 saved = time.monotonic()
         if stop.is_set():
             if place.folder:
-                _save(problem, history, place.folder)
+                _save(problem, history, place.folder, place.config)
             raise KeyboardInterrupt
     return history
 
@@ -137,28 +143,56 @@ def _evaluate(problem: Problem, history: History, loss: float) -> None:
         history.best = {k: v.detach().clone() for k, v in problem.solution().items()}
 
 
-def _save(problem: Problem, history: History, folder: Path) -> None:
+def _save(problem: Problem, history: History, folder: Path, config: dict[str, Any]) -> None:
     tensors = {f"state.{k}": v.detach().contiguous().clone() for k, v in problem.state().items()}
     tensors |= {f"best.{k}": v.contiguous().clone() for k, v in history.best.items()}
-    record = {
-        "steps": history.steps,
-        "best_step": history.best_step,
-        # JSON knows no infinity: before the first evaluation there is no best criterion.
-        "best_criterion": history.best_criterion if history.best else None,
-        "metrics": history.metrics,
-    }
-    beside = folder / (CHECKPOINT + ".part")
-    save_file(tensors, beside, metadata={"popdyn": json.dumps(record)})
-    os.replace(beside, folder / CHECKPOINT)
+    record = json.dumps(
+        {
+            "steps": history.steps,
+            "best_step": history.best_step,
+            # JSON knows no infinity: before the first evaluation there is no best criterion.
+            "best_criterion": history.best_criterion if history.best else None,
+            "metrics": history.metrics,
+            "config": config,
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {"popdyn": record, "digest": _digest(record, tensors)}
+    with written(folder / CHECKPOINT) as beside:
+        save_file(tensors, beside, metadata=metadata)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the record of a checkpoint and its tensors.
+
+    Raises:
+        PopdynError: If it is not as it was written.
+    """
+    path = folder / CHECKPOINT
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        sound = metadata["digest"] == _digest(metadata["popdyn"], tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        sound = False
+    if not sound:
+        raise PopdynError(f"'{path}' is damaged: expected the digest with which it was written")
+    return json.loads(metadata["popdyn"]), tensors
+
+
+def _digest(record: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _restore(problem: Problem, history: History, folder: Path) -> None:
-    path = folder / CHECKPOINT
-    if not path.exists():
+    if not (folder / CHECKPOINT).exists():
         return  # interrupted before its first checkpoint: start from the beginning
-    with safe_open(path, framework="pt") as file:
-        record = json.loads(file.metadata()["popdyn"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    record, tensors = read_checkpoint(folder)
     problem.load_state({k[6:]: v for k, v in tensors.items() if k.startswith("state.")})
     history.best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
     history.steps, history.best_step = record["steps"], record["best_step"]
@@ -169,14 +203,17 @@ def _restore(problem: Problem, history: History, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event, so that a step is never cut in the middle."""
+    """Turn SIGINT, SIGTERM and SIGHUP into an event: a step is never cut in the middle."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     old = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, lambda *_: stop.set())
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What nohup ignores stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            old[number] = signal.signal(number, lambda *_: stop.set())
     try:
         yield stop
     finally:

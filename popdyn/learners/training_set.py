@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +15,14 @@ from popdyn.errors import PopdynError
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
 
+if TYPE_CHECKING:
+    from popdyn.learners.units import Units
+
 __all__ = ["TrainingSet"]
 
 VALIDATION_CAP = 4000
+# Share of cells that are equal to others, and how often one may stand, by chance or rounding.
+REPEATED, OFTEN = 0.01, 10
 MAX_VALUES = 400_000_000  # 1.6 GB of float32; more particles teach nothing that these do not
 
 
@@ -30,6 +36,8 @@ class TrainingSet:
         fit: Particles to fit, one ``(n_k, d)`` float32 tensor for each snapshot.
         validation: Particles to validate, likewise.
         seed: Seeds the split and the batches.
+        units: What positions and times are in, None: as the user's. See ``popdyn.learners.units``.
+        notes: What has to be said about the cells, in plain words.
     """
 
     times: np.ndarray
@@ -37,6 +45,8 @@ class TrainingSet:
     fit: list[Tensor]
     validation: list[Tensor]
     seed: int
+    units: Units | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
@@ -60,7 +70,8 @@ class TrainingSet:
 
         Raises:
             PopdynError: On a held-out index that there is not, or when fewer than two snapshots
-                or fewer than four particles in one of them are left.
+                or fewer than four particles in one of them are left, or when no snapshot has four
+                that differ.
         """
         t = times(data)
         for k in hold_out:
@@ -80,18 +91,32 @@ class TrainingSet:
                 f"snapshot {short[0]} has {n[short[0]]} training particles: "
                 f"expected at least {least}"
             )
-        fit, validation = [], []
+        fit, validation, repeated, most = [], [], [], 0
         share = max(4, MAX_VALUES // (len(kept) * dimension(data)))
         for k in kept:
             # A store larger than memory: the order of particles carries no information, so the
             # first of them are as good a sample as any.
-            x = torch.from_numpy(np.array(positions(data, k, "train", 0, share), dtype=np.float32))
+            cells = np.array(positions(data, k, "train", 0, share), dtype=np.float32)
+            times_each = _repeats(cells)
+            most = max(most, len(times_each))
+            if len(times_each) < (1.0 - REPEATED) * len(cells) or times_each.max() >= OFTEN:
+                repeated.append((len(cells) / len(times_each), k, len(times_each), len(cells)))
+            if least <= len(times_each) < len(cells) and np.ptp(times_each) == 0:
+                # The same law, and as many draws as it has: to count them again is to be surer
+                # than they are.
+                _, first = np.unique(cells, axis=0, return_index=True)
+                cells = cells[np.sort(first)]
+            x = torch.from_numpy(cells)
             order = torch.from_numpy(np.random.default_rng([seed, 0, k]).permutation(len(x)))
             order = order[: len(x) // 2] if half else order
             held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(order))))
             fit.append(x[order[held:]].to(device))
             validation.append(x[order[:held]].to(device))
-        return cls(t[kept], kept, fit, validation, seed)
+        if most < 4:
+            raise PopdynError(
+                f"no snapshot has more than {most} different cell(s): expected at least 4 in one"
+            )
+        return cls(t[kept], kept, fit, validation, seed, notes=_told(repeated, len(kept)))
 
     @property
     def dim(self) -> int:
@@ -139,3 +164,22 @@ class TrainingSet:
         _, shift, order = self._orders[k]
         start = shift + int(order[place]) * size
         return self.fit[k][start : start + size]
+
+
+def _repeats(x: np.ndarray) -> np.ndarray:
+    """Return how often each different row stands."""
+    order = x[np.lexsort(x.T)]
+    changes = np.flatnonzero((np.diff(order, axis=0) != 0).any(1)) + 1
+    return np.diff(np.concatenate([[0], changes, [len(x)]]))
+
+
+def _told(repeated: list[tuple[float, int, int, int]], snapshots: int) -> tuple[str, ...]:
+    """Return a line about cells that stand several times: of each snapshot how often and which."""
+    if not repeated:
+        return ()
+    _, k, different, count = max(repeated)
+    return (
+        f"{len(repeated)} of {snapshots} snapshots have cells that stand several times (snapshot "
+        f"{k}: {different} different ones of {count}): they count once where all stand as often, "
+        "and else as draws of their own, which makes standard errors too small",
+    )

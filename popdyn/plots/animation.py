@@ -11,13 +11,29 @@ from matplotlib.animation import PillowWriter
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.files import written
 from popdyn.plots.figures import PlaneLike
 from popdyn.plots.plane import sample, view_of
 from popdyn.plots.populations import draw_comparison, paths_of
-from popdyn.plots.style import new_figure, style
+from popdyn.plots.style import MARK, new_figure, style
 from popdyn.snapshots import times
 
 __all__ = ["animate"]
+
+
+class _Writer(PillowWriter):
+    """Matplotlib's writer of GIFs, with the remark that every figure of popdyn's carries."""
+
+    def finish(self) -> None:
+        first, *others = self._frames  # type: ignore[attr-defined]
+        first.save(
+            self.outfile,
+            save_all=True,
+            append_images=others,
+            duration=int(1000 / self.fps),
+            loop=0,
+            comment=MARK,
+        )
 
 
 def animate(
@@ -57,8 +73,8 @@ def animate(
     paths = paths_of(estimate, data, points=points, frames=frames, seed=seed)
     with style():
         figure, axes = new_figure()
-        writer = PillowWriter(fps=rate)
-        with writer.saving(figure, os.fspath(path), dpi=100):
+        writer = _Writer(fps=rate)
+        with written(path) as beside, writer.saving(figure, os.fspath(beside), dpi=100):
             for now, x in zip(paths.times, paths.x, strict=True):
                 axes[0, 0].clear()
                 k = int(np.abs(t - now).argmin())

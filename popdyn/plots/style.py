@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from popdyn.errors import PopdynError
+from popdyn.files import Target, written
 
 P = ParamSpec("P")
 
@@ -31,8 +32,10 @@ __all__ = [
     "COLORS",
     "FORMATS",
     "GREY",
+    "MARK",
     "SHADES",
     "color_bar",
+    "figure_target",
     "legend_below",
     "new_figure",
     "panel_svg",
@@ -48,6 +51,8 @@ GREY = "#808080"
 # Viridis without its ends, which vanish on a dark and on a light page: for arrows and dots.
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.25, 0.9, 128)), "popdyn")
 FORMATS = ("png", "svg", "pdf")
+# The remark that every figure carries in its metadata.
+MARK = "made by popdyn"
 
 # Text and axes of a figure for a page take this colour, which then becomes the page's own.
 _INK = "#123456"
@@ -157,7 +162,7 @@ def sketch(draw: Callable[[Axes], None]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
-    """Write a figure; the ending chooses the format (``.png``, ``.svg``, ``.pdf``).
+    """Write a figure, whole or not at all; the ending chooses ``.png``, ``.svg`` or ``.pdf``.
 
     Raises:
         PopdynError: On another ending.
@@ -167,9 +172,33 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
     if ending not in FORMATS:
         raise PopdynError(f"figure '{path}' ends in '{path.suffix}': expected .png, .svg or .pdf")
     # Without a date the same run gives the same bytes.
-    metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[ending]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "popdyn"}):
-        figure.savefig(path, format=ending, dpi=dpi, metadata=metadata)
+    remarks: dict[str, dict[str, Any]] = {
+        "png": {"Software": MARK},
+        "svg": {"Date": None, "Creator": MARK},
+        "pdf": {"CreationDate": None, "Creator": MARK},
+    }
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "popdyn"}
+    with matplotlib.rc_context(settings), written(path) as beside:
+        figure.savefig(beside, format=ending, dpi=dpi, metadata=remarks[ending])
+
+
+def figure_target(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    reads: Iterable[str | os.PathLike[str] | None] = (),
+) -> Target:
+    """Return the target of a figure, which says whether it may be written there."""
+    return Target(path, "figure", overwrite=overwrite, reads=reads, owned=_owned)
+
+
+def _owned(path: Path) -> set[str]:
+    # In all four formats the remark stands in the file as it is.
+    if not path.is_file() or MARK.encode() not in path.read_bytes():
+        raise PopdynError(
+            f"'{path}' is no figure of popdyn's: it is not replaced, expected another --out"
+        )
+    return set()
 
 
 def panel_svg(draw: Callable[[Axes], None], name: str, alt: str, dpi: int = 110) -> str:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.registry import lookup
 from popdyn.simulation.brownian import Brownian, Noise
 from popdyn.simulation.forces import Drive
@@ -17,6 +18,7 @@ from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 __all__ = ["advance"]
 
 
+@usual_torch()
 @torch.no_grad()
 def advance(
     energy: FreeEnergy,
@@ -78,7 +80,7 @@ def advance(
     if noise is not None and noise.shape != (substeps, *x.shape):
         raise PopdynError(f"noise has shape {tuple(noise.shape)}: expected {(substeps, *x.shape)}")
     h = span / substeps
-    wide = h.unsqueeze(-1) if isinstance(h, Tensor) else h
+    wide = h.to(x).unsqueeze(-1) if isinstance(h, Tensor) else h
     drive = Drive(energy, partners=partners, generator=generator)
     brownian = Brownian(energy.diffusivity, integral=chosen.integral, generator=generator)
     sigma = (2.0 * energy.diffusivity * wide) ** 0.5
@@ -94,11 +96,11 @@ def advance(
 
 
 def _time(t: float | Tensor, x: Tensor, name: str) -> float | Tensor:
-    """Return a float, or a tensor that broadcasts against ``x[..., 0]``."""
+    """Return a float, or a float64 tensor that broadcasts against ``x[..., 0]``."""
     if not isinstance(t, Tensor) or t.ndim == 0:
         return float(t)
     if t.shape != x.shape[:-2]:
         raise PopdynError(
             f"{name} has shape {tuple(t.shape)}: expected a number or {tuple(x.shape[:-2])}"
         )
-    return t.to(x).unsqueeze(-1)
+    return t.to(x.device, torch.float64).unsqueeze(-1)

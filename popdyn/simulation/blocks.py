@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,11 +11,12 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import SCHEMES
-from popdyn.simulation.stability import PROBES, largest_stable_step
+from popdyn.simulation.stability import PROBES, STABLE, curvature_seen, largest_stable_step
 from popdyn.simulation.streams import generator
 
 __all__ = ["ExplosionError", "Report", "simulate_block"]
@@ -31,13 +31,15 @@ CHUNK = 1 << 17
 CHUNK_ELSEWHERE = 1 << 26
 # Steps between two looks at whether all is finite: a look costs half as much as a step.
 CHECK_EVERY = 32
+# Steps between two looks at the curvature where the last one allowed much longer steps.
+LOOK_EVERY = 128
+MUCH_LONGER = 8.0
 
 
 class ExplosionError(PopdynError):
-    """The particles left finite numbers, as they would in every rerun."""
+    """The particles left finite numbers, or the step is unstable, as in every rerun."""
 
 
-@torch.no_grad()
 def simulate_block(
     energy: FreeEnergy,
     config: SimulationConfig,
@@ -52,7 +54,7 @@ def simulate_block(
     Raises:
         ExplosionError: If the particles leave finite numbers.
     """
-    with _threads(config.threads_for(energy)):
+    with usual_torch(config.threads_for(energy)), torch.no_grad():
         return _simulate(energy, config, group, block, report)
 
 
@@ -83,17 +85,6 @@ def _simulate(
         for x in out:
             x += config.noise * torch.empty_like(x).normal_(generator=observation)
     return [x.numpy() for x in out]
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Let torch use so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _independent(out: list[Tensor], marcher: _Marcher) -> None:
@@ -149,6 +140,7 @@ class _Marcher:
         self.drive = Drive(energy, partners=config.interaction_batch, generator=partners)
         self.brownian = Brownian(energy.diffusivity, integral=self.scheme.integral, generator=noise)
         self.streams = (noise, partners)
+        self.watching = True
 
     def march(self, x: Tensor, active: list[int]) -> Iterator[int]:
         """Move ``x`` in place; yield k when it stands at time k.
@@ -157,12 +149,19 @@ class _Marcher:
         at time k (``active[0]`` is not used).
         """
         first = (x if x.ndim == 2 else x[0])[:PROBES].clone()
+        # All parts of a block are draws of one law, of which one is looked at.
+        watch = _Watch(self, first) if self.watching else None
+        self.watching = False
         for k, (start, h, steps) in enumerate(self.config.intervals, start=1):
             moving = x[: active[k]]
             if moving.numel() == 0:
                 return
             for done in range(0, steps, CHECK_EVERY):
+                if watch is not None:
+                    watch.look(moving, start + done * h, h)
                 self._run(moving, start, h, range(done, min(done + CHECK_EVERY, steps)), first)
+            if watch is not None and active[k] and k == len(self.config.intervals):
+                watch.look(moving, start + steps * h, h, at_end=True)
             yield k
 
     def _run(self, x: Tensor, start: float, h: float, steps: range, first: Tensor) -> None:
@@ -202,4 +201,38 @@ class _Marcher:
             if math.isfinite(stable)
             else f"{what}: the energy curves upwards nowhere on their way, so it drives them to "
             "infinity with any step; expected one that confines"
+        )
+
+
+class _Watch:
+    """Looks now and then whether the step is stable where the particles are."""
+
+    def __init__(self, marcher: _Marcher, first: Tensor) -> None:
+        self.marcher, self.first = marcher, first
+        self.drive = Drive(marcher.energy)
+        # The steps of these are the data itself, and no error of it.
+        self.asleep = marcher.scheme.whole_interval
+        self.unseen, self.longest = math.inf, 0.0
+
+    def look(self, x: Tensor, t: float, h: float, at_end: bool = False) -> None:
+        """Refuse a step that is unstable at ``x``; a look is skipped where it would be early.
+
+        Raises:
+            ExplosionError: If h·λ is above 2.
+        """
+        self.unseen += CHECK_EVERY
+        if self.asleep or not (at_end or self.unseen > LOOK_EVERY or h > self.longest):
+            return
+        curvature = curvature_seen(self.drive, x, t, h)
+        self.unseen = 0
+        self.longest = math.inf if curvature == 0 else 2.0 / curvature / MUCH_LONGER
+        if curvature * h <= STABLE or not math.isfinite(curvature):
+            return
+        begin = self.marcher.config.times[0]
+        stable = largest_stable_step(self.drive, self.first, begin, t)
+        if stable >= h:  # what is steep lies on no path of smaller steps
+            stable = 2.0 / curvature
+        raise ExplosionError(
+            f"the step {h:.4g} of scheme '{self.marcher.scheme.name}' is unstable at time {t:g}: "
+            f"expected a step below {stable:.2g}, the largest stable one"
         )

@@ -17,9 +17,16 @@ from popdyn.simulation.initial import InitialLaw
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 from popdyn.snapshots.tree import check_times
 
-__all__ = ["SimulationConfig", "snapshot_times"]
+__all__ = ["MAX_DIMENSION", "MAX_STEPS", "SimulationConfig", "snapshot_times"]
 
 STEPS_PER_INTERVAL = 20
+# Limits beyond which a run ends in nobody's lifetime; what this machine's memory and disk hold is
+# checked apart. Every step costs 10 µs at least: 10⁹ take three hours.
+MAX_STEPS = 10**9
+MAX_NUMBERS = 10**14
+MAX_BLOCK = 10**13
+MAX_SNAPSHOTS = 10**6
+MAX_DIMENSION = 10**6
 # Pairs of a population from which more than one thread pays.
 PARALLEL_PAIRS = 1 << 22
 
@@ -89,6 +96,32 @@ class SimulationConfig:
         ):
             if value is not None and value < least:
                 raise PopdynError(f"{name} is {value}: expected {least} or more")
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Refuse what would not end, by numbers alone.
+
+        Raises:
+            PopdynError: On more snapshots, rows or steps than ``MAX_NUMBERS``, ``MAX_STEPS`` or
+                the memory of this machine allow.
+        """
+        numbers = self.dim * (sum(self.train) + sum(self.test))
+        if numbers > MAX_NUMBERS:
+            raise PopdynError(
+                f"particles: {numbers:.3g} coordinates in all: expected {MAX_NUMBERS:.0e} or fewer"
+            )
+        if self.dim * self.block > MAX_BLOCK:
+            raise PopdynError(
+                f"block is {self.block}: expected {MAX_BLOCK // self.dim} or fewer particles in "
+                f"dimension {self.dim}"
+            )
+        if self.step is not None:
+            steps = sum(n for _, _, n in self.intervals)
+            if steps > MAX_STEPS:
+                raise PopdynError(
+                    f"step is {self.step:g}: {steps:.3g} steps from time {self.times[0]:g} to "
+                    f"{self.times[-1]:g}: expected {MAX_STEPS:.0e} or fewer"
+                )
 
     def check(self, energy: FreeEnergy) -> None:
         """Refuse an energy that the configuration cannot run.
@@ -116,7 +149,7 @@ class SimulationConfig:
                 n = 1
             elif self.step is not None:
                 # a step that divides the interval up to rounding must not cost one more
-                n = max(1, math.ceil((stop - start) / self.step * (1 - 1e-9)))
+                n = max(1, _steps(stop - start, self.step))
             out.append((start, (stop - start) / n, n))
         return out
 
@@ -157,6 +190,16 @@ class SimulationConfig:
         return rows[0] * int(steps[-1]) if self.paired else int(np.dot(rows, steps))
 
 
+def _steps(span: float, step: float) -> int:
+    ratio = span / step * (1 - 1e-9)
+    if not ratio <= MAX_STEPS:
+        raise PopdynError(
+            f"step is {step:g}: {ratio:.3g} steps for an interval of {span:g}: expected "
+            f"{MAX_STEPS:.0e} or fewer"
+        )
+    return math.ceil(ratio)
+
+
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
@@ -180,6 +223,8 @@ def snapshot_times(
         return tuple(float(t) for t in check_times(times, 2))
     if snapshots < 2:
         raise PopdynError(f"snapshots is {snapshots}: expected 2 or more")
+    if snapshots > MAX_SNAPSHOTS:
+        raise PopdynError(f"snapshots is {snapshots}: expected {MAX_SNAPSHOTS} or fewer")
     if not (math.isfinite(dt) and dt > 0):
         raise PopdynError(f"dt is {dt}: expected a positive number")
     return tuple(k * dt for k in range(snapshots))

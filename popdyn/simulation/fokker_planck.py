@@ -11,6 +11,7 @@ import xarray as xr
 from popdyn.energies import FreeEnergy
 from popdyn.energies.interactions import check_even
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.simulation.finite_volumes import BoxError, Grid, Solver, box_label
 
 __all__ = ["fokker_planck", "reference_density"]
@@ -26,6 +27,7 @@ WIDENINGS, WIDENING = 6, 1.5
 DEFAULT_CELLS = {1: 400, 2: 100}
 
 
+@usual_torch()
 def fokker_planck(
     energy: FreeEnergy,
     initial: Density | np.ndarray,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import xarray as xr
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.simulation.blocks import ExplosionError, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density
@@ -32,8 +34,11 @@ from popdyn.snapshots.writer import StoreWriter
 __all__ = ["run_simulation"]
 
 PILOT_PARTICLES = 2000
+# Of the free disk: a run that resumes has written a part of its store already, and files compress.
+DISK_SHARE = 2.0
 
 
+@usual_torch()
 def run_simulation(
     energy: FreeEnergy,
     config: SimulationConfig,
@@ -53,7 +58,7 @@ def run_simulation(
     SCHEMES[config.scheme].check(energy, check_step=check_step)
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
-    _check_memory(energy, config, out is not None, 1 if scheduler else workers)
+    _check_memory(energy, config, None if out is None else Path(out), 1 if scheduler else workers)
     probes = _probe(energy, config)
     attributes = {**_attributes(energy, config), **(attrs or {})}
     total = sum(config.particle_steps(group) for group in GROUPS)
@@ -156,7 +161,7 @@ def _streamed(
                 run_tasks(energy, config, tasks, lambda *_: None, writer=writer.workers, **where)
             except ExplosionError:
                 # There is nothing to resume, and the name must be free for a better step.
-                writer.resume = False
+                writer.forget()
                 raise
             writer.attrs.update(extras.attributes())
             for name, dataset in groups.items():
@@ -220,7 +225,7 @@ def _probe(energy: FreeEnergy, config: SimulationConfig) -> str:
 
 
 def _check_memory(
-    energy: FreeEnergy, config: SimulationConfig, streamed: bool, workers: int
+    energy: FreeEnergy, config: SimulationConfig, out: Path | None, workers: int
 ) -> None:
     row = 4 * config.dim
     times = len(config.times)
@@ -230,7 +235,7 @@ def _check_memory(
     need = workers * rows * row * (copies + times)
     what = f"block {config.block} needs about {need / 2**30:.1f} GiB"
     cure = "a smaller block"
-    if not streamed:
+    if out is None:
         # The arrays, and the tree that is made of them.
         total = 2 * row * (sum(config.train) + sum(config.test))
         if total > need:
@@ -241,3 +246,12 @@ def _check_memory(
         raise PopdynError(
             f"{what} of memory, {available / 2**30:.1f} GiB are free: expected {cure}"
         )
+    if out is not None:
+        size = row * (sum(config.train) + sum(config.test))
+        place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+        free = shutil.disk_usage(place).free
+        if size > DISK_SHARE * free:
+            raise PopdynError(
+                f"the store needs up to {size / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free on "
+                f"the disk of '{out}': expected fewer particles, or another --out"
+            )

@@ -11,14 +11,17 @@ import xarray as xr
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.host import usual_torch
 from popdyn.plain import indices, plain_numbers
 from popdyn.simulation.advance import advance
+from popdyn.simulation.config import MAX_STEPS
 from popdyn.snapshots import counts, make_tree, positions, times
 
 __all__ = ["predict"]
 
 
 @plain_numbers(whole=("seed",))
+@usual_torch()
 def predict(
     energy: FreeEnergy,
     data: xr.DataTree,
@@ -64,6 +67,11 @@ def predict(
     if from_ not in ("previous", "first"):
         raise PopdynError(f"from is '{from_}': expected previous or first")
     step = float(np.diff(known).mean()) / 20
+    if not (wanted[-1] - known[-1]) / step <= MAX_STEPS:
+        raise PopdynError(
+            f"time {wanted[-1]:g} lies {(wanted[-1] - known[-1]) / step:.3g} steps of {step:g} "
+            f"beyond the data: expected {MAX_STEPS:.0e} or fewer"
+        )
     populations, starts = [], []
     for t in wanted:
         k = observed[0] if from_ == "first" else max(j for j in observed if known[j] <= t)

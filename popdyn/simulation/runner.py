@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.processes import run_all
 from popdyn.simulation.blocks import Report, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.snapshots.layout import Block
@@ -24,6 +27,9 @@ __all__ = ["Task", "run_tasks"]
 
 CONNECT_SECONDS = 10
 FIRST_WORKER_SECONDS = 60
+NO_WORKER_SECONDS = 30
+POLL_SECONDS = 2
+LOST = "the scheduler was lost: expected one that outlives the work; what is written is kept"
 
 Done = Callable[["Task", list[np.ndarray] | None], None]
 
@@ -96,7 +102,13 @@ def run_tasks(
         for task in tasks:
             done(task, job.run(task, report))
         return
-    with _quiet(), _client(workers, scheduler) as client:
+    if scheduler is None:
+        for i, arrays in run_all(job.run, ((task,) for task in tasks), workers):
+            done(tasks[i], arrays)
+            if report is not None:
+                report(config.particle_steps(tasks[i].group, tasks[i].block))
+        return
+    with _quiet(), _client(scheduler) as client:
         _check_versions(client)
         for task, arrays in _on_cluster(client, job, tasks):
             done(task, arrays)
@@ -117,7 +129,8 @@ def disk_error(error: OSError, path: Path) -> Exception:
 def _on_cluster(
     client: Any, job: Job, tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, list[np.ndarray] | None]]:
-    from distributed import as_completed
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
     from distributed.protocol.pickle import dumps
     from distributed.scheduler import KilledWorker
 
@@ -127,16 +140,48 @@ def _on_cluster(
     for task in tasks:
         future = client.submit(_run_pickled, shared, task, sources(), pure=False)
         pending[future] = task
-    for future in as_completed(list(pending)):
+    for future in _answered(client, list(pending)):
         task = pending.pop(future)
         try:
             yield task, future.result()
+        except (FutureCancelledError, CommClosedError):
+            raise PopdynError(LOST) from None
         except KilledWorker:
             raise PopdynError(
                 f"block {task.block} of {task.group} killed every worker that tried it: expected "
                 "workers with more memory, or a smaller block"
             ) from None
         future.release()
+
+
+def _answered(client: Any, futures: list[Any]) -> Iterator[Any]:
+    """Yield futures as they end.
+
+    Raises:
+        PopdynError: If the scheduler is lost, or there was no worker for ``NO_WORKER_SECONDS``.
+    """
+    from distributed import wait
+
+    last = time.monotonic()
+    while futures:
+        try:
+            done = wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            if client.status != "running":
+                raise PopdynError(LOST) from None
+            if client.scheduler_info(n_workers=-1)["workers"]:
+                last = time.monotonic()
+            elif time.monotonic() - last > NO_WORKER_SECONDS:
+                raise PopdynError(
+                    f"the scheduler has had no worker for {NO_WORKER_SECONDS} s: expected at least "
+                    "one; what is written is kept"
+                ) from None
+            continue
+        except CancelledError:
+            raise PopdynError(LOST) from None
+        last = time.monotonic()
+        futures = [future for future in futures if future not in done]
+        yield from done
 
 
 def _run_pickled(pickled: bytes, task: Task, expected: dict[str, str]) -> list[np.ndarray] | None:
@@ -149,21 +194,9 @@ def _run_pickled(pickled: bytes, task: Task, expected: dict[str, str]) -> list[n
 
 
 @contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
+def _client(scheduler: str) -> Iterator[Any]:
+    from distributed import Client
 
-    if scheduler is None:
-        with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address=":0",
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-        return
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:

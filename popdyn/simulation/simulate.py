@@ -14,7 +14,7 @@ from torch import Tensor
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
 from popdyn.plain import plain_numbers
-from popdyn.simulation.config import SimulationConfig, snapshot_times
+from popdyn.simulation.config import MAX_DIMENSION, SimulationConfig, snapshot_times
 from popdyn.simulation.initial import InitialLaw, initial_law
 from popdyn.simulation.output import run_simulation
 from popdyn.simulation.schemes import DEFAULT_SCHEME
@@ -55,6 +55,8 @@ def configure(
         >>> configure(particles=100, snapshots=3).particle_steps("train")
         6000
     """
+    if dim is not None and dim > MAX_DIMENSION:
+        raise PopdynError(f"dim is {dim}: expected {MAX_DIMENSION} or fewer")
     law, d = initial_law(initial, initial_params, dim)
     t = snapshot_times(times, snapshots, dt)
     train = _counts(_one_of(particles, n_particles), len(t), "particles")
@@ -142,8 +144,7 @@ def simulate(
             ``reference``. Its attribute ``numerical_diffusivity`` is what the grid adds to β.
         reference_cells: Cells of that solution along each axis; 400 in one dimension, 100 in
             two, if None.
-        workers: Local processes that make blocks. With more than one, a script needs the usual
-            ``if __name__ == "__main__":``.
+        workers: Local processes that make blocks; 1 is this one, and no other is started.
         scheduler: Address of a Dask scheduler whose workers make the blocks; they see the same
             file system as this process.
         out: A store to write, block by block; the tree that is returned reads from it.
@@ -152,7 +153,7 @@ def simulate(
         attrs: Further root attributes, such as ``title`` or ``history``.
 
     Returns:
-        A snapshot tree of format 1.
+        A snapshot tree of format 2.
 
     Raises:
         PopdynError: On an option out of range, an impossible pair of scheme and system, a

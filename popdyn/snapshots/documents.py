@@ -16,14 +16,14 @@ _FILL = {"x": "NaN", "count": -1, "time": "NaN"}
 
 
 def attribute_findings(attributes: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what is wrong with the root attributes, the digest left out."""
+    """Yield what is wrong with the root attributes."""
 
     def wrong(name: str, rule: str) -> Finding:
         found = f"{name} = {attributes[name]!r}" if name in attributes else f"no attribute {name}"
         return found if len(found) < 120 else found[:117] + "…", rule
 
     get = attributes.get
-    if get("popdyn_format") != FORMAT or isinstance(get("popdyn_format"), bool):
+    if get("popdyn_format") not in (1, FORMAT) or isinstance(get("popdyn_format"), bool):
         yield wrong("popdyn_format", "format")
     if get("complete") is not True:
         yield wrong("complete", "complete")

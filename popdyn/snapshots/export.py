@@ -1,8 +1,9 @@
 """Ways out: a store's cells as .npz, .h5ad, or the two arrays that JKOnet* reads."""
 
+import hashlib
 import os
-import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import numpy as np
 import xarray as xr
 
 from popdyn.errors import PopdynError
+from popdyn.files import MANIFEST, Target, read_manifest, write_manifest
 from popdyn.snapshots.exported import ExportedCells, Learned, cells_of
 from popdyn.snapshots.reader import open_snapshots
 
 __all__ = ["TARGETS", "export", "target_of", "write_cells"]
+
+KIND = "export"
+# Where a file of each kind has a place for a remark that is lost when another program rewrites it.
+_MARK = "made by popdyn"
 
 
 def export(
@@ -33,43 +39,73 @@ def export(
             of JKOnet*, ``data.npy`` and ``sample_labels.npy`` (0 … K), with ``times.npy``.
         group: ``"all"``, ``"train"`` or ``"test"``.
         units: ``"source"``, as before any standardisation, or ``"store"``.
-        overwrite: Replace an existing ``out``.
+        overwrite: Replace an earlier export at ``out``, once the new one is whole.
 
     Returns:
         What was written.
 
     Raises:
-        PopdynError: If ``out`` exists or has another suffix, or the store is damaged.
+        PopdynError: If ``out`` may not be written (see :class:`popdyn.files.Target`) or has
+            another suffix, or the store is damaged.
     """
+    reads = [] if isinstance(source, xr.DataTree) else [source]
     data = source if isinstance(source, xr.DataTree) else open_snapshots(source)
-    return write_cells(lambda: cells_of(data, group=group, units=units), out, overwrite)
+    return write_cells(lambda: cells_of(data, group=group, units=units), out, overwrite, reads)
 
 
 def write_cells(
-    cells: Callable[[], ExportedCells], out: str | os.PathLike[str], overwrite: bool = False
+    cells: Callable[[], ExportedCells],
+    out: str | os.PathLike[str],
+    overwrite: bool = False,
+    reads: Iterable[str | os.PathLike[str] | None] = (),
 ) -> Path:
     """Write cells to a file, whole or not at all; they are asked for once ``out`` is known good.
 
     Raises:
-        PopdynError: If ``out`` exists or has another suffix.
+        PopdynError: If ``out`` may not be written, or has another suffix.
     """
-    path = Path(out)
-    target = target_of(path)
-    if path.exists() and not overwrite:
-        raise PopdynError(f"{path} exists: expected a new name, or --overwrite")
-    if path.is_dir() and not (path / "data.npy").is_file():
-        raise PopdynError(f"{path} is a folder without data.npy: expected an export to overwrite")
-    found = cells()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    _remove(partial)
+    write = target_of(Path(out))
+    with Target(out, KIND, overwrite=overwrite, reads=reads, owned=_owned) as target:
+        write(cells(), target.place)
+    return target.path
+
+
+def _owned(path: Path) -> set[str]:
+    """Return popdyn's files in an export.
+
+    Raises:
+        PopdynError: If it is none, or another program has rewritten it.
+    """
+    if path.is_dir():
+        return {*read_manifest(path, KIND), MANIFEST}
     try:
-        target(found, partial)
-        _remove(path)
-        partial.rename(path)
-    finally:
-        _remove(partial)
-    return path
+        marked = {".npz": _npz_marked, ".h5ad": _h5ad_marked}[path.suffix](path)
+    except (OSError, KeyError, zipfile.BadZipFile):
+        marked = False
+    if not marked:
+        raise PopdynError(
+            f"'{path}' is no {KIND} of popdyn's as it was written: it is not replaced"
+        )
+    return set()
+
+
+def _npz_marked(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment == _MARK.encode()
+
+
+def _h5ad_marked(path: Path) -> bool:
+    import h5py
+
+    with h5py.File(path) as file:
+        return bool(file.attrs.get("popdyn") == _outline(file))
+
+
+def _outline(file: Any) -> str:
+    """Return a digest of the names and shapes in a file: who adds to it changes it."""
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(f"{name} {getattr(item, 'shape', '')}"))
+    return f"{_MARK} {hashlib.sha256(chr(10).join(sorted(found)).encode()).hexdigest()}"
 
 
 def target_of(path: Path) -> Callable[[ExportedCells, Path], None]:
@@ -97,6 +133,8 @@ def _to_npz(cells: ExportedCells, path: Path) -> None:
         is_test=cells.test,
         **_learned_arrays(cells),
     )
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = _MARK.encode()
 
 
 def _learned_arrays(cells: ExportedCells) -> dict[str, Any]:
@@ -108,6 +146,7 @@ def _learned_arrays(cells: ExportedCells) -> dict[str, Any]:
 
 def _to_h5ad(cells: ExportedCells, path: Path) -> None:
     import anndata
+    import h5py
     import pandas as pd
 
     if cells.into is None:
@@ -129,6 +168,8 @@ def _to_h5ad(cells: ExportedCells, path: Path) -> None:
     if cells.learned is not None:
         _add_learned(adata, cells, cells.learned)
     adata.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["popdyn"] = _outline(file)
 
 
 def _same_cells(cells: ExportedCells, file: Path) -> Any:
@@ -174,13 +215,7 @@ def _to_folder(cells: ExportedCells, path: Path) -> None:
     np.save(path / "times.npy", np.sort(cells.times))
     for name, array in _learned_arrays(cells).items():
         np.save(path / f"{name}.npy", array)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    write_manifest(path, KIND)
 
 
 TARGETS: dict[str, Callable[[ExportedCells, Path], None]] = {

@@ -19,7 +19,7 @@ from popdyn.snapshots.sources import read_cells
 from popdyn.snapshots.standardize import METHODS
 from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import make_tree
-from popdyn.snapshots.writer import check_target
+from popdyn.snapshots.writer import store_target
 
 __all__ = ["ORIGIN", "import_data"]
 
@@ -91,7 +91,8 @@ def import_data(
         raise PopdynError(f"components is {components}: expected 1 or more")
     method = lookup(METHODS, standardize, "standardize")
     if out is not None:
-        check_target(Path(out), overwrite)
+        read = None if isinstance(source, xr.Dataset) else source
+        store_target(out, overwrite=overwrite, reads=[read]).check()
     keys = Keys(data_key, columns, label_key, obs_key, obsm_key, components, drop_missing)
     cells = read_cells(source, keys)
     labels, times, rows, notes = snapshots_of(cells, time_map)

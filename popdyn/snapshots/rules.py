@@ -6,7 +6,9 @@ RULES = {
     "root": "A store is a folder whose `zarr.json` is the document of a Zarr v3 group.",
     "nodes": "It holds the groups `train` and `test`, each with the arrays `x`, `count` and "
     "`time`; further groups, one level deep, may stand beside them.",
-    "files": "It holds no file but the metadata documents and the chunks of the arrays' grids.",
+    "files": "It holds no file but the metadata documents, the chunks of the arrays' grids and "
+    "`popdyn.json`; what file systems leave (`.DS_Store`, `._*`, `.nfs*`, `Thumbs.db`) is not "
+    "counted.",
     "chunks": "Every chunk of every grid is there, those that hold only padding too, and in a "
     "shard every inner chunk that lies in the array.",
     "checksum": "Every array ends its codecs with `crc32c`, inside its shards and on their index "
@@ -15,8 +17,9 @@ RULES = {
     "chunks of the default key encoding.",
     "consolidated": "The root document repeats the documents of all nodes as consolidated "
     "metadata.",
-    "digest": "The root attribute `metadata_digest` gives for every metadata document, by path, "
-    "the SHA-256 of its bytes, for the root document taken with its own 64 digits as zeros.",
+    "digest": '`popdyn.json`, written last, is an object with `popdyn` = "store", `format` = 2 and '
+    "`files`, which gives for every other file, by path, the SHA-256 of its bytes; its `digest` "
+    "is that of `files` as JSON with sorted keys and without spaces.",
     "x": "`x` has the dimensions (time, particle, component), type float32 and fill value NaN.",
     "count": "`count` has the dimension (time), type int64 and fill value -1.",
     "time": "`time` has the dimension (time), type float64, fill value NaN and the attribute "
@@ -28,7 +31,7 @@ RULES = {
     "times": "The times are finite, strictly increasing and the same in both groups.",
     "counts": "A count is 1 or more in `train`, 0 or more in `test`.",
     "positions": "The first `count` rows of a snapshot are finite, all others NaN.",
-    "format": "The root attribute `popdyn_format` is 1.",
+    "format": "The root attribute `popdyn_format` is 2 (or 1, see the end of the page).",
     "complete": "The root attribute `complete` is true.",
     "text": "The root attributes `title` and `history` are texts.",
     "source": "The root attribute `source` maps popdyn and its dependencies to their versions, "

@@ -1,6 +1,7 @@
 """Writing a tree to a store."""
 
 import os
+from collections.abc import Iterable
 
 import xarray as xr
 
@@ -15,6 +16,7 @@ def write(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    reads: Iterable[str | os.PathLike[str] | None] = (),
     chunk_rows: int | None = None,
     shard_rows: int | None = None,
 ) -> None:
@@ -24,11 +26,12 @@ def write(
         data: A tree in memory, or a store opened lazily.
         path: Name of the store.
         overwrite: Replace an existing store, once the new one is whole.
+        reads: What the data was read from, which is never replaced.
         chunk_rows: Particles in a chunk; about 2 MiB of them if None.
         shard_rows: Particles in a shard; 8 chunks where a snapshot has more, if None.
 
     Raises:
-        PopdynError: If the store exists, or another process writes it.
+        PopdynError: If the path may not be written, see :class:`popdyn.files.Target`.
     """
     with StoreWriter(
         path,
@@ -37,6 +40,7 @@ def write(
         dimension=dimension(data),
         attrs={str(key): value for key, value in data.attrs.items()},
         overwrite=overwrite,
+        reads=reads,
         resume=False,
         chunk_rows=chunk_rows,
         shard_rows=shard_rows,

@@ -22,7 +22,7 @@ __all__ = [
     "times",
 ]
 
-FORMAT = 1
+FORMAT = 2
 GROUPS = ("train", "test")
 Group = Literal["train", "test"]
 _DEPENDENCIES = ("numpy", "torch", "xarray", "zarr")
@@ -34,7 +34,7 @@ def make_tree(
     times: ArrayLike,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Lay populations out as a snapshot tree of format 1.
+    """Lay populations out as a snapshot tree.
 
     Args:
         train: One array ``(n_k, d)`` for each time.
@@ -67,7 +67,7 @@ def make_tree(
 
 
 def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the root attributes of format 1, the given ones in place of the defaults."""
+    """Return the root attributes, the given ones in place of the defaults."""
     defaults: dict[str, Any] = {
         "popdyn_format": FORMAT,
         "title": "population snapshots",

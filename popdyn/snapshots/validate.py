@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import zarr
 
+from popdyn.errors import PopdynError
+from popdyn.files import MANIFEST, check_manifest, is_litter, read_manifest, unfinished
 from popdyn.snapshots.documents import (
     Finding,
     array_findings,
     attribute_findings,
     sized_findings,
 )
+from popdyn.snapshots.format_1 import check_digests, records_digest
 from popdyn.snapshots.layout import DIMENSIONS
-from popdyn.snapshots.metadata import ROOT, DamageError, check_digests, read_document
-from popdyn.snapshots.reader import check_chunk, key_damage, open_strict
+from popdyn.snapshots.metadata import KIND, ROOT, DamageError, metadata_files, read_document
+from popdyn.snapshots.reader import StrictStore, check_chunk, key_damage, open_strict
 from popdyn.snapshots.rules import RULES
-from popdyn.snapshots.tree import GROUPS
+from popdyn.snapshots.tree import FORMAT, GROUPS
 
 __all__ = ["Breach", "validate"]
 
@@ -72,13 +75,11 @@ class _Check:
         self.breaches: list[Breach] = []
         self.documents: dict[str, dict[str, Any]] = {}
         self.arrays: dict[str, zarr.Array] = {}
+        self.changed: dict[str, str] = {}
 
     def run(self) -> None:
         root = self._document(ROOT, "root")
-        try:
-            self._add_damages(check_digests(self.store), "digest")
-        except (OSError, RecursionError) as error:
-            self._add(ROOT, [(f"cannot be read ({error})", "digest")])
+        self._digests()
         self._nodes()
         if root is not None:
             self._root(root)
@@ -89,6 +90,30 @@ class _Check:
             dimension, intervals = (shape[2], shape[0] - 1) if shape else (None, None)
             self._add(ROOT, sized_findings(root["attributes"], dimension, intervals))
         self._data(root or {})
+        # Of a chunk that is missing or damaged by itself there is nothing more to say.
+        told = {b.node for b in self.breaches if b.rule in ("chunks", "checksum")}
+        for file in sorted(self.changed.keys() - told):
+            self._add(file, [(self.changed[file], "digest")])
+
+    def _digests(self) -> None:
+        try:
+            if not (self.store / MANIFEST).exists() and records_digest(self.store):
+                self._add_damages(check_digests(self.store), "digest")
+                return
+            recorded = check_manifest(self.store, KIND, format=FORMAT)
+        except PopdynError as error:
+            self._add(MANIFEST, [(str(error).removeprefix(f"'{self.store}' "), "digest")])
+        except (OSError, RecursionError) as error:
+            self._add(ROOT, [(f"cannot be read ({error})", "digest")])
+        else:
+            for file, found in recorded:
+                if "/c/" in file:
+                    self.changed[file] = found
+                else:
+                    self._add(file, [(found, "digest")])
+            digests = read_manifest(self.store, KIND, format=FORMAT)
+            for name in {ROOT, *metadata_files(self.store)} - digests.keys():
+                self._add(name, [("has no recorded digest", "digest")])
 
     def _add(self, node: str, findings: Iterable[Finding]) -> None:
         self.breaches += [_breach(node, finding) for finding in findings]
@@ -126,7 +151,7 @@ class _Check:
         for path in _children(self.store):
             if path.is_dir():
                 self._group(path)
-            elif path.name != ROOT:
+            elif path.name not in (ROOT, MANIFEST):
                 self._add(path.name, [("a file", "files")])
         for name in GROUPS:
             for node in [name, *(f"{name}/{array}" for array in DIMENSIONS)]:
@@ -161,7 +186,7 @@ class _Check:
         findings = list(array_findings(name, self.documents[node], ours=ours))
         self._add(node, findings)
         try:
-            array = open_strict(self.store, node)
+            array = open_strict(StrictStore(self.store), node)
         except Exception as error:  # whatever zarr says of a document that it cannot use
             if not findings:
                 what = (str(error).splitlines() or [type(error).__name__])[0]
@@ -259,13 +284,13 @@ def _breach(node: str, finding: Finding) -> Breach:
 
 
 def _what_is_there(store: Path) -> str:
-    if store.with_name(store.name + ".partial").exists():
-        return f"there is only the unfinished {store.name}.partial"
+    if not store.exists() and (why := unfinished(store)):
+        return why
     return "there is no zarr.json" if store.exists() else "there is no such folder"
 
 
 def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+    return sorted(path for path in folder.iterdir() if not is_litter(path.name))
 
 
 def _bare(document: Any) -> Any:

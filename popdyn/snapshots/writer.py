@@ -2,13 +2,11 @@
 
 import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import filelock
 import numpy as np
 import xarray as xr
 import zarr
@@ -16,27 +14,25 @@ from numpy.typing import ArrayLike
 from zarr.storage import LocalStore
 
 from popdyn.errors import PopdynError
+from popdyn.files import Target, write_json
 from popdyn.snapshots.blocks import BlockWriter, block_sound
 from popdyn.snapshots.extras import write_extra
 from popdyn.snapshots.layout import Block, Layout, chunk_file, create_arrays
-from popdyn.snapshots.metadata import DIGEST, consolidate, write_file
-from popdyn.snapshots.tree import (
-    GROUPS,
-    check_times,
-    root_attributes,
-)
+from popdyn.snapshots.metadata import KIND, consolidate
+from popdyn.snapshots.reader import store_files
+from popdyn.snapshots.tree import FORMAT, GROUPS, check_times, root_attributes
 
-__all__ = ["StoreWriter", "check_target"]
+__all__ = ["StoreWriter", "store_target"]
 
 BEGUN = "begun.json"
 # What may differ between the process that began a store and the one that resumes it.
-_VOLATILE = ("history", "complete", DIGEST)
+_VOLATILE = ("history", "complete")
 
 
 class StoreWriter:
     """Write a store beside its final name, block by block, and rename it when all is there.
 
-    A process that dies leaves ``<name>.partial`` behind; the next writer with the same
+    A process that dies leaves ``<name>.popdyn`` behind; the next writer with the same
     configuration keeps the blocks that are whole and asks only for the others.
 
     Args:
@@ -46,6 +42,7 @@ class StoreWriter:
         dimension: d.
         attrs: Root attributes beside or instead of the defaults.
         overwrite: Replace an existing store, at the final rename and not before.
+        reads: What is read meanwhile and never replaced.
         resume: Keep the blocks of an unfinished store with the same configuration.
         fingerprint: What else decides the bits, such as a digest of a callable's source.
         chunk_rows: Particles in a chunk, instead of the choice of :meth:`Layout.choose`.
@@ -80,16 +77,17 @@ class StoreWriter:
         dimension: int,
         attrs: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        reads: Iterable[str | os.PathLike[str] | None] = (),
         resume: bool = True,
         fingerprint: str | None = None,
         chunk_rows: int | None = None,
         shard_rows: int | None = None,
     ) -> None:
-        self.path = Path(path)
+        self._target = store_target(path, overwrite=overwrite, keep=resume, reads=reads)
+        self.path, self.store = self._target.path, self._target.place
         self.times = check_times(times)
-        self.attrs = root_attributes(attrs)
-        self.attrs.pop(DIGEST, None)
-        self.overwrite, self.resume = overwrite, resume
+        self.attrs = root_attributes({**(attrs or {}), "popdyn_format": FORMAT})
+        self.overwrite = overwrite
         _check_counts(counts, len(self.times), dimension)
         self.layouts = {
             group: Layout.choose(
@@ -101,11 +99,11 @@ class StoreWriter:
             for group in GROUPS
         }
         self.block_rows = {group: layout.block_rows for group, layout in self.layouts.items()}
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self.store = self.partial / "store"
-        self._replaced = self.path.with_name(self.path.name + ".replaced")
-        self._lock = filelock.FileLock(self.path.with_name(self.path.name + ".lock"))
         self._configuration = self._configure(fingerprint)
+
+    def forget(self) -> None:
+        """Leave nothing behind to resume when the block ends with an error."""
+        self._target.keep = False
 
     @property
     def workers(self) -> BlockWriter:
@@ -127,39 +125,29 @@ class StoreWriter:
         write_extra(self.store, name, dataset)
 
     def finish(self) -> None:
-        """Write the padding and the metadata, and rename the store to its final name.
+        """Write the padding and the metadata; with the end of the block the store has its name.
 
         Raises:
             PopdynError: If a block was not written.
         """
         if left := self.pending():
             raise PopdynError(
-                f"{self.partial}: {len(left)} blocks are not written, the first {left[0]}: "
+                f"{self.path}: {len(left)} blocks are not written, the first {left[0]}: "
                 "expected all before the store is finished"
             )
         for block in self._missing():
             self.workers.write(block, np.empty((0, self.layouts[block.group].dimension)))
         _sweep(self.store)
         self.attrs["complete"] = True
+        (self.store / BEGUN).unlink(missing_ok=True)
         consolidate(self.store, self.attrs)
-        if self.path.exists():
-            self.path.rename(self._replaced)
-        self.store.rename(self.path)
-        shutil.rmtree(self.partial, ignore_errors=True)
-        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            raise PopdynError(
-                f"{self.path} is being written by another process: expected to be alone"
-            ) from None
+        self._target.__enter__()
         try:
             self._begin()
-        except BaseException:
-            self._release()
+        except BaseException as error:
+            self._target.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -172,27 +160,12 @@ class StoreWriter:
         try:
             if kind is None:
                 self.finish()
-            elif not self.resume:
-                shutil.rmtree(self.partial, ignore_errors=True)
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        # Unlinked while held: who opened the old file finds it without a name and tries again.
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
+        except BaseException as late:
+            self._target.__exit__(type(late), late, late.__traceback__)
+            raise
+        self._target.__exit__(kind, error, traceback)
 
     def _begin(self) -> None:
-        if self._replaced.exists():
-            # A process died between the two renames of an overwrite, or just after them.
-            if self.path.exists():
-                shutil.rmtree(self._replaced)
-            else:
-                self._replaced.rename(self.path)
-        if self.path.exists() and not self.store.exists():
-            # A process died after the last rename: what is left holds nothing.
-            shutil.rmtree(self.partial, ignore_errors=True)
-        check_target(self.path, self.overwrite)
         if self._resumable():
             _sweep(self.store)
             for block in self._blocks():
@@ -200,21 +173,21 @@ class StoreWriter:
                 if file.exists() and not block_sound(self.store, block, self.layouts):
                     file.unlink()
             return
-        shutil.rmtree(self.partial, ignore_errors=True)
+        self._target.drop()
         root = {**self.attrs, "complete": False}
         zarr.create_group(LocalStore(self.store), attributes=root)
         for group, layout in self.layouts.items():
             create_arrays(self.store, group, self.times, layout)
-        write_file(self.partial / BEGUN, json.dumps(self._configuration))
+        write_json(self.store / BEGUN, self._configuration)
 
     def _resumable(self) -> bool:
         try:
-            begun = json.loads((self.partial / BEGUN).read_text())
+            begun = json.loads((self.store / BEGUN).read_text("utf-8"))
         except (OSError, ValueError):
             # Nothing there, or a process died before the first block.
             return False
         if begun == self._configuration:
-            return self.resume
+            return True
         if self.overwrite:
             return False
         name = next(
@@ -223,7 +196,7 @@ class StoreWriter:
             if begun.get(key) != self._configuration.get(key)
         )
         raise PopdynError(
-            f"{self.partial} was begun with {name} {_brief(begun.get(name))}, this is "
+            f"{self.path} was begun with {name} {_brief(begun.get(name))}, this is "
             f"{_brief(self._configuration.get(name))}: expected the same command (it resumes), "
             "or --overwrite"
         )
@@ -271,19 +244,20 @@ def _check_counts(counts: Mapping[str, Any], snapshots: int, dimension: int) -> 
             raise PopdynError(f"{group} snapshot {int(n.argmin())} has {n.min()} particles")
 
 
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise a PopdynError unless a store may be written here."""
-    if not path.exists() and not path.is_symlink():
-        return
-    if not overwrite:
-        raise PopdynError(f"{path} exists: expected a new name, or --overwrite")
-    if path.is_symlink() or not (path / "zarr.json").is_file():
-        raise PopdynError(f"{path} exists and is no store: expected a store to overwrite")
+def store_target(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    keep: bool = False,
+    reads: Iterable[str | os.PathLike[str] | None] = (),
+) -> Target:
+    """Return the target of a store, which says whether it may be written there."""
+    return Target(path, KIND, overwrite=overwrite, keep=keep, reads=reads, owned=store_files)
 
 
 def _sweep(store: Path) -> None:
     """Remove what a killed process left half-written."""
-    for pattern in ("*.partial", "*.new"):
+    for pattern in ("*.partial", ".popdyn-*"):
         for file in store.rglob(pattern):
             file.unlink(missing_ok=True)
 

@@ -134,7 +134,7 @@ def test_nothing_but_failures_is_an_error(tmp_path):
 def test_a_killed_process_leaves_a_row(small_suite, tmp_path, monkeypatch):
     from popdyn.benchmark import workers
 
-    monkeypatch.setattr(workers, "_work", _kill_itself)
+    monkeypatch.setattr(workers, "_work_in_a_copy", _kill_itself)
     with pytest.raises(PopdynError, match=r"SIGKILL: out of memory\?"):
         bench(small_suite, tmp_path / "out", learners=("zero",))
 
@@ -193,15 +193,6 @@ def test_killed_half_way_and_started_again(small_suite, small_bench, tmp_path):
     after = stamps(out / "cells")
     finished = [f for f in done if f.endswith("cell.json")]
     assert {f: after[f] for f in finished} == {f: done[f] for f in finished}
-
-
-def test_two_at_once_is_refused(small_suite, tmp_path):
-    from filelock import FileLock
-
-    out = tmp_path / "out"
-    out.mkdir()
-    with FileLock(out / ".lock"), pytest.raises(PopdynError, match="another popdyn bench"):
-        bench(small_suite, out, learners=("zero",))
 
 
 def test_the_command_prints_results_and_a_table(run_popdyn, small_suite, small_bench):

@@ -6,8 +6,11 @@ import json
 import pytest
 
 from popdyn.benchmark import Entry, Suite
-from popdyn.benchmark.results import flatten, higher_is_better, summarise, write_results
+from popdyn.benchmark.folder import publish
+from popdyn.benchmark.records import write_record
+from popdyn.benchmark.results import flatten, higher_is_better, summarise
 from popdyn.benchmark.tables import entry_table, leaderboards, matrix, number
+from popdyn.files import write_manifest
 
 
 def scores(skill, w2, references=None):
@@ -78,7 +81,9 @@ def test_summary_is_over_seeds_of_means_over_entries():
 
 def test_files(tmp_path):
     results = {"suite": "s", "rows": [row("a", "x", 0, 0.5), failed("b", "x", 0)], "summary": {}}
-    write_results(results, tmp_path)
+    write_record(tmp_path / "suite.json", {"suite": "s"})
+    write_manifest(tmp_path, "bench", format=2)
+    publish(tmp_path, results, "a page", print)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     lines = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert lines[0]["gradient.potential.skill"] == "0.5"

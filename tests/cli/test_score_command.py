@@ -70,7 +70,7 @@ def assert_one_line(done, code, *words):
 
 def test_bad_input(run_popdyn, place, tmp_path):
     assert_one_line(run_popdyn("score", "no-run", cwd=place), 1, "'no-run'", "no such folder")
-    assert_one_line(run_popdyn("score", ".", cwd=place), 1, "is not a run", "config.json")
+    assert_one_line(run_popdyn("score", ".", cwd=place), 1, "is not a run", "popdyn.json")
     assert_one_line(
         run_popdyn("score", "half", "--points", "1", cwd=place), 2, "at least 2, or all"
     )

@@ -139,7 +139,8 @@ def test_a_callable_of_time():
     np.testing.assert_allclose(energy.potential_gradient(X, 3.0), np.full_like(X, 3.0))
     t = np.arange(12.0)
     np.testing.assert_allclose(energy.potential(X, t), t * X.sum(-1))
-    np.testing.assert_array_equal(energy.potential(X), 0.0)
+    with pytest.raises(PopdynError, match="'swing' depends on time, and none was given"):
+        energy.potential(X)
     batch = torch.from_numpy(X).reshape(3, 4, 2)
     times = torch.arange(3.0, dtype=torch.float64)[:, None]
     torch.testing.assert_close(energy.potential(batch, times), times * batch.sum(-1))

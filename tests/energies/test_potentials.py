@@ -266,7 +266,9 @@ def test_time_may_be_a_tensor(name):
     values = [energy.potential(x[i : i + 1], t[i])[0] for i in range(5)]
     np.testing.assert_allclose(energy.potential(x, t), values, rtol=1e-12)
     assert len({round(float(v), 9) for v in energy.potential(np.ones((5, 2)), t)}) > 1
-    np.testing.assert_array_equal(energy.potential(x), energy.potential(x, 0.0))
+    for ask in (energy.potential, energy.potential_gradient, energy.force):
+        with pytest.raises(PopdynError, match=r"expected t$"):  # no time is guessed
+            ask(x)
 
 
 def test_splitting_well_splits():

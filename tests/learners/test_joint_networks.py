@@ -180,7 +180,7 @@ def test_networks_with_interaction_are_saved_loaded_and_repeatable(tmp_path, joi
     assert options.get("model") == "mlp" or "no second-order recovery" in "".join(run.notes)
 
 
-def test_a_resumed_network_has_the_bits_of_an_undisturbed_one(joint_data, tmp_path):
+def test_a_resumed_network_has_the_bits_of_an_usual_torch_one(joint_data, tmp_path):
     from popdyn.learners.ijkonet_options import IJKOnetOptions
     from popdyn.learners.ijkonet_problem import IJKOnetProblem
     from popdyn.learners.training_set import TrainingSet

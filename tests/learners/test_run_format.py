@@ -1,19 +1,16 @@
 """A run folder of another format is refused by name."""
 
-import json
-
 import pytest
 
 import popdyn
+from popdyn.files import write_manifest
 from popdyn.learners import load_run, save_run
 
 
 def test_a_run_of_another_format_is_one_line(tmp_path) -> None:
     data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=20, seed=0)
     save_run(popdyn.fit(data, "zero"), tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    record["popdyn_run"] = 1
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-    with pytest.raises(popdyn.PopdynError, match="is a run of format 1: expected 2") as caught:
+    write_manifest(tmp_path / "run", "run", format=2)
+    with pytest.raises(popdyn.PopdynError, match="is a run of format 2: expected 3") as caught:
         load_run(tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -58,7 +58,7 @@ def test_a_killed_worker_costs_its_block_and_nothing_else(cluster, tmp_path):
     def kill_in_mid_run():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            written = len(list((tmp_path / "x.zarr.partial").rglob("c/*/*/0")))
+            written = len(list((tmp_path / "x.zarr.popdyn").rglob("c/*/*/0")))
             if written >= 4:
                 os.kill(victim, signal.SIGKILL)
                 killed.append(written)
@@ -120,3 +120,42 @@ def test_an_unreachable_scheduler_is_one_line():
     assert "\n" not in str(caught.value)
     with pytest.raises(PopdynError, match="cannot be reached"):
         simulate(ENERGY, scheduler="nowhere", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("victim", "line"),
+    [("worker", "has had no worker for 30 s"), ("scheduler", "the scheduler was lost")],
+)
+def test_a_cluster_that_dies_is_one_line(victim, line, tmp_path):
+    command = [sys.executable, "-m"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    port = address.rsplit(":", 1)[1]
+    parts = {
+        "scheduler": subprocess.Popen(
+            [*command, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port]
+            + ["--no-dashboard"],
+            cwd=tmp_path,
+            **quiet,
+        ),
+        "worker": subprocess.Popen(
+            [*command, "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+            + ["--nthreads", "1"],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=tmp_path,
+            **quiet,
+        ),
+    }
+    killer = threading.Timer(25.0, parts[victim].kill)
+    killer.start()
+    try:
+        time.sleep(10)
+        with pytest.raises(PopdynError, match=line):
+            simulate(ENERGY, scheduler=address, **{**OPTIONS, "step": 1e-6})
+    finally:
+        killer.cancel()
+        for part in parts.values():
+            part.kill()
+            part.wait()

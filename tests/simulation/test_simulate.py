@@ -1,6 +1,7 @@
 """Simulated snapshots: laws, observation, determinism, and what is refused."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -162,14 +163,48 @@ def test_large_interacting_populations_are_independent_systems():
 
 
 def test_an_explosion_is_named_with_the_largest_stable_step():
-    with pytest.raises(PopdynError, match="left finite numbers") as caught:
+    with pytest.raises(PopdynError, match="is unstable at time 0") as caught:
         simulate(FreeEnergy("wavy_plateau"), particles=500, dt=0.1, step=0.1)
     line = str(caught.value)
-    assert "scheme heun, step 0.1" in line
+    assert "the step 0.1 of scheme 'heun'" in line
     stable = float(line.split("a step below ")[1].split(",")[0])
     # V″(4) = 6·16 − 6 − π² is the largest curvature in the box: 2/80.1
     assert stable == pytest.approx(2 / 80.1, rel=0.05)
     simulate(FreeEnergy("wavy_plateau"), particles=500, dt=0.1, step=0.95 * stable)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "step"),
+    [("heun", 2.5), ("heun", 2.01), ("euler_maruyama", 2.2), ("milstein", 2.2), ("srk", 2.2)],
+)
+def test_a_step_above_the_stable_one_stops_at_once(scheme, step):
+    # Of ½|x|² the Hessian is 1: explicit steps above 2 amplify, yet stay finite for long.
+    options = {"particles": 200, "times": [0, 10 * step], "step": step, "scheme": scheme}
+    with pytest.raises(PopdynError, match="expected a step below 2, the largest stable one"):
+        simulate(FreeEnergy("quadratic", diffusivity=0.25), **options)
+    with pytest.raises(PopdynError, match="below 2,"):  # the mean of the force is that of a bowl
+        simulate(FreeEnergy(None, "quadratic", 0.25), **options)
+
+
+def test_steps_below_the_stable_one_run():
+    options = {"particles": 200, "times": [0, 19.0], "step": 1.9}
+    data = simulate(FreeEnergy("quadratic", diffusivity=0.25), **options)
+    assert np.abs(data["train"]["x"].values[1]).max() < 10
+
+
+def test_a_step_that_becomes_unstable_on_the_way_stops():
+    # From the hill between two wells the particles roll to where it curves upwards.
+    energy = FreeEnergy(lambda x: ((x.square() - 4.0).square()).sum(-1))
+    start = np.full((50, 1), 0.05)  # curvature −16 here, 32 at the minima
+    options = {"initial": start, "particles": 50, "scheme": "euler_maruyama"}
+    with pytest.raises(PopdynError, match="is unstable at time"):
+        simulate(energy, times=[0, 40.0], step=0.08, **options)
+    simulate(energy, times=[0, 40.0], step=0.05, **options)
+
+
+def test_creases_and_hills_are_not_instabilities():
+    simulate(FreeEnergy(lambda x: 30 * x.abs().sum(-1)), particles=300, times=[0, 5], step=0.05)
+    simulate(FreeEnergy("sphere"), particles=300, times=[0, 0.5], step=0.1)
 
 
 def test_an_energy_that_repels_to_infinity_is_told_apart_from_a_large_step():
@@ -179,12 +214,12 @@ def test_an_energy_that_repels_to_infinity_is_told_apart_from_a_large_step():
 
 
 def test_the_step_of_an_explosion_is_the_first_that_is_not_finite():
-    # x ← x − h x³ with h x² > 2 grows: from 4, (1 − 16 h) with h = 1: -60, 2e5, … to infinity
+    # x ← x + h x³ grows: from 4 with h = 1: 68, 3e5, … to infinity
     x, j = np.float32(4.0), 0
     with np.errstate(over="ignore", invalid="ignore"):
         while np.isfinite(x):
-            x, j = x - x**3, j + 1
-    energy = FreeEnergy(lambda x: x[..., 0] ** 4 / 4)
+            x, j = x + x**3, j + 1
+    energy = FreeEnergy(lambda x: -(x[..., 0] ** 4) / 4)
     start = np.full((3, 1), 4.0)
     with pytest.raises(PopdynError, match=rf"in step {j} after time 0 "):
         simulate(energy, initial=start, times=[0, 40], step=1.0, scheme="euler_maruyama")
@@ -222,6 +257,30 @@ def test_a_block_larger_than_memory_is_refused(tmp_path):
     with pytest.raises(PopdynError, match=r"block 1000000000000 needs about .* a smaller block"):
         simulate(OU, particles=10**12, block=10**12, out=tmp_path / "x.zarr")
     assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"particles": 10**18}, "coordinates in all"),
+        ({"snapshots": 10**8}, "snapshots is 100000000"),
+        ({"step": 1e-300}, "step is 1e-300"),
+        ({"block": 10**20}, "block is 100000000000000000000"),
+        ({"dim": 10**12}, "dim is 1000000000000"),
+        ({"particles": 10**11}, "GiB of memory"),
+    ],
+)
+def test_sizes_out_of_reach_are_refused_at_once(options, line):
+    begin = time.monotonic()
+    with pytest.raises(PopdynError, match=line):
+        simulate(OU, **options)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_store_larger_than_its_disk_is_refused(tmp_path):
+    with pytest.raises(PopdynError, match="GiB are free on the disk"):
+        simulate(OU, particles=10**11, block=1000, out=tmp_path / "x.zarr")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_odd_kernel_is_refused():

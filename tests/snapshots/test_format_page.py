@@ -14,8 +14,9 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
+from popdyn.files import write_manifest
 from popdyn.snapshots import make_tree, validate, write
-from popdyn.snapshots.metadata import DIGEST, consolidate
+from popdyn.snapshots.metadata import KIND, consolidate
 from popdyn.snapshots.rules import RULES
 
 PAGE = Path(__file__).parents[2] / "datasets" / "FORMAT.md"
@@ -73,7 +74,6 @@ def rewritten(store, change, name="zarr.json"):
     change(document)
     (store / name).write_text(json.dumps(document))
     root = json.loads((store / "zarr.json").read_text())
-    root["attributes"].pop(DIGEST, None)
     kept = {k: v for k, v in root.items() if k not in ("attributes", "consolidated_metadata")}
     consolidate(store, root["attributes"])
     if kept != {"zarr_format": 3, "node_type": "group"}:
@@ -112,6 +112,7 @@ def array_values(node, change):
         values = array[...]
         change(values)
         array.with_config({"write_empty_chunks": True})[...] = values
+        write_manifest(store, KIND, format=2)
 
     return write_values
 
@@ -123,6 +124,7 @@ def put(index, value):
 def empty_inner_chunk(store):
     array = zarr.open_array(LocalStore(store), path="train/x", mode="r+")
     array[0, 0:5] = np.nan  # zarr's default is to drop what holds nothing but the fill value
+    write_manifest(store, KIND, format=2)
 
 
 def raw(name, change):
@@ -136,7 +138,6 @@ def extra_array_without_checksum(store):
     node = zarr.create_group(LocalStore(store), path="reference")
     node.create_array("density", data=np.ones(3), compressors=[ZstdCodec()])
     root = json.loads((store / "zarr.json").read_text())
-    root["attributes"].pop(DIGEST)
     consolidate(store, root["attributes"])
 
 
@@ -146,7 +147,6 @@ def refresh(change):
     def apply(store):
         change(store)
         root = json.loads((store / "zarr.json").read_text())
-        root["attributes"].pop(DIGEST)
         consolidate(store, root["attributes"])
 
     return apply
@@ -189,6 +189,7 @@ BREAKS = {
         lambda s: (s / "notes.txt").write_text("!"),
         lambda s: (s / "train/x/c/0/9").write_text("!"),
         lambda s: (s / "train/README").write_text("!"),
+        lambda s: (s / "test/x/c/0/notes").write_text("!"),
     ],
     "chunks": [lambda s: (s / "train/x/c/1/1/0").unlink(), empty_inner_chunk],
     "checksum": [
@@ -203,7 +204,11 @@ BREAKS = {
     "digest": [
         raw("test/time/zarr.json", lambda text: text + " "),
         raw("zarr.json", lambda text: text.replace("uniform", "Uniform")),
-        raw("zarr.json", lambda text: text.replace(DIGEST, "digest")),
+        raw("popdyn.json", lambda text: text.replace("store", "run")),
+        raw("popdyn.json", lambda text: text.replace("files", "file")),
+        lambda s: (s / "popdyn.json").unlink(),
+        lambda s: shutil.copy(s / "train/x/c/0/0/0", s / "train/x/c/2/0/0"),
+        lambda s: shutil.copytree(s / "test/count", s / "further/count"),
     ],
     "x": [
         field("train/x", ["time", "cell", "component"], "dimension_names"),
@@ -223,7 +228,7 @@ BREAKS = {
         array_values("train/x", put((0, 3, 1), np.nan)),
         array_values("train/x", put((1, 20, 1), 0.0)),
     ],
-    "format": [attribute("popdyn_format", 2), without("popdyn_format")],
+    "format": [attribute("popdyn_format", 3), without("popdyn_format")],
     "complete": [attribute("complete", False), without("complete")],
     "text": [attribute("title", None), without("history")],
     "source": [attribute("source", {"numpy": "2"}), attribute("source", {"popdyn": 1})],
@@ -248,6 +253,7 @@ BREAKS = {
 # What else a reader sees in consequence; everything else breaks its own sentence alone.
 FOLLOWS = {
     "root": {"digest"},
+    "digest": {"consolidated", "nodes"},
     "consolidated": {"digest", "x"},
     "codecs": {"positions", "sizes"},
     "grid": {"checksum", "chunks"},

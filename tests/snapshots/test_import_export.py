@@ -510,10 +510,14 @@ def test_exports_refuse(tmp_path):
     with pytest.raises(PopdynError, match="exists: expected a new name"):
         export(tree, tmp_path / "a.npz")
     assert (tmp_path / "a.npz").read_text() == "mine"
-    export(tree, tmp_path / "a.npz", overwrite=True)
+    with pytest.raises(PopdynError, match=r"is no export of popdyn's as it was written"):
+        export(tree, tmp_path / "a.npz", overwrite=True)
+    assert (tmp_path / "a.npz").read_text() == "mine"
     (tmp_path / "b").mkdir()
-    with pytest.raises(PopdynError, match="is a folder without"):
+    (tmp_path / "b/data.npy").write_text("mine")
+    with pytest.raises(PopdynError, match=r"is no export of popdyn's: it has no popdyn\.json"):
         export(tree, tmp_path / "b", overwrite=True)
+    assert (tmp_path / "b/data.npy").read_text() == "mine"
     with pytest.raises(PopdynError, match="unknown group 'val'"):
         export(tree, tmp_path / "c.npz", group="val")
     with pytest.raises(PopdynError, match="units is 'mm'"):

@@ -1,6 +1,8 @@
 """Damage: flipped bytes, lost chunks, truncated files. Nothing is read as a fill value."""
 
 import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,15 +100,88 @@ def test_a_chunk_lost_after_opening_is_not_read_as_nan(store):
     chunk.write_bytes(whole)
 
 
-def test_a_chunk_in_the_wrong_place_is_found(store):
-    """Each has a checksum that agrees: only the padding gives it away."""
-    here, there = store / "train/x/c/0/2/0", store / "train/x/c/1/2/0"
-    kept = here.read_bytes()
-    here.write_bytes(there.read_bytes())
-    assert [b.rule for b in validate(store)] == ["positions"]
-    with pytest.raises(PopdynError, match="train snapshot 0 is nan"):
-        read_all(store)
-    here.write_bytes(kept)
+def test_a_chunk_in_the_wrong_place_is_found(store, tmp_path):
+    """Whole as they are: of another store, another time, the other group."""
+    other = tmp_path / "b.zarr"
+    data = open_snapshots(store)
+    twin = make_tree(
+        *([np.ones((n, 2)) for n in data[g]["count"].values] for g in ("train", "test")),
+        data["train"]["time"].values,
+    )
+    sharded = not (store / "train/x/c/0/3").exists()
+    write(twin, other, chunk_rows=20, shard_rows=40 if sharded else None)
+    for name, source in {
+        "train/x/c/0/0/0": other / "train/x/c/0/0/0",
+        "train/x/c/0/1/0": store / "train/x/c/1/0/0",
+        "test/x/c/0/0/0": store / "train/x/c/0/0/0",
+        "train/count/c/0": store / "test/count/c/0",
+    }.items():
+        kept = (store / name).read_bytes()
+        (store / name).write_bytes(source.read_bytes())
+        assert {b.rule for b in validate(store) if b.node == name} & {"digest", "checksum"}
+        with pytest.raises(PopdynError, match=rf"{name} is damaged .*: expected .* as written"):
+            read_all(store)
+        (store / name).write_bytes(kept)
+    assert validate(store) == []
+
+
+def test_litter_of_file_systems_is_not_counted(store):
+    litter = [store / n for n in (".DS_Store", "train/._x", "train/x/c/.nfs0001", "test/Thumbs.db")]
+    for file in litter:
+        file.write_bytes(b"?")
+    assert validate(store) == []
+    read_all(store)
+    for file in litter:
+        file.unlink()
+
+
+def test_a_store_that_is_replaced_is_not_read_as_two(tmp_path):
+    """Neither its rest, nor what was read already, comes from the new one."""
+    path = tmp_path / "a.zarr"
+    write(make_tree([np.zeros((90, 2))] * 2, [np.zeros((9, 2))] * 2, [0, 1]), path, chunk_rows=30)
+    data = open_snapshots(path)
+    positions(data, 0, stop=30)
+    new = make_tree([np.ones((90, 2))] * 2, [np.ones((9, 2))] * 2, [0, 1])
+    write(new, path, overwrite=True, chunk_rows=30)
+    for k, start in ((0, 0), (0, 30), (1, 0)):
+        with pytest.raises(PopdynError, match="was replaced while it was read: open it again"):
+            positions(data, k, start=start, stop=start + 30)
+    assert positions(open_snapshots(path), 0).sum() == 180
+
+
+@pytest.fixture
+def old_store(tmp_path):
+    """A store that the first version wrote."""
+    shutil.unpack_archive(Path(__file__).parent / "format_1.zip", tmp_path)
+    return tmp_path / "shards.zarr"
+
+
+def test_format_1_is_read_and_replaced(old_store):
+    assert validate(old_store) == []
+    data = open_snapshots(old_store)
+    expected = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    np.testing.assert_array_equal(positions(data, 0), expected)
+    assert data["origin"]["row"].values.tolist() == [0, 1, 2, 3, 4]
+    (old_store / "notes.txt").write_text("mine")
+    with pytest.raises(PopdynError, match=r"holds 'notes\.txt', which popdyn did not write"):
+        write(data, old_store, overwrite=True)
+    (old_store / "notes.txt").unlink()
+    tree = data.load()
+    write(tree, old_store, overwrite=True)
+    assert validate(old_store) == []
+    assert open_snapshots(old_store).identical(tree)
+
+
+def test_damage_to_format_1_is_found(old_store):
+    for name in ("zarr.json", "train/x/zarr.json", "train/x/c/1/0/0"):
+        whole = (old_store / name).read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 4
+        (old_store / name).write_bytes(flipped)
+        assert any(b.node == name for b in validate(old_store))
+        with pytest.raises(PopdynError, match=name):
+            read_all(old_store)
+        (old_store / name).write_bytes(whole)
 
 
 def test_what_is_no_store(store, tmp_path):
@@ -117,5 +192,3 @@ def test_what_is_no_store(store, tmp_path):
     xr.Dataset({"a": ("x", [1.0])}).to_zarr(tmp_path / "b.zarr", consolidated=False)
     with pytest.raises(PopdynError, match="is no snapshot store"):
         open_snapshots(tmp_path / "b.zarr")
-    with pytest.raises(PopdynError, match="is unfinished"):
-        open_snapshots(tmp_path / "c.zarr.partial")

@@ -31,14 +31,16 @@ def tree_of(counts, d=2, seed=0, **attrs):
 
 
 def contents(store):
-    """All files of a store; of the root document what is not stamped with a time."""
+    """All files of a store; of root document and digests what is not stamped with a time."""
     files = {
         p.relative_to(store).as_posix(): p.read_bytes() for p in store.rglob("*") if p.is_file()
     }
     root = json.loads(files.pop("zarr.json"))
-    for volatile in ("history", "metadata_digest"):
-        root["attributes"].pop(volatile)
-    return files, root
+    root["attributes"].pop("history")
+    manifest = json.loads(files.pop("popdyn.json"))
+    manifest["files"].pop("zarr.json")
+    manifest.pop("digest")
+    return files, root, manifest
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_a_block_is_checked(tmp_path):
     with pytest.raises(PopdynError, match="is unfinished"):
         open_snapshots(tmp_path / "a.zarr")
     with pytest.raises(PopdynError, match="is unfinished"):
-        open_snapshots(tmp_path / "a.zarr.partial/store")
+        open_snapshots(tmp_path / "a.zarr.popdyn/new.zarr")
 
 
 def writer_of(path, seed=0, **options):
@@ -184,7 +186,7 @@ def test_resuming_keeps_whole_blocks_and_redoes_damaged_ones(tmp_path):
         for block in everything:
             writer.write(block, block_of(block))
     interrupted(tmp_path / "b.zarr", 4)
-    store = tmp_path / "b.zarr.partial/store"
+    store = tmp_path / "b.zarr.popdyn/new.zarr"
     half = store / "train/x/c/0/1/0"
     half.write_bytes(half.read_bytes()[:-40])
     (store / "train/x/c/0/2/0.123.partial").write_bytes(b"half of it")
@@ -196,6 +198,17 @@ def test_resuming_keeps_whole_blocks_and_redoes_damaged_ones(tmp_path):
             writer.write(block, block_of(block))
     assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
+
+
+def test_litter_of_file_systems_does_not_stop_resuming(tmp_path):
+    interrupted(tmp_path / "a.zarr", 4)
+    for name in (".DS_Store", "train/x/c/._0", "train/x/c/0/.nfs01", "test/Thumbs.db"):
+        (tmp_path / "a.zarr.popdyn/new.zarr" / name).write_bytes(b"?")
+    with writer_of(tmp_path / "a.zarr") as writer:
+        assert len(writer.pending()) == 7
+        write_all(tmp_path, writer.pending(), writer.workers)
+    assert validate(tmp_path / "a.zarr") == []
+    assert positions(open_snapshots(tmp_path / "a.zarr"), 2).shape == (300, 2)
 
 
 def test_resuming_with_another_configuration_says_what_differs(tmp_path):
@@ -231,7 +244,10 @@ def test_overwriting_leaves_the_old_store_until_the_end(tmp_path):
 def test_a_process_that_died_between_the_two_renames_loses_nothing(tmp_path):
     tree = tree_of((50, 60))
     write(tree, tmp_path / "a.zarr")
-    (tmp_path / "a.zarr").rename(tmp_path / "a.zarr.replaced")
+    interrupted(tmp_path / "a.zarr", 1, overwrite=True)
+    (tmp_path / "a.zarr").rename(tmp_path / "a.zarr.popdyn/old.zarr")
+    with pytest.raises(PopdynError, match=r"was being replaced, the old one is .*old\.zarr"):
+        open_snapshots(tmp_path / "a.zarr")
     with pytest.raises(PopdynError, match="exists"):
         write(tree_of((5, 6)), tmp_path / "a.zarr")
     assert open_snapshots(tmp_path / "a.zarr").identical(tree)
@@ -332,7 +348,7 @@ def test_killed_at_ten_random_moments_then_resumed_is_bit_equal(tmp_path):
     resumed = 0
     for i in range(10):
         assert contents(tmp_path / f"killed{i}") == whole
-        assert not (tmp_path / f"killed{i}.partial").exists()
+        assert not (tmp_path / f"killed{i}.popdyn").exists()
         left = [int(n) for n in (tmp_path / f"killed{i}.log").read_text().split()]
         resumed += len(left) > 1 and 0 < left[-1] < left[0]
     assert resumed >= 5, "the kills missed the writing"

@@ -40,15 +40,18 @@ class StarProblem:
         generators = [torch.Generator().manual_seed(int(s) >> 1) for s in seeds]
         scaling, device = data.scaling(), data.device
         learned, published = options.energies, options.model == "published"
-        unit = 1.0 if published else float(scaling.unit)
+        unit = float(scaling.unit)
+        if published:  # as the user's data has it
+            unit = 1.0 if data.units is None else 1.0 / data.units.energy
         span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
         self.V: MLPPotential | None = None
         self.W: RadialMLP | None = None
         if "potential" in learned:
-            kind = SoftplusPotential if published else MLPPotential
             # No pair ends in the first snapshot: until the second V is what it is there.
             moving = span and (float(data.times[1]), span[1])
-            self.V = kind(scaling.cpu(), options.hidden, span, generators[0], moving).to(device)
+            given = (scaling.cpu(), options.hidden, span, generators[0], moving)
+            V = SoftplusPotential(*given, data.units) if published else MLPPotential(*given)
+            self.V = V.to(device)
         if "interaction" in learned:
             rng = np.random.default_rng([data.seed, 4])
             everything = torch.cat(snapshots)

@@ -10,19 +10,23 @@ from torch import Tensor, nn
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
 from popdyn.learners.models import MODELS, LearnedTerm, MLPPotential, Scaling, dense_layers
+from popdyn.learners.units import Units
 
 __all__ = ["RadialMLP", "SoftplusPotential"]
 
 
 class SoftplusPotential(MLPPotential):
-    """The published potential: a softplus network of the positions as they are.
+    """The published potential: a softplus network of the positions as the user's data has them.
+
+    Positions are not standardised, so what it learns depends on their units.
 
     Args:
-        scaling: Gives the box beyond which V confines; positions are not standardised.
+        scaling: Gives the box beyond which V confines, in the learner's units.
         hidden: Widths of the hidden layers.
         time_range: First and last time of the data if V depends on time, else None.
         generator: Draws the initial weights.
         held: Earliest and latest time at which V moves; None if it moves all the time.
+        units: The learner's units; None: the user's.
     """
 
     def __init__(
@@ -32,10 +36,15 @@ class SoftplusPotential(MLPPotential):
         time_range: tuple[float, float] | None = None,
         generator: torch.Generator | None = None,
         held: tuple[float, float] | None = None,
+        units: Units | None = None,
     ) -> None:
         low, high = (z * scaling.scale + scaling.mean for z in (scaling.low, scaling.high))
-        zero = torch.zeros_like(low)
-        raw = Scaling(zero, zero + 1.0, low, high, 1.0)
+        mean, scale, unit = torch.zeros_like(low), torch.ones_like(low), 1.0
+        if units is not None:
+            scale, unit = scale / units.scale, 1.0 / units.energy
+            mean = -torch.from_numpy(units.mean[list(units.kept)]).to(low) * scale
+        raw = Scaling(mean, scale, low, high, 1.0)
+        raw.unit.fill_(unit)
         super().__init__(raw, hidden, time_range, generator, held)
         with torch.no_grad():
             self.weights[-1].mul_(10.0)  # all layers begin with variance 1/width, biases with 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,22 @@ from scipy.linalg import lapack
 
 from popdyn.learners.weak_form.linearised import Linearised
 
-__all__ = ["Posterior", "estimate", "freed", "maximise_evidence", "weak_groups"]
+__all__ = [
+    "Posterior",
+    "estimate",
+    "freed",
+    "given",
+    "maximise_evidence",
+    "profiled",
+    "weak_groups",
+]
 
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
 MOST_ERRORS = 400  # directions in which a posterior's errors are kept
+LEVEL = 1.645  # normal quantile of the 90 % interval that an error is asked to be right for
+UNKNOWN = 1e-4  # share of an inverse that is left where nothing is known
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -47,12 +58,12 @@ class Posterior:
         with np.errstate(divide="ignore"):
             return 1.0 / np.square(sizes)
 
-    def factor(self, own: slice) -> np.ndarray:
+    def factor(self, own: np.ndarray) -> np.ndarray:
         """Return F with F Fᵀ the covariance of some unknowns, the rest being 0, ``(p, r)``.
 
         Where they are many, the directions with the largest variance stand for all.
         """
-        part = self.covariance[own, own]
+        part = self.covariance[np.ix_(own, own)]
         last = len(part) - 1
         some = [max(0, last - MOST_ERRORS + 1), last] if last >= 0 else None
         strengths, vectors = scipy.linalg.eigh(part, subset_by_index=some)
@@ -204,6 +215,95 @@ def freed(
         mean=posterior.mean + gain * move,
         covariance=posterior.covariance + more * np.outer(gain, gain),
     )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What equations say of one unknown that is not below 0, the others profiled out.
+
+    Attributes:
+        value: The estimate.
+        variance: Its variance.
+        signal: Share of the regressors' squares that is not noise.
+    """
+
+    value: float
+    variance: float
+    signal: float
+
+
+def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
+    """Return unknown j with an error that knows how noisy its regressors are.
+
+    Along v, what the others do where unknown j is moved, the data has b = a x + u. The noise u is
+    that of the residuals, so it has another variance at another x: s + 2 s₁δ + s₂δ², δ = x − b/a.
+    The values x that a test does not reject are (a δ)² ≤ z²(s + 2 s₁δ + s₂δ²): an interval without
+    end where a² < z² s₂. The estimate is (b/a) a²/(a² + s₂), and by James and Stein's factor closer
+    to 0 where it is not clearly above its own error; its standard error is such that z times it
+    covers the interval on either side.
+
+    Args:
+        system: The normal equations.
+        precision: The prior's, ``(p,)``; infinite for unknowns that are 0.
+        j: The unknown; it has no prior.
+
+    References:
+        Anderson and Rubin, Ann. Math. Stat. 20 (1949) 46; Fieller, J. R. Stat. Soc. B 16 (1954)
+        175; Stock and Wright, Econometrica 68 (2000) 1055: weak instruments.
+    """
+    use = np.flatnonzero(np.isfinite(precision) | (np.arange(len(precision)) == j))
+    part = system.restricted(use)
+    matrix, right = part.whitened()
+    prior = np.where(use == j, 0.0, precision[use])
+    covariance = np.linalg.inv(matrix + np.diag(prior + (part.units(matrix) / FLAT) ** 2))
+    own = int(np.flatnonzero(use == j)[0])
+    ratio, variance = float(covariance[own] @ right), float(covariance[own, own])
+    along = np.zeros(len(precision))
+    along[use] = covariance[own] / variance
+    a, raw = float(along @ system.matrix @ along), float(along @ system.spread @ along)
+    if a <= 0.0:
+        return Profile(0.0, variance / UNKNOWN, 0.0)
+    # In units of a², so that s is the variance of b/a with its prior.
+    first, second = (x / a**2 for x in system.noise(along)) if system.noise else (0.0, 0.0)
+    value = max(0.0, ratio / (1.0 + second))
+    value *= max(0.0, 1.0 - variance / value**2) if value > 0.0 else 0.0
+    square = LEVEL**2
+    lead = 1.0 - square * second
+    if lead <= UNKNOWN:  # no end
+        return Profile(value, max(variance, ratio**2) / UNKNOWN, a / raw)
+    root = math.sqrt((square * first) ** 2 + lead * square * variance)
+    most = ratio + (square * first + root) / lead
+    least = max(0.0, ratio + (square * first - root) / lead)
+    error = max(most - value, value - least, 0.0) / LEVEL
+    return Profile(value, error**2, a / raw)
+
+
+def given(
+    system: Linearised,
+    groups: Sequence[str],
+    off: Sequence[int],
+    j: int,
+    value: float,
+    variance: float,
+) -> Posterior:
+    """Return the posterior of the others where unknown j is known to a variance."""
+    matrix = system.matrix
+    rest = estimate(
+        dataclasses.replace(system, right=system.right - matrix[:, j] * value),
+        groups,
+        (),
+        [*off, j],
+    )
+    along = np.zeros(len(matrix))
+    keep = np.flatnonzero(np.isfinite(rest.precision))
+    if len(keep):
+        part = dataclasses.replace(system, right=-matrix[:, j]).restricted(keep)
+        along[keep] = rest.covariance[np.ix_(keep, keep)] @ part.whitened()[1]
+    along[j] = 1.0
+    mean, precision = rest.mean.copy(), rest.precision.copy()
+    mean[j], precision[j] = value, 0.0
+    covariance = rest.covariance + variance * np.outer(along, along)
+    return dataclasses.replace(rest, mean=mean, covariance=covariance, precision=precision)
 
 
 def weak_groups(

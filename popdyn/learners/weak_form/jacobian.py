@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ class Jacobian:
         through: What the first of them do through others in W's columns, ``(m, q, e)``, or None.
         interaction: Where W's columns are.
         rows: How many particles M is the mean over.
+        log_density: V has −β times this in its first unknowns, see :class:`Unknowns`.
     """
 
     mean: np.ndarray
@@ -53,15 +55,47 @@ class Jacobian:
     through: Tensor | None
     interaction: slice
     rows: int
+    log_density: np.ndarray
 
     @property
     def witnesses(self) -> int:
         """The number n of witnesses."""
         return int(self.slopes.shape[1])
 
+    def leading(self, count: int) -> Jacobian:
+        """Return M of the first test functions alone."""
+        cut = (slice(None), slice(count))
+        return dataclasses.replace(
+            self,
+            mean=self.mean[:count],
+            slopes=self.slopes[..., :count],
+            bend=None if self.bend is None else self.bend[cut],
+            through=None if self.through is None else self.through[cut],
+        )
+
     def noise(self, weight: np.ndarray, leverage: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return E[δMᵀ w δM], and Σ m_iᵀ times the witnesses' leverage for E[δMᵀ P δr]."""
-        return self._bias(weight), self._lean(leverage)
+        bias, lean, count = self._bias(weight), self._lean(leverage), len(self.log_density)
+        if count:
+            bias[:, -1] -= bias[:, :count] @ self.log_density
+            bias[-1] -= self.log_density @ bias[:count]
+            lean[-1] -= self.log_density @ lean[:count]
+        return bias, lean
+
+    def along(self, direction: np.ndarray) -> Tensor:
+        """Return what each witness adds to M v of a direction v, centred, ``(p,) → (n, q)``."""
+        v = direction.copy()
+        if len(self.log_density):
+            v[: len(self.log_density)] -= self.log_density * v[-1]
+        few = self.witnesses if self.through is None else len(self.through)
+        own = torch.from_numpy(v).float()
+        moved = self.moves[:, :few] @ own[: self.moves.shape[2]]
+        parts = torch.einsum("dnq,dn->nq", self.slopes[:, :few], moved)
+        if self.through is not None:
+            parts += self.through @ own[self.interaction]
+        if self.bend is not None:
+            parts += self.bend[:few] * own[-1]
+        return parts - parts.mean(0)
 
     def _lean(self, leverage: Tensor) -> np.ndarray:
         lean = np.zeros(self.mean.shape[1])
@@ -168,8 +202,11 @@ class Sensitivity:
             weights = torch.from_numpy(unknowns.radial_mixing)
             tau = path.step * len(path.middles)
             through = self.through_others(weights, path, tau, min(witnesses, WITNESSES_PAIRED))
-        mean = (total / rows).numpy()
-        return Jacobian(mean, slopes, moves, bend, through, unknowns.interaction, rows)
+        mean, log_density = (total / rows).numpy(), unknowns.log_density
+        if len(log_density):
+            mean[:, -1] -= mean[:, : len(log_density)] @ log_density
+        own = unknowns.interaction
+        return Jacobian(mean, slopes, moves, bend, through, own, rows, log_density)
 
     def _fields(self, x: Tensor) -> Tensor | None:
         # W may have lost all its functions to the evidence.

@@ -26,6 +26,7 @@ from popdyn.learners.weak_form.terms import RadialFeatures
 __all__ = ["EARNED_NARROW", "carried", "levels", "weighted", "without"]
 
 EARNED, EARNED_NARROW = 8.0, 15.0  # nats
+DENSITY = 4000  # particles of each snapshot that its density is taken from
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 COARSE = (
     "polynomials of one component",
@@ -65,6 +66,8 @@ def levels(
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
         if narrow:
             fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
+    both = "potential" in options.energies and _learns_diffusivity(options)
+    log_density = _log_density(FeatureMap(scaling, start), snapshots) if both else np.zeros(0)
     learned = "interaction" in options.energies
     radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
     out = []
@@ -72,7 +75,8 @@ def levels(
         tests = FeatureMap(scaling, blocks)
         own = radial[n // 2] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
-        out.append((_unknowns(tests, own, distances, fields, data, options), tests))
+        unknowns = _unknowns(tests, own, distances, fields, log_density, data, options)
+        out.append((unknowns, tests))
     # A narrow group has many members, and the more tests, the less well is the noise's covariance
     # known: it has to earn more than its place.
     # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
@@ -105,6 +109,7 @@ def _unknowns(
     radial: RadialFeatures | None,
     distances: np.ndarray,
     fields: Any,
+    log_density: np.ndarray,
     data: TrainingSet,
     options: WeakFormOptions,
 ) -> Unknowns:
@@ -112,7 +117,7 @@ def _unknowns(
     times = 1
     if options.time_varying:
         times = 1 + min(options.degree, len(data.times) - 2)
-    mixing, names = features.mixing() if "potential" in learned else (np.zeros((0, 0)), [])
+    mixing, names = features.prior() if "potential" in learned else (np.zeros((0, 0)), [])
     groups = [
         f"V: {name}" if m == 0 else f"V: {name}, degree {m} in time"
         for m in range(times)
@@ -125,7 +130,7 @@ def _unknowns(
         radial_mixing, own = radial.mixing()
         groups += [f"W: {name}" for name in own]
     beta = options.diffusivity
-    if "diffusion" in learned and beta is None:
+    if _learns_diffusivity(options):
         groups.append("β")
     else:
         beta = beta or 0.0
@@ -139,8 +144,32 @@ def _unknowns(
         gauge,
         fields,
         beta,
+        log_density,
         tuple(groups),
     )
+
+
+def _learns_diffusivity(options: WeakFormOptions) -> bool:
+    return "diffusion" in options.energies and options.diffusivity is None
+
+
+def _log_density(features: FeatureMap, snapshots: Sequence[Tensor]) -> np.ndarray:
+    """Return the coefficients of log ρ̄, ``(m,)``: of all snapshots, each as heavy as another.
+
+    They minimise E[½|∇ψ|² + Δψ].
+
+    References:
+        Hyvärinen, J. Mach. Learn. Res. 6 (2005) 695: score matching.
+    """
+    gram, right = np.zeros((features.size, features.size)), np.zeros(features.size)
+    for snapshot in snapshots:
+        x = snapshot[:DENSITY].double()
+        slopes = features.gradients(x)[1].numpy()
+        gram += np.einsum("dnp,dnq->pq", slopes, slopes) / len(x)
+        flat = torch.eye(x.shape[1], dtype=x.dtype).expand(len(x), -1, -1)
+        right -= features.contracted(x, flat).mean(0).numpy()
+    gram[np.diag_indices_from(gram)] *= 1.0 + 1e-6
+    return np.linalg.solve(gram, right)
 
 
 def _radial(snapshots: Sequence[Tensor], seed: int) -> tuple[list[RadialFeatures], np.ndarray]:
@@ -193,7 +222,7 @@ def without(
         gone = [g for g in gone if g.removeprefix("V: ").split(", degree ")[0] not in needed]
         blocks = [b for b in features.blocks if b.group in needed]
         features = FeatureMap(features.scaling, blocks)
-        mixing, _ = features.mixing()
+        mixing, _ = features.prior()
     stays = [j for j, g in enumerate(unknowns.groups) if g not in gone]
     radial_stays = [
         j

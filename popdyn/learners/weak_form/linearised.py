@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ class Linearised:
         misfit: rᵀ C⁻¹ r.
         score: Mᵀ C⁻¹ r, from which the misfit after a step follows.
         count: Number of moment equations.
+        noise: Gives s₁ and s₂ for a direction v of the unknowns: δ away from where the equations
+            are linearised vᵀ(b − A θ) has the variance vᵀSv + 2 s₁δ + s₂δ². None: not known.
     """
 
     matrix: np.ndarray
@@ -29,6 +32,7 @@ class Linearised:
     misfit: float
     score: np.ndarray
     count: int
+    noise: Callable[[np.ndarray], tuple[float, float]] | None = None
 
     def misfit_after(self, step: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r after a step, to first order."""
@@ -43,8 +47,10 @@ class Linearised:
 
     def dispersed(self, factor: float) -> Linearised:
         """Return the same equations with noise of a larger variance."""
+        noise = self.noise
         return dataclasses.replace(
             self,
+            noise=None if noise is None else lambda v: (noise(v)[0] / factor, noise(v)[1] / factor),
             matrix=self.matrix / factor,
             right=self.right / factor,
             spread=self.spread / factor,

@@ -35,6 +35,9 @@ class Unknowns:
         gauge: c in W ≈ ½c|z|² over the pairs of the data for each radial function, ``(m)``.
         fields: Mean fields of the radial functions.
         diffusivity: β where it is known, None where it is learned.
+        log_density: Coefficients ψ of log ρ̄, the density of all snapshots together, in the first
+            unknowns of V: where β is learned V = Σ θ_j φ_j − β log ρ̄. At θ_V = 0 a population
+            that is at rest stays so whatever β is: what is shrunk is the motion, not V.
         groups: For each unknown the name of the group that it shares its strength with.
         least: What groups must earn, in log evidence, to take part; the others always do.
     """
@@ -48,6 +51,7 @@ class Unknowns:
     gauge: np.ndarray
     fields: Fields | None
     diffusivity: float | None
+    log_density: np.ndarray
     groups: tuple[str, ...]
     least: Mapping[str, float] = field(default_factory=dict)
 
@@ -79,6 +83,9 @@ class Unknowns:
     def potential_weights(self, theta: np.ndarray) -> np.ndarray:
         """Return the weights of the functions of V, ``(p, ...) → (m, T, ...)``."""
         own = theta[self.potential].reshape(self.times, -1, *theta.shape[1:])
+        if len(self.log_density):
+            own = own.copy()
+            own[0, : len(self.log_density)] -= np.multiply.outer(self.log_density, theta[-1])
         return np.tensordot(self.mixing, own, (1, 1))
 
     def interaction_weights(self, theta: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,13 @@ class Equations:
 
     def __post_init__(self) -> None:
         self.inverse, self.half, self.back = tridiagonal(self.covariance)
+
+    def leading(self, count: int) -> Equations:
+        """Return the equations of the first test functions alone."""
+        diagonal, upper = self.covariance
+        some = (diagonal[:, :count, :count], upper[:, :count, :count])
+        moved = [x[:, :count] for x in self.moved]
+        return Equations(self.theta, self.residuals[:, :count], some, self.paths, moved)
 
     def misfit(self, residuals: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r of residuals, ``(K, q)``, with the noise of this state."""
@@ -158,6 +165,18 @@ class MomentEquations:
         means = np.tensordot(quadrature(self.times), rates, 1)
         return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
 
+    def fewer(
+        self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
+    ) -> Iterator[Linearised]:
+        """Yield the normal equations of ever fewer of the first test functions.
+
+        Each further one is rougher, and its Laplacian noisier: of β they tell ever less.
+        """
+        for halvings in range(1, 7):
+            q = round(self.count * 2.0 ** (-0.5 * halvings))
+            if q >= 2:
+                yield self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
+
     def linearise(
         self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
     ) -> Linearised:
@@ -197,7 +216,23 @@ class MomentEquations:
                 leaning += lean
         matrix = raw - bias
         right = score - leaning + np.einsum("kqp,kq->p", pull, tilt) + matrix @ at.theta
-        return Linearised(matrix, right, raw, float(r @ r), score, at.residuals.size)
+
+        def noise(direction: np.ndarray) -> tuple[float, float]:
+            first = second = 0.0
+            weights = torch.from_numpy(pull @ direction).float()
+            for k, part in enumerate(parts):
+                moved = part.along(direction)
+                own, n = moved @ weights[k], len(self.observed[k])
+                noise = at.moved[k][: len(moved)] @ weights[k]
+                if k > 0:
+                    count = weights.shape[1]
+                    noise = noise - self.observed[k][: len(moved), :count] @ weights[k - 1]
+                first += float(own @ (noise - noise.mean())) / (len(own) * n)
+                second += float(own @ own) / (len(own) * part.rows)
+            return first, second
+
+        count = at.residuals.size
+        return Linearised(matrix, right, raw, float(r @ r), score, count, noise)
 
     def _leverages(
         self,
@@ -214,9 +249,9 @@ class MomentEquations:
         before, ``+f/n``, by where it goes in those of its own, ``−f∘Φ/n``. The tilt is
         E[δC P δr] = Σ u_i (u_iᵀ P u_i), ``(K, q)``.
         """
-        here, n = [], len(self.observed[k])
+        here, n, count = [], len(self.observed[k]), at.residuals.shape[1]
         if k > 0:
-            here.append((k - 1, self.observed[k][:witnesses] / n))
+            here.append((k - 1, self.observed[k][:witnesses, :count] / n))
         if k < len(at.moved):
             here.append((k, at.moved[k][:witnesses] / -n))
         here = [(j, u - u.mean(0)) for j, u in here]
@@ -244,14 +279,18 @@ def quadrature(times: np.ndarray) -> np.ndarray:
     """Return weights of integrals over the intervals on the values at all times, ``(K, K + 1)``.
 
     They are exact for cubics through the four times around an interval, for lower degrees where
-    there are fewer times.
+    there are fewer times, or where times are so uneven that the weights would make the noise of
+    the values larger than that of a single one.
     """
     K = len(times) - 1
-    degree = min(3, K)
     out = np.zeros((K, K + 1))
     for k, tau in enumerate(np.diff(times)):
-        first = min(max(0, k - 1), K - degree)
-        nodes = np.arange(first, first + degree + 1)
-        powers = np.vander((times[nodes] - times[k]) / tau, increasing=True).T
-        out[k, nodes] = tau * np.linalg.solve(powers, 1.0 / np.arange(1, degree + 2))
+        for degree in range(min(3, K), 0, -1):
+            first = min(max(0, k - (degree - 1) // 2), K - degree)
+            nodes = np.arange(first, first + degree + 1)
+            powers = np.vander((times[nodes] - times[k]) / tau, increasing=True).T
+            weights = np.linalg.solve(powers, 1.0 / np.arange(1, degree + 2))
+            if weights @ weights <= 1.0:
+                break
+        out[k, nodes] = tau * weights
     return out

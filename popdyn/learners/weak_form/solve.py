@@ -32,6 +32,8 @@ PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 # Where the data determines few unknowns, more tests than this for each tell nothing of β and bring
 # it noise: β of `quadratic-0.5` was 20 % too large at N = 20 000.
 TESTS_PER_KNOWN = 4.0
+# Fewer particles than this for each test would not tell the covariance of the moments.
+PARTICLES_OF_COVARIANCE = 10
 MOST = 100_000  # particles of each snapshot, in memory with all their features
 SCREENED = 5000  # particles of each snapshot that say which groups take part
 BEGUN = 2500  # and that do for a start with the coarse ones
@@ -127,6 +129,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         tests, weights = weighted(tests, strengths)
         most = min(smallest / PARTICLES_PER_TEST, TESTS_PER_KNOWN * known if beyond else math.inf)
         count = max(min(options.tests, int(max(least, most))), seen)
+        count = min(count, max(2, smallest // PARTICLES_OF_COVARIANCE))
         return MomentEquations(
             unknowns, tests, weights, particles, data.times, count, data.seed, correct
         )
@@ -156,7 +159,10 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
-    gone = [] if far else [name for name in off if name not in (fine[0].groups[0], "β")]
+    kept_anyway = {fine[0].groups[0], "β"}
+    if len(fine[0].log_density):  # V has it whatever the motion asks for
+        kept_anyway |= set(start[0].groups)
+    gone = [] if far else [name for name in off if name not in kept_anyway]
     before = at.theta
     stages = ((few, APPROACH), (few, 2 * options.fine), (snapshots, options.fine))
     while True:
@@ -169,7 +175,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
             own = equations(kept, fine[1], strengths, particles, least, correct=False)
             at, posterior, _ = descend(own, theta, posterior, trace, most, 1.0)
             # What is still off on the way is left out: its derivatives would be most of the time.
-            off = [g for g, s in posterior.strengths.items() if s == 0.0 and g != kept.groups[0]]
+            off = [g for g, s in posterior.strengths.items() if s == 0.0 and g not in kept_anyway]
             kept, theta = without(kept, at.theta, off)
             left_out += off
         final = equations(kept, fine[1], strengths, least=least, known=known)
@@ -195,13 +201,18 @@ def _solution(
     V = W = None
     if unknowns.features is not None:
         weights = torch.from_numpy(unknowns.potential_weights(theta))
-        errors = torch.from_numpy(unknowns.potential_weights(posterior.factor(unknowns.potential)))
+        own = np.zeros(unknowns.size, dtype=bool)
+        own[unknowns.potential] = True
+        own[-1] |= len(unknowns.log_density) > 0
+        errors = torch.from_numpy(unknowns.potential_weights(posterior.factor(own)))
         V = LinearPotential(unknowns.features, weights, unknowns.span, errors)
         V.requires_grad_(False).to(data.device)
         set_mean_zero(V, data.fit, [float(t) for t in data.times])
     if unknowns.radial is not None:
         kernel = torch.from_numpy(unknowns.interaction_weights(theta))
-        spread = unknowns.interaction_weights(posterior.factor(unknowns.interaction))
+        own = np.zeros(unknowns.size, dtype=bool)
+        own[unknowns.interaction] = True
+        spread = unknowns.interaction_weights(posterior.factor(own))
         W = RadialInteraction(unknowns.radial, kernel, torch.from_numpy(spread))
         W.requires_grad_(False).to(data.device)
     error = None

@@ -59,7 +59,7 @@ class LinearPotential(LearnedTerm):
         count = weights.shape[1]
         if count == 1:
             return weights, None
-        now = torch.as_tensor(self.span[0] if t is None else t, dtype=x.dtype, device=x.device)
+        now = torch.as_tensor(self.time(t), dtype=x.dtype, device=x.device)
         basis = time_basis(now, self.span, count)
         if now.numel() == 1:
             return weights @ basis.reshape(count, 1), None
@@ -87,7 +87,8 @@ class LinearPotential(LearnedTerm):
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
         with torch.no_grad():
             flat, (m, count, rank) = x.reshape(-1, x.shape[-1]), self.errors.shape
-            now = torch.as_tensor(self.span[0] if t is None else t).to(x)
+            when = self.time(t) if self.time_dependent else self.span[0]
+            now = torch.as_tensor(when).to(x)
             basis = time_basis(now, self.span, count).expand(*x.shape[:-1], count)
             columns = self.features.gradient_of(flat, self.errors.to(x).reshape(m, -1))
             parts = columns.view(*columns.shape[:2], count, rank)

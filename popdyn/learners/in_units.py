@@ -1,0 +1,194 @@
+"""The door between data and learners: training sets and runs in units of the data's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from popdyn.energies import FreeEnergy
+from popdyn.energies.terms import RadialKernel
+from popdyn.errors import PopdynError
+from popdyn.learners.run import Run
+from popdyn.learners.training import Workplace
+from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.units import KernelInUnits, TermInUnits, Units
+
+__all__ = ["fit_in_units", "in_units", "measured"]
+
+EPS = float(np.finfo(np.float32).eps)  # of the positions as they are stored
+# A cell this many times as far out as nine in ten is no part of the law that the others follow, as
+# long as there are hardly any: of a Cauchy law one in 1500 would be, of one with a variance none.
+FAR, NEAR_SHARE = 100.0, 0.9
+FEW, FEW_SHARE = 3, 1e-3
+ALIKE = 2000  # cells by which copies of a component are looked for; all of them decide
+UNLIKE = 30.0  # ratio of spreads, above which one diffusivity or one network serves them badly
+
+
+def fit_in_units(
+    fit_one: Callable[..., Run], data: TrainingSet, options: Any, place: Workplace
+) -> Run:
+    """Fit in the data's own units, and return the run in those of the user.
+
+    Args:
+        fit_one: A learner's ``(training set, options, workplace) → Run``.
+        data: The training set as it was read.
+        options: The learner's options.
+        place: Where checkpoints go.
+
+    Raises:
+        PopdynError: Where no cell moves or differs, or the learner's equations are singular.
+    """
+    units, notes = measured(data)
+    known = getattr(options, "diffusivity", None)
+    if known is not None:
+        options = dataclasses.replace(options, diffusivity=known / units.energy)
+    try:
+        run = fit_one(in_units(data, units), options, place)
+    except np.linalg.LinAlgError as error:
+        raise PopdynError(
+            "these snapshots do not determine what is to be learned, their equations are singular "
+            f"({error}): expected fewer energies, or more cells that differ"
+            + "".join(f"; {note}" for note in notes)
+        ) from error
+    inner = run.energy
+    beta = units.energy * inner.diffusivity if known is None else known
+    energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
+    error = inner.diffusivity_standard_error
+    energy.diffusivity_standard_error = None if error is None else units.energy * error
+    return dataclasses.replace(run, energy=energy, notes=notes + run.notes)
+
+
+def in_units(data: TrainingSet, units: Units) -> TrainingSet:
+    """Return a training set in these units; the cells that are far off are left out."""
+    far = _far_cells(data)
+    fit, validation = [], []
+    for k in range(len(data.fit)):
+        near = torch.from_numpy(~far[k]).to(data.device)
+        cut = len(data.fit[k])
+        fit.append(units.of_positions(data.fit[k][near[:cut]]).float())
+        validation.append(units.of_positions(data.validation[k][near[cut:]]).float())
+    times = units.of_times(data.times)
+    return TrainingSet(times, data.indices, fit, validation, data.seed, units=units)
+
+
+def measured(data: TrainingSet) -> tuple[Units, list[str]]:
+    """Return the units of a training set, and what has to be said about it.
+
+    Raises:
+        PopdynError: If all cells of all snapshots are at one place.
+    """
+    far, notes = _far_cells(data), list(data.notes)
+    for k, rows in enumerate(far):
+        if rows.any():
+            x = _together(data, k)[rows]
+            place = np.array2string(x[np.abs(x).max(1).argmax()], precision=4, threshold=6)
+            notes.append(
+                f"snapshot {data.indices[k]} has {len(x)} cell(s) more than {FAR:g} times as far "
+                f"out as nine in ten of the others, at {place}: left out"
+            )
+    near = [_together(data, k)[~rows] for k, rows in enumerate(far)]
+    count = sum(len(x) for x in near)
+    mean = sum(x.sum(0, dtype=np.float64) for x in near) / count
+    spread = np.sqrt(sum(np.square(x - mean).sum(0) for x in near) / count)
+    largest = np.max([np.abs(x).max(0) for x in near], axis=0)
+    # What float32 rounds away is no spread.
+    constant = spread <= 2.0 * EPS * largest
+    if constant.all():
+        raise PopdynError(
+            "all cells of all snapshots are at one place: expected positions with some spread"
+        )
+    copies = _copies(near, mean, spread, largest, np.flatnonzero(~constant))
+    kept = tuple(c for c in range(len(mean)) if not constant[c] and c not in copies)
+    notes += [
+        f"component {c} is constant, {mean[c]:.6g} in every cell: left out, its gradient is 0"
+        for c in np.flatnonzero(constant)
+    ]
+    notes += [
+        f"component {c} says the same as component {of}: left out, its gradient is 0"
+        for c, (of, _) in copies.items()
+    ]
+    wide, narrow = (max(kept, key=lambda c: sign * spread[c]) for sign in (1.0, -1.0))
+    if spread[wide] > UNLIKE * spread[narrow]:
+        notes.append(
+            f"the spreads of the components differ by a factor of "
+            f"{spread[wide] / spread[narrow]:.3g} (component {narrow}: {spread[narrow]:.3g}, "
+            f"component {wide}: {spread[wide]:.3g}): one diffusivity, an interaction or a network "
+            "has one scale for all; import with --standardize component makes them alike"
+        )
+    scale = float(np.sqrt(np.square(spread[list(kept)]).mean()))
+    first, interval = float(data.times[0]), float(data.intervals.mean())
+    followed = tuple((c, of, slope) for c, (of, slope) in copies.items())
+    return Units(mean, scale, first, interval, kept, followed), notes
+
+
+def _together(data: TrainingSet, k: int) -> np.ndarray:
+    """Return all cells of a snapshot, those to fit first, ``(n_k, d)`` float32."""
+    out: np.ndarray = torch.cat([data.fit[k], data.validation[k]]).cpu().numpy()
+    return out
+
+
+def _far_cells(data: TrainingSet) -> list[np.ndarray]:
+    """Return which cells of each snapshot are far from all others, ``(n_k)``.
+
+    They are far from their own snapshot as well as by the size of all, and they are few: a second
+    population is none of them.
+    """
+    away = []
+    for k in range(len(data.fit)):
+        x = _together(data, k).astype(np.float64)
+        away.append(np.sqrt(np.square(x - np.median(x, 0)).sum(1)))
+    size = np.quantile(np.concatenate(away), NEAR_SHARE)
+    out = []
+    for r in away:
+        far = r > FAR * max(size, np.quantile(r, NEAR_SHARE))
+        out.append(far if far.sum() <= max(FEW, FEW_SHARE * len(r)) else np.zeros_like(far))
+    return out
+
+
+def _copies(
+    snapshots: Sequence[np.ndarray],
+    mean: np.ndarray,
+    spread: np.ndarray,
+    largest: np.ndarray,
+    moving: np.ndarray,
+) -> dict[int, tuple[int, float]]:
+    """Return the components that are another one up to slope and place, which one, and the slope.
+
+    The first of those that say the same is kept.
+    """
+    rows = np.concatenate([x[: 1 + ALIKE // len(snapshots)] for x in snapshots])
+    u = (rows - mean)[:, moving] / spread[moving]
+    gram = u.T @ u / np.sqrt(np.outer(np.square(u).sum(0), np.square(u).sum(0)) + 1e-300)
+    out: dict[int, tuple[int, float]] = {}
+    for b, a in np.argwhere(np.tril(np.abs(gram) > 1.0 - 1e-6, -1)):
+        one, other = int(moving[a]), int(moving[b])
+        if one in out or other in out:
+            continue
+        sign = np.sign(gram[a, b])
+        # Each of the two is rounded where it is stored.
+        haze = 2.0 * EPS * (largest[one] / spread[one] + largest[other] / spread[other])
+        off = max(
+            np.abs(
+                (x[:, one] - mean[one]) / spread[one]
+                - sign * (x[:, other] - mean[other]) / spread[other]
+            ).max()
+            for x in snapshots
+        )
+        if off <= haze:
+            out[other] = one, float(sign * spread[other] / spread[one])
+    return out
+
+
+def _outside(term: Any, units: Units, pairs: bool = False) -> TermInUnits | None:
+    """Return a term that was learned in units of the data's own in those of the user."""
+    if term is None:
+        return None
+    # Of a component that was left out a kernel knows nothing: it is not radial in all of them.
+    radial = isinstance(term, RadialKernel) and len(units.kept) == len(units.mean)
+    if pairs:
+        units = dataclasses.replace(units, mean=np.zeros_like(units.mean))
+    return KernelInUnits(term, units) if pairs and radial else TermInUnits(term, units)
