@@ -50,7 +50,7 @@ def main() -> int:
         for kind in kinds:
             numbers = [n for name, n in chosen if name == kind.name and n is not None]
             if not numbers:
-                tries = arguments.tries or kind.tries
+                tries = arguments.tries or max(1, round(arguments.scale * kind.tries))
                 wanted = arguments.row or kind.rows
                 rows = [i for i, row in enumerate(kind.rows) if row in wanted]
                 numbers = [i * len(kind.rows) + row for i in range(tries) for row in rows]
@@ -68,7 +68,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"seed": arguments.seed, "kinds": pages}, ensure_ascii=False))
     elif arguments.markdown:
-        print(_markdown(pages, arguments.seed))
+        print(_markdown(pages, arguments.seed, arguments.scale))
     else:
         _print(pages)
     return int(any(page["failed"] for page in pages))
@@ -90,6 +90,12 @@ def _arguments() -> argparse.Namespace:
         "--row", action="append", default=[], help="this row of a table alone; may be given again"
     )
     parser.add_argument("--tries", type=int, help="of each row of each table")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the full size, where --tries says nothing",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that try at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument(
@@ -254,12 +260,13 @@ def _print(pages: Iterable[dict[str, Any]]) -> None:
             print(f"\n… and {page['failed'] - SHOWN} more: --json has them all")
 
 
-def _markdown(pages: Sequence[dict[str, Any]], seed: int) -> str:
+def _markdown(pages: Sequence[dict[str, Any]], seed: int, scale: float) -> str:
     minutes = sum(page["seconds"] for page in pages) / 60
+    size = "" if scale == 1 else f" --scale {scale:g}"
     lines = [
         "# Faults on purpose",
         "",
-        f"Written by `scripts/fuzz --workers 2 --seed {seed} --markdown`: every command of popdyn, "
+        f"Written by `scripts/fuzz --workers 2 --seed {seed}{size} --markdown`: every command of popdyn, "
         f"run {sum(p['tries'] for p in pages)} times among hostile things, {minutes:.0f} minutes. "
         "Each try follows from the seed, its kind and its number: `scripts/fuzz --only input:137` "
         "runs one again. `scripts/test` runs a few of each kind.",

@@ -125,7 +125,7 @@ INPUTS = (
     "suite.toml",
 )
 TARGETS = {
-    "absent": 2,
+    "absent": 4,
     "folder": 8,
     "file": 2,
     "empty folder": 1,
@@ -137,7 +137,7 @@ TARGETS = {
     "input": 3,
     "above an input": 1,
     "inside an input": 1,
-    "output": 2,
+    "output": 5,
     "output and a file": 5,
     "another output": 3,
     "holds the input": 2,
