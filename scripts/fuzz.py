@@ -94,13 +94,11 @@ def _arguments() -> argparse.Namespace:
         "--scale",
         type=float,
         default=1.0,
-        help="share of the full size, where --tries says nothing",
+        help="share of the full size, without --tries",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that try at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument(
-        "--all", action="store_true", help="what came of every try, on standard error"
-    )
+    parser.add_argument("--all", action="store_true", help="also say what came of every try")
     parser.add_argument("--markdown", action="store_true", help="the page docs/robustness.md")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder without it")
     parser.add_argument("--keep", action="store_true", help="keep the folders of failed tries")
