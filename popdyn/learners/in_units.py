@@ -57,8 +57,8 @@ def fit_in_units(
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
-    error = inner.diffusivity_standard_error
-    energy.diffusivity_standard_error = None if error is None else units.energy * error
+    own = inner.diffusivity_standard_error
+    energy.diffusivity_standard_error = None if own is None else units.energy * own
     return dataclasses.replace(run, energy=energy, notes=notes + run.notes)
 
 

@@ -217,22 +217,22 @@ class MomentEquations:
         matrix = raw - bias
         right = score - leaning + np.einsum("kqp,kq->p", pull, tilt) + matrix @ at.theta
 
-        def noise(direction: np.ndarray) -> tuple[float, float]:
+        def away(direction: np.ndarray) -> tuple[float, float]:
             first = second = 0.0
             weights = torch.from_numpy(pull @ direction).float()
             for k, part in enumerate(parts):
                 moved = part.along(direction)
                 own, n = moved @ weights[k], len(self.observed[k])
-                noise = at.moved[k][: len(moved)] @ weights[k]
+                put = at.moved[k][: len(moved)] @ weights[k]
                 if k > 0:
                     count = weights.shape[1]
-                    noise = noise - self.observed[k][: len(moved), :count] @ weights[k - 1]
-                first += float(own @ (noise - noise.mean())) / (len(own) * n)
+                    put = put - self.observed[k][: len(moved), :count] @ weights[k - 1]
+                first += float(own @ (put - put.mean())) / (len(own) * n)
                 second += float(own @ own) / (len(own) * part.rows)
             return first, second
 
         count = at.residuals.size
-        return Linearised(matrix, right, raw, float(r @ r), score, count, noise)
+        return Linearised(matrix, right, raw, float(r @ r), score, count, away)
 
     def _leverages(
         self,
