@@ -260,12 +260,13 @@ def _print(pages: Iterable[dict[str, Any]]) -> None:
 
 def _markdown(pages: Sequence[dict[str, Any]], seed: int, scale: float) -> str:
     minutes = sum(page["seconds"] for page in pages) / 60
+    tries = sum(page["tries"] for page in pages)
     size = "" if scale == 1 else f" --scale {scale:g}"
     lines = [
         "# Faults on purpose",
         "",
-        f"Written by `scripts/fuzz --workers 2 --seed {seed}{size} --markdown`: every command of popdyn, "
-        f"run {sum(p['tries'] for p in pages)} times among hostile things, {minutes:.0f} minutes. "
+        f"Written by `scripts/fuzz --workers 2 --seed {seed}{size} --markdown`: "
+        f"{tries} tries in {minutes:.0f} minutes. "
         "Each try follows from the seed, its kind and its number: `scripts/fuzz --only input:137` "
         "runs one again. `scripts/test` runs a few of each kind.",
         "",
