@@ -173,11 +173,14 @@ def _visible(folder: Path) -> list[str]:
 
 
 def _is_cut_bench(folder: Path, names: list[str]) -> bool:
-    """Return whether a folder with a mark that cannot be read is a bench by all else."""
+    """Return whether a folder with a mark that cannot be read is a bench by all else.
+
+    Or without one: a process that is killed when it claims a folder leaves ``suite.json`` alone.
+    """
     own = {MANIFEST, _SUITE, *_RESULTS, *_FOLDERS}
     records = (f for p in (_SUITE, "references/*.json", "cells/*/*.json") for f in folder.glob(p))
     return (
-        (folder / MANIFEST).is_file()
+        ((folder / MANIFEST).is_file() or names == [_SUITE])
         and manifest_kind(folder) is None
         and all(name in own or ".aside-" in name for name in names)
         and any(map(is_record, records))

@@ -8,7 +8,7 @@ from typing import Any
 
 from popdyn.errors import PopdynError
 
-__all__ = ["ENERGIES", "check_diffusivity", "check_energies", "check_least"]
+__all__ = ["ENERGIES", "check_diffusivity", "check_energies", "check_least", "check_network"]
 
 ENERGIES = ("potential", "interaction", "diffusion")
 
@@ -34,3 +34,15 @@ def check_least(options: Any, **least: int) -> None:
         number = getattr(options, name)
         if number is not None and number < bound:
             raise PopdynError(f"{name} is {number}: expected {bound} or more")
+
+
+def check_network(options: Any, *rates: str) -> None:
+    """Raise PopdynError where a network of these options cannot be built or trained."""
+    for name in ("learning_rate", *rates):
+        if not 0 < getattr(options, name) < math.inf:
+            raise PopdynError(f"{name} is {getattr(options, name)}: expected a number > 0")
+    if not options.hidden or min(options.hidden) < 1:
+        raise PopdynError(f"hidden is {options.hidden}: expected widths of 1 or more")
+    fraction = options.validation_fraction
+    if not 0 < fraction < 1:
+        raise PopdynError(f"validation_fraction is {fraction}: expected between 0 and 1")

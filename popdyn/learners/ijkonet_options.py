@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from popdyn.errors import PopdynError
-from popdyn.learners.checks import check_diffusivity, check_energies, check_least
+from popdyn.learners.checks import (
+    check_diffusivity,
+    check_energies,
+    check_least,
+    check_network,
+)
 from popdyn.learners.inner import INNERS
 from popdyn.registry import lookup
 
@@ -108,6 +113,9 @@ class IJKOnetOptions:
                 "energies 'diffusion' alone with a network: use --inner simulate with model linear"
             )
         check_least(self, steps=1, batch=1, inner_steps=1, every=1, substeps=1)
+        check_network(self)
+        if self.weight_decay < 0:
+            raise PopdynError(f"weight_decay is {self.weight_decay}: expected 0 or more")
 
     @property
     def linear(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
-from popdyn.learners.checks import check_least
+from popdyn.learners.checks import check_least, check_network
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.inner import Proximal
 from popdyn.learners.jkonet_map import ConvexMaps
@@ -70,17 +69,9 @@ class JKOnetOptions:
                 f"energies '{','.join(self.energies)}': jkonet learns 'potential' alone"
             )
         check_least(self, steps=1, inner_steps=1, every=1, batch=2)
-        for name in ("learning_rate", "inner_learning_rate", "epsilon"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise PopdynError(f"{name} is {getattr(self, name)}: expected a number > 0")
-        if not self.hidden or min(self.hidden) < 1:
-            raise PopdynError(f"hidden is {self.hidden}: expected widths of 1 or more")
+        check_network(self, "inner_learning_rate", "epsilon")
         if len(self.map_hidden) != 2 or min(self.map_hidden) < 1:
             raise PopdynError(f"map_hidden is {self.map_hidden}: expected two widths of 1 or more")
-        if not 0 < self.validation_fraction < 1:
-            raise PopdynError(
-                f"validation_fraction is {self.validation_fraction}: expected between 0 and 1"
-            )
 
 
 def fit_jkonet(data: TrainingSet, options: JKOnetOptions, place: Workplace) -> Run:

@@ -15,6 +15,7 @@ from popdyn.learners.jkonet_star import fit_jkonet_star
 from popdyn.learners.jkonet_star.options import JKOnetStarOptions
 from popdyn.learners.run import Run
 from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
+from popdyn.learners.typed import typed
 from popdyn.learners.weak_form import fit_weak_form
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.registry import lookup
@@ -98,8 +99,4 @@ def options_of(learner: str, given: Mapping[str, Any]) -> Any:
             raise PopdynError(
                 f"learner '{learner}' has no option '{name}': expected one of {', '.join(fields)}"
             )
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    energies = plain.get("energies")
-    if isinstance(energies, str):
-        plain["energies"] = tuple(energies.split(","))
-    return entry.options(**plain)
+    return entry.options(**typed(entry.options, given))

@@ -16,6 +16,8 @@ __all__ = ["Interval", "Modes", "modes_of"]
 MEAN_PARTICLES = 100_000
 GRAM_PARTICLES = 60_000
 BATCH = 2_000
+# In lengths of an interval, or its inverse: beyond it float64 solves no cubic through the nodes.
+FAR = 1e5
 # Directions with less of the gradient than this share of the largest are left out.
 RESOLVED = 1e-6
 
@@ -184,6 +186,11 @@ def _quadrature(t: np.ndarray) -> np.ndarray:
         first = min(max(k - 1, 0), max(len(t) - 4, 0))
         nodes = np.arange(first, min(first + 4, len(t)))
         s = (t[nodes] - (t[k] + t[k + 1]) / 2) / tau
+        # A snapshot that is far from a short interval, or hardly beside its ends, says nothing of
+        # how things bend in it.
+        beside = abs(abs(s) - 0.5)
+        useful = (nodes == k) | (nodes == k + 1) | ((beside > 1 / FAR) & (beside < FAR))
+        nodes, s = nodes[useful], s[useful]
         power = np.arange(len(nodes))
         integral = (0.5 ** (power + 1) - (-0.5) ** (power + 1)) / (power + 1)
         weights[k, nodes] = tau * np.linalg.solve(np.vander(s, increasing=True).T, integral)

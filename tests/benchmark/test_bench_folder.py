@@ -319,3 +319,23 @@ def test_a_script_runs_once(small_suite, tmp_path):
     )
     assert done.stdout.splitlines() == ["once", "['ok', 'ok']"]
     assert done.stderr == ""
+
+
+def test_a_kill_between_the_first_two_files_blocks_nothing(small_suite, finished, tmp_path):
+    """`suite.json` stands alone where a process died before it wrote the mark."""
+    results, whole = finished
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(whole / "suite.json", out)
+    assert unclocked(bench(small_suite, out, **QUICK)["rows"]) == unclocked(results["rows"])
+    assert check_bench(out) == []
+    # Anybody's file of that name is another matter, and popdyn's own beside a stranger's, too.
+    for name, text in (("suite.json", '{"tests": []}'), ("notes.txt", "mine")):
+        mine = tmp_path / name.split(".")[0]
+        mine.mkdir()
+        shutil.copy(whole / "suite.json", mine)
+        (mine / name).write_text(text)
+        before = contents(mine)
+        with pytest.raises(PopdynError, match="no bench of popdyn's"):
+            bench(small_suite, mine, **QUICK)
+        assert contents(mine) == before

@@ -66,7 +66,7 @@ class SharedNoise:
 
 def covariance(a: Tensor, b: Tensor) -> np.ndarray:
     """Return the covariance of centred columns, ``(n, p), (n, q) → (p, q)``, in float64."""
-    if a is b:  # symmetric: half the work
+    if a is b and a.numel():  # symmetric: half the work; BLAS takes no empty matrix
         columns = a.numpy().T
         syrk = get_blas_funcs("syrk", (columns,))
         half = syrk(1.0 / max(1, len(a) - 1), columns, lower=True).astype(float)

@@ -1,0 +1,1 @@
+"""Faults on purpose: what a try is, and the kinds of tries."""
