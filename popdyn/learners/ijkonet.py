@@ -50,7 +50,8 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     chosen.notes.append(
         f"features alone do not explain the snapshots (χ² {linear.certificate['misfit']:.3g} for "
         "each degree of freedom): a network was trained too, and the held-out energy distance "
-        f"chose the {'features' if chosen is linear else 'network'}"
+        f"chose the {'features' if chosen is linear else 'network'}; β was not learned, "
+        "and can be with energies potential,diffusion"
     )
     return chosen
 
@@ -72,11 +73,13 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     size = min(CERTIFIED, *(len(x) for x in data.fit))
     sample = torch.stack([x[:size] for x in data.fit[:-1]])
     inner.solve(energy, sample, start, tau)  # fits the number of substeps to the energy
-    certificate = {
+    certificate: dict[str, Any] = {
         "inner_residual": inner.residual(energy, sample, start, tau),
         "outer_step": solution.outer_step,
         "misfit": solution.misfit,
     } | debiased_gap(data, energy, inner, start, tau)
+    if solution.undetermined:
+        certificate["undetermined"] = solution.undetermined
     converged = certificate["inner_residual"] < SOLVED and solution.settled
     trace, notes = solution.trace, solution.notes
     return Run(energy, "ijkonet", {}, trace, certificate, converged, len(trace), notes=notes)

@@ -59,7 +59,11 @@ def fit_in_units(
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
     own = inner.diffusivity_standard_error
     energy.diffusivity_standard_error = None if own is None else units.energy * own
-    return dataclasses.replace(run, energy=energy, notes=notes + run.notes)
+    certificate = dict(run.certificate)
+    if traded := certificate.get("undetermined"):
+        certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}
+    notes = notes + run.notes
+    return dataclasses.replace(run, energy=energy, certificate=certificate, notes=notes)
 
 
 def in_units(data: TrainingSet, units: Units) -> TrainingSet:

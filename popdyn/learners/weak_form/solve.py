@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from popdyn.energies import FreeEnergy
@@ -19,7 +21,7 @@ from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.evidence import Posterior
 from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, weighted, without
 from popdyn.learners.weak_form.model import Unknowns
-from popdyn.learners.weak_form.moments import MomentEquations
+from popdyn.learners.weak_form.moments import Equations, MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import descend, estimated
 from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
@@ -41,6 +43,8 @@ BEGUN = 2500  # and that do for a start with the coarse ones
 NEAR = 4.0
 SETTLED = 0.1  # standard errors
 FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
+REJECTED = 0.01  # level of the test whether the energy explains the data
+SPREAD = 0.1  # of the cells' variance, that noise within its error may make before it is said
 APPROACH = 5  # steps far from the data before groups that are off are left out
 
 
@@ -60,6 +64,9 @@ class WeakFormSolution:
             where it begins, its size in standard errors, and how often it was halved.
         posterior: Estimate and covariance of all unknowns.
         unknowns: What they stand for.
+        freedom: Degrees of freedom of the misfit.
+        horizon: The time that the data covers.
+        variance: The mean variance of a component over all snapshots.
     """
 
     potential: LinearPotential | None
@@ -71,6 +78,9 @@ class WeakFormSolution:
     trace: list[dict[str, float]] = field(default_factory=list)
     posterior: Posterior | None = None
     unknowns: Unknowns | None = None
+    freedom: float = 1.0
+    horizon: float = 0.0
+    variance: float = math.inf
 
     @property
     def energy(self) -> FreeEnergy:
@@ -90,14 +100,47 @@ class WeakFormSolution:
         return self.outer_step < SETTLED
 
     @property
+    def undetermined(self) -> dict[str, float]:
+        """What the data can hardly tell apart, and the standard error of what they exchange.
+
+        V and β where noise of a standard error more or less would spread the cells by a good part
+        of what they are spread anyway, and may as well be none.
+        """
+        error = self.diffusivity_standard_error
+        if error is None or self.potential is None or error <= self.diffusivity:
+            return {}
+        spread = 2.0 * error * self.horizon > SPREAD * self.variance
+        return {"potential, diffusion": error} if spread else {}
+
+    @property
     def notes(self) -> list[str]:
-        """A line where the energy does not explain the snapshots."""
-        if self.misfit <= FITS:
-            return []
-        return [
-            "the energy does not explain the snapshots to their sampling noise: χ² is "
-            f"{self.misfit:.3g} for each degree of freedom"
-        ]
+        """What is to be known before the energy is believed."""
+        out = []
+        if self.misfit > FITS:
+            out.append(
+                "the energy does not explain the snapshots to their sampling noise: χ² is "
+                f"{self.misfit:.3g} for each degree of freedom"
+            )
+        rejected = self.misfit * self.freedom > chi2.isf(REJECTED, self.freedom)
+        if rejected and self.diffusivity_standard_error is None:
+            out.append(
+                "β was not learned, and the snapshots are not explained to their sampling noise "
+                f"(χ² {self.misfit:.3g} for each of {self.freedom:.0f} degrees of freedom): it can "
+                "be, with energies potential,diffusion"
+            )
+        if self.potential is not None and not self.potential.weights.any():
+            out.append("no gradient is clearly above sampling noise: V is 0 to its error")
+        if self.undetermined:
+            out.append(
+                "V and β are not told apart by these snapshots: what moves the cells is as small "
+                "as its noise, and any β within its standard error goes with a V of its own"
+            )
+        if not self.settled:
+            out.append(
+                "not settled: the last Gauss–Newton step was "
+                f"{self.outer_step:.2g} standard errors long, expected less than {SETTLED:g}"
+            )
+        return out
 
 
 def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
@@ -186,19 +229,20 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
             coarser = final.evaluate(without(fine[0], before, left_out)[1])
             gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
         if not narrow or gain >= 2.0 * EARNED_NARROW:
-            return _solution(kept, at.theta, posterior, misfit, trace, data)
+            return _solution(kept, at, posterior, misfit, trace, data)
         gone = gone + narrow
 
 
 def _solution(
     unknowns: Unknowns,
-    theta: np.ndarray,
+    at: Equations,
     posterior: Posterior,
     misfit: float,
     trace: list[dict[str, float]],
     data: TrainingSet,
 ) -> WeakFormSolution:
     V = W = None
+    theta = at.theta
     if unknowns.features is not None:
         weights = torch.from_numpy(unknowns.potential_weights(theta))
         own = np.zeros(unknowns.size, dtype=bool)
@@ -228,17 +272,22 @@ def _solution(
         trace,
         posterior,
         unknowns,
+        max(1.0, at.residuals.size - sum(posterior.determined.values()) - (error is not None)),
+        float(data.times[-1] - data.times[0]),
+        float(torch.cat(data.fit).var(0).mean()),
     )
 
 
 def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`."""
     solution = solve_weak_form(data, options)
-    certificate = {
+    certificate: dict[str, Any] = {
         "outer_step": solution.outer_step,
         "misfit": solution.misfit,
         "determined": solution.determined,
     }
+    if solution.undetermined:
+        certificate["undetermined"] = solution.undetermined
     return Run(
         solution.energy,
         "weak_form",
