@@ -11,6 +11,7 @@ from torch import Tensor
 
 __all__ = ["SharedNoise", "covariance", "tridiagonal"]
 
+RANK = 1e-6  # of the largest variance: what float32 sums leave of a smaller one is rounding
 LEAST, MOST = -0.9, 30.0  # an excess over independent particles' variance, in units of that
 
 
@@ -54,12 +55,17 @@ class SharedNoise:
         """
         spread, ahead = self.spreads[k], self.spreads[k + 1]
         gram = spread + 1e-3 * np.diag(np.diag(spread))
-        self.gain[k] = np.linalg.solve(gram, across)
+        self.gain[k] = np.linalg.lstsq(gram, across, rcond=None)[0]
         excess = moved - alone + self.carried(k)
-        # A difference of samples: its shares of the variance are kept in bounds.
-        root = np.linalg.cholesky(ahead + 1e-6 * np.diag(np.diag(ahead)))
-        half = scipy.linalg.solve_triangular(root, excess, lower=True)
-        shares, vectors = np.linalg.eigh(scipy.linalg.solve_triangular(root, half.T, lower=True))
+        # A difference of samples: its shares of the variance are kept in bounds. Functions that
+        # vary no more than rounding, as narrow bumps where there are few particles, have no share.
+        size = np.sqrt(np.maximum(np.diag(ahead), 0.0))
+        scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0.0)
+        strengths, vectors = np.linalg.eigh(ahead * scale[:, None] * scale)
+        kept = strengths > RANK * max(float(strengths[-1]), 0.0)
+        root = size[:, None] * vectors[:, kept] * np.sqrt(strengths[kept])
+        back = (scale[:, None] * vectors[:, kept] / np.sqrt(strengths[kept])).T
+        shares, vectors = np.linalg.eigh(back @ excess @ back.T)
         axes = root @ vectors
         self.excess[k + 1] = (axes * shares.clip(LEAST, MOST)) @ axes.T
 
