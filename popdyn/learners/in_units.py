@@ -48,12 +48,12 @@ def fit_in_units(
         options = dataclasses.replace(options, diffusivity=known / units.energy)
     try:
         run = fit_one(in_units(data, units), options, place)
-    except np.linalg.LinAlgError as error:
+    except np.linalg.LinAlgError as singular:
         raise PopdynError(
             "these snapshots do not determine what is to be learned, their equations are singular "
-            f"({error}): expected fewer energies, or more cells that differ"
+            f"({singular}): expected fewer energies, or more cells that differ"
             + "".join(f"; {note}" for note in notes)
-        ) from error
+        ) from singular
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)

@@ -9,6 +9,7 @@ from popdyn.learners.ensemble import MeanKernel, MeanTerm
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.learners.in_units import fit_in_units
 from popdyn.learners.interaction_models import RadialNetwork
 from popdyn.learners.models import LearnedTerm
 from popdyn.learners.training import Workplace
@@ -139,14 +140,14 @@ def test_an_ensemble_is_its_members_and_radial_if_they_are(tmp_path):
     run = popdyn.fit(data, ensemble=2, seed=5, **given)
     z = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     assert isinstance(run.energy.W, MeanKernel)
-    assert all(isinstance(m, RadialNetwork) for m in run.energy.W.members)
+    assert all(isinstance(m.inner, RadialNetwork) for m in run.energy.W.members)
     members = [
         FreeEnergy(v, w) for v, w in zip(run.energy.V.members, run.energy.W.members, strict=True)
     ]
     # The same bits whichever process fitted a member: here this one fits the last again.
     seeds = np.random.SeedSequence([5, 7]).generate_state(2)
     half = TrainingSet.from_data(data, half=True, seed=int(seeds[1]))
-    again = fit_ijkonet(half, IJKOnetOptions(**given), Workplace()).energy
+    again = fit_in_units(fit_ijkonet, half, IJKOnetOptions(**given), Workplace()).energy
     np.testing.assert_array_equal(members[1].force(z), again.force(z))
     for name in ("potential_gradient", "interaction_gradient"):
         each = np.stack([getattr(m, name)(z) for m in members])

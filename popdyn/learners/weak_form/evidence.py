@@ -28,7 +28,8 @@ CHANGE = 0.05  # of a strength, at which it counts as settled
 SWITCHED_OFF = 1e-3  # unknowns that a group still determines, below which it is left out
 MOST_ERRORS = 400  # directions in which a posterior's errors are kept
 LEVEL = 1.645  # normal quantile of the 90 % interval that an error is asked to be right for
-UNKNOWN = 1e-4  # share of an inverse that is left where nothing is known
+UNKNOWN = 1e-4  # of what an interval's end is divided by, below which it has none
+NO_END = 100.0  # standard error then, in units of the data's spread² in an interval
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
 
 
@@ -262,7 +263,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
     along[use] = covariance[own] / variance
     a, raw = float(along @ system.matrix @ along), float(along @ system.spread @ along)
     if a <= 0.0:
-        return Profile(0.0, variance / UNKNOWN, 0.0)
+        return Profile(0.0, max(variance, NO_END**2), 0.0)
     # In units of a², so that s is the variance of b/a with its prior.
     first, second = (x / a**2 for x in system.noise(along)) if system.noise else (0.0, 0.0)
     value = max(0.0, ratio / (1.0 + second))
@@ -270,7 +271,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
     square = LEVEL**2
     lead = 1.0 - square * second
     if lead <= UNKNOWN:  # no end
-        return Profile(value, max(variance, ratio**2) / UNKNOWN, a / raw)
+        return Profile(value, max(variance, ratio**2, NO_END**2), a / raw)
     root = math.sqrt((square * first) ** 2 + lead * square * variance)
     most = ratio + (square * first + root) / lead
     least = max(0.0, ratio + (square * first - root) / lead)
