@@ -322,7 +322,7 @@ def _reference(row: str, root: Path) -> dict[str, Any]:
             "new files": files_below(place / scenario.target) if scenario.target else {},
         }
         file.write_text(json.dumps(known))
-        return known
+        return dict(json.loads(file.read_text()))
 
 
 def _content(path: Path, cwd: Path) -> object:
