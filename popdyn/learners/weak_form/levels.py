@@ -83,11 +83,7 @@ def levels(
     # known: it has to earn more than its place.
     # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
     # them if the data says so.
-    wide = [
-        g
-        for g in dict.fromkeys(out[1][0].groups)
-        if g.startswith(("V: ", "W: polynomials"))
-    ]
+    wide = [g for g in dict.fromkeys(out[1][0].groups) if g.startswith(("V: ", "W: polynomials"))]
     least = {g: EARNED_POLYNOMIALS if g.startswith(POLYNOMIALS) else EARNED for g in wide}
     fewest = min(len(x) for x in snapshots)
     for g in dict.fromkeys(out[2][0].groups):
