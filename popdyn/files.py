@@ -45,7 +45,8 @@ MANIFEST = "popdyn.json"
 "digest": SHA-256}``, the last one of ``files`` as compact JSON with sorted keys."""
 
 # What file systems and file managers leave in any folder, and what a killed `written` leaves.
-_LITTER = (".DS_Store", "._*", ".nfs*", "Thumbs.db", ".popdyn-*")
+_HALF = ".popdyn-"
+_LITTER = (".DS_Store", "._*", ".nfs*", "Thumbs.db", f"{_HALF}*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCK = "lock"
 _ATTEMPTS = 50  # at a workshop that another process takes down at the same moment, 10 ms apart
@@ -88,7 +89,7 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
     After an error, a full disk among them, the old file is as it was.
     """
     path = Path(path)
-    beside = path.with_name(f".popdyn-{uuid.uuid4().hex[:12]}{path.suffix}")
+    beside = path.with_name(f"{_HALF}{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -462,6 +463,8 @@ class _Workshop:
     def close(self) -> None:
         """Give the lock up, and take the workshop down if nothing is left in it."""
         try:
+            for half in self.folder.glob(f"{_HALF}*"):  # of a process that was killed in `written`
+                half.unlink()
             if {entry.name for entry in self.folder.iterdir()} <= {MANIFEST, _LOCK}:
                 (self.folder / MANIFEST).unlink(missing_ok=True)
                 (self.folder / _LOCK).unlink(missing_ok=True)

@@ -222,7 +222,7 @@ def _judge(
     if outcome != "new, whole":
         started = {p.split("/")[0] for p in before} | {scenario.target}
         litter = sorted({p.split("/")[0] for p in files_below(folder)} - started)
-        litter += [p for p in files_below(target) if Path(p).name.startswith(".popdyn-")]
+        litter += [p for p in files_below(target) if p.endswith(".popdyn")]
         if litter:
             return Verdict("litter", True, f"{outcome}, again; left: {', '.join(litter)}")
     return Verdict(outcome)
@@ -231,7 +231,15 @@ def _judge(
 def _each_whole(folder: Path, known: dict[str, Any]) -> bool:
     """Return whether every figure is an old one or a new one, bit for bit."""
     found = {name: list(what) for name, what in files_below(folder).items()}
-    found = {name: what for name, what in found.items() if Path(name).suffix == ".png"}
+    # What a workshop or a hidden name holds is no figure yet.
+    found = {
+        name: what
+        for name, what in found.items()
+        if Path(name).suffix == ".png" and not name.startswith(".") and what[0] == "file"
+    }
+    found = {name: what for name, what in found.items() if "/" not in name}
+    if not found or not {n for n in known["old files"] if n.endswith(".png")} <= found.keys():
+        return False
     whole = [known["old files"], known["new files"]]
     return all(any(files.get(name) == what for files in whole) for name, what in found.items())
 
@@ -322,7 +330,7 @@ def _reference(row: str, root: Path) -> dict[str, Any]:
             "new files": files_below(place / scenario.target) if scenario.target else {},
         }
         file.write_text(json.dumps(known))
-        return known
+        return dict(json.loads(file.read_text()))
 
 
 def _content(path: Path, cwd: Path) -> object:

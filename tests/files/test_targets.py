@@ -169,11 +169,15 @@ def test_what_comes_in_the_meantime_is_the_users(here):
 DYING = """
 import os, sys
 from pathlib import Path
-from popdyn.files import Target, write_manifest, write_text
+from popdyn.files import Target, write_manifest, write_text, written
 path, moment = Path(sys.argv[1]), sys.argv[2]
 rename, replace = Path.rename, os.replace
 def die(*_): os._exit(9)
 with Target(path, "run", overwrite=True, keep=True) as target:
+    if moment == "half":
+        with written(target.place.with_name("figure.png")) as beside:
+            beside.write_text("half a file, beside what is made")
+            die()
     target.place.mkdir()
     write_text(target.place / "a.txt", "new")
     if moment == "writing":
@@ -189,7 +193,7 @@ with Target(path, "run", overwrite=True, keep=True) as target:
 """
 
 
-@pytest.mark.parametrize("moment", ["writing", "before", "between", "after"])
+@pytest.mark.parametrize("moment", ["half", "writing", "before", "between", "after"])
 def test_a_death_at_any_moment_loses_nothing(here, moment):
     make("a", "old")
     done = subprocess.run([sys.executable, "-c", DYING, "a", moment], cwd=here)
@@ -201,7 +205,7 @@ def test_a_death_at_any_moment_loses_nothing(here, moment):
             make("a")
         assert (here / "a/a.txt").read_text() == "old"
     with Target("a", "run", overwrite=True, keep=True) as target:
-        assert target.resumed == (moment != "after")
+        assert target.resumed == (moment not in ("after", "half"))
         target.drop()
         target.place.mkdir()
         write_text(target.place / "a.txt", "third")
