@@ -70,7 +70,7 @@ def _read(part: Any, kind: type[Any]) -> Any:
 
 def _plain(value: Any, kind: type[Any]) -> Any:
     """Return the value as one of a type, or None where it is none."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int):  # false is 0 here, as everywhere in Python
         value = float(value) if abs(value) < 2**1000 else math.inf
     if type(value) is not kind:
         return None
