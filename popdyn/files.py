@@ -349,10 +349,16 @@ class Target:
         here = Path.cwd()
         if path.resolve() in (here, *here.parents) or os.path.ismount(path):
             raise PopdynError(f"'{path}' holds the working folder or a disk: it is not replaced")
-        if path.is_dir() and not any(path.iterdir()):
-            return
-        owned = self._owned(path)
-        if path.is_dir() and (extra := sorted(files_below(path) - set(owned))):
+        try:
+            if path.is_dir() and not any(path.iterdir()):
+                return
+            owned = self._owned(path)
+            extra = sorted(files_below(path) - set(owned)) if path.is_dir() else []
+        except FileNotFoundError:
+            raise PopdynError(
+                f"'{path}' is being replaced by another process: expected to be alone"
+            ) from None
+        if extra:
             more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
             raise PopdynError(
                 f"'{path}' holds '{extra[0]}'{more}, which popdyn did not write: it is not "
@@ -366,7 +372,7 @@ class Target:
         self.resumed = False
 
     def __enter__(self) -> Self:
-        self.check()
+        self._first_check()
         self._workshop.open()
         try:
             self._workshop.put_back()
@@ -379,6 +385,20 @@ class Target:
             self._workshop.close()
             raise
         return self
+
+    def _first_check(self) -> None:
+        """Refuse before anything is touched, unless another process is at work just now.
+
+        While it swaps, the path looks like nothing of popdyn's: the lock decides then.
+        """
+        for _ in range(2):
+            try:
+                return self.check()
+            except PopdynError:
+                if self._workshop.is_marked():
+                    return None
+                time.sleep(0.02)
+        return self.check()
 
     def __exit__(
         self,
@@ -443,12 +463,12 @@ class _Workshop:
                 raise PopdynError(
                     f"'{self.path}' is being written by another process: expected to be alone"
                 ) from None
-            except FileNotFoundError:  # taken down between the two lines
+            except (FileExistsError, FileNotFoundError):  # taken down between two lines
                 time.sleep(0.01)
                 continue
             if self._holds_the_name():
                 mark = self.folder / MANIFEST
-                if not self._is_marked():
+                if not self.is_marked():
                     mark.write_text(json.dumps(_mark("workshop", 1, {})) + "\n")
                 return
             self._lock.release()
@@ -479,21 +499,31 @@ class _Workshop:
 
     def _make_folders(self) -> None:
         missing = [p for p in self.path.parents if not p.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(_ATTEMPTS):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, FileNotFoundError):  # taken down between two looks at it
+                time.sleep(0.01)
+            else:
+                break
         self._made = [*missing, *(p for p in self._made if p not in missing)]
 
-    def _is_marked(self) -> bool:
+    def is_marked(self) -> bool:
         return manifest_kind(self.folder) == "workshop"
 
     def _is_ours(self) -> bool:
         if self.folder.is_symlink() or not self.folder.is_dir():
             return False
         for _ in range(_ATTEMPTS):
-            if self._is_marked():
+            if self.is_marked():
                 return True
             try:
                 with os.scandir(self.folder) as entries:
-                    sizes = {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
+                    sizes = {
+                        e.name: e.stat(follow_symlinks=False).st_size
+                        for e in entries
+                        if not e.name.startswith(_HALF)
+                    }
             except FileNotFoundError:  # taken down at this moment
                 return True
             if not sizes.keys() <= {MANIFEST, _LOCK, self.new.name, self.old.name}:
@@ -515,7 +545,7 @@ class _Workshop:
 def unfinished(path: str | os.PathLike[str]) -> str | None:
     """Return what is known of a thing that is not there because its making was cut short."""
     workshop = _Workshop(Path(path))
-    if not workshop._is_marked():
+    if not workshop.is_marked():
         return None
     if os.path.lexists(workshop.old):
         return (

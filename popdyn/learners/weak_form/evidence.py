@@ -15,9 +15,10 @@ from popdyn.learners.weak_form.linearised import Linearised
 
 __all__ = [
     "Posterior",
+    "Profile",
     "estimate",
+    "extended",
     "freed",
-    "given",
     "maximise_evidence",
     "profiled",
     "weak_groups",
@@ -64,7 +65,7 @@ class Posterior:
 
         Where they are many, the directions with the largest variance stand for all.
         """
-        part = self.covariance[np.ix_(own, own)]
+        part = self.covariance[own][:, own]
         last = len(part) - 1
         some = [max(0, last - MOST_ERRORS + 1), last] if last >= 0 else None
         strengths, vectors = scipy.linalg.eigh(part, subset_by_index=some)
@@ -279,32 +280,30 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
     return Profile(value, error**2, a / raw)
 
 
-def given(
-    system: Linearised,
-    groups: Sequence[str],
-    off: Sequence[int],
-    j: int,
-    value: float,
-    variance: float,
-) -> Posterior:
-    """Return the posterior of the others where unknown j is known to a variance."""
-    matrix = system.matrix
-    rest = estimate(
-        dataclasses.replace(system, right=system.right - matrix[:, j] * value),
-        groups,
-        (),
-        [*off, j],
-    )
-    along = np.zeros(len(matrix))
+def extended(system: Linearised, rest: Posterior, value: float, variance: float) -> Posterior:
+    """Return the posterior of all unknowns from that of all but the last, which is known so well.
+
+    Args:
+        system: The normal equations of all.
+        rest: The others' posterior where the last has the value.
+        value: The last unknown.
+        variance: Its variance.
+    """
+    last = len(rest.mean)
+    along = np.zeros(last + 1)
+    along[last] = 1.0
     keep = np.flatnonzero(np.isfinite(rest.precision))
     if len(keep):
-        part = dataclasses.replace(system, right=-matrix[:, j]).restricted(keep)
-        along[keep] = rest.covariance[np.ix_(keep, keep)] @ part.whitened()[1]
-    along[j] = 1.0
-    mean, precision = rest.mean.copy(), rest.precision.copy()
-    mean[j], precision[j] = value, 0.0
-    covariance = rest.covariance + variance * np.outer(along, along)
-    return dataclasses.replace(rest, mean=mean, covariance=covariance, precision=precision)
+        moved = dataclasses.replace(system, right=-system.matrix[:, last]).restricted(keep)
+        along[keep] = rest.covariance[np.ix_(keep, keep)] @ moved.whitened()[1]
+    covariance = variance * np.outer(along, along)
+    covariance[:last, :last] += rest.covariance
+    return dataclasses.replace(
+        rest,
+        mean=np.append(rest.mean, value),
+        covariance=covariance,
+        precision=np.append(rest.precision, 0.0),
+    )
 
 
 def weak_groups(

@@ -55,7 +55,7 @@ class Jacobian:
     through: Tensor | None
     interaction: slice
     rows: int
-    log_density: np.ndarray
+    log_density: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     @property
     def witnesses(self) -> int:

@@ -45,6 +45,12 @@ class Linearised:
             self, matrix=self.matrix[square], right=self.right[keep], spread=self.spread[square]
         )
 
+    def given(self, j: int, value: float) -> Linearised:
+        """Return the equations of the others where unknown j is known."""
+        others = np.delete(np.arange(len(self.right)), j)
+        right = self.right - self.matrix[:, j] * value
+        return dataclasses.replace(self, right=right).restricted(others)
+
     def dispersed(self, factor: float) -> Linearised:
         """Return the same equations with noise of a larger variance."""
         noise = self.noise

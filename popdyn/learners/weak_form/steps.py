@@ -11,8 +11,8 @@ import numpy as np
 from popdyn.learners.weak_form.evidence import (
     Posterior,
     estimate,
+    extended,
     freed,
-    given,
     maximise_evidence,
     profiled,
     weak_groups,
@@ -65,9 +65,7 @@ def estimated(
     gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if tried else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = estimate(system, unknowns.groups, flat, off)
-    gauge = unknowns.gauge_functional(posterior.strengths)
-    if gauge is not None:
-        posterior = freed(system, posterior, gauge, LOOSE_GAUGE)
+    rest, groups = system, unknowns.groups
     if flat:
         # A prior pulls V towards 0, and β has to make up for what V lacks.
         wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
@@ -77,7 +75,16 @@ def estimated(
                 break
             other = profiled(part.dispersed(worse), wide, last)
             best = max(best, other, key=lambda f: f.signal)
-        posterior = given(system, unknowns.groups, off, last, best.value, best.variance)
+        # Given β: what it seemed to explain as long as it was free may be V's.
+        rest, groups = system.given(last, best.value), groups[:last]
+        gone = weak_groups(rest, groups, (), unknowns.least) if tried else []
+        off = [j for j, g in enumerate(groups) if g in gone]
+        posterior = estimate(rest, groups, (), off)
+    gauge = unknowns.gauge_functional(posterior.strengths)
+    if gauge is not None:
+        posterior = freed(rest, posterior, gauge[: len(groups)], LOOSE_GAUGE)
+    if flat:
+        posterior = extended(system, posterior, best.value, best.variance)
     return posterior, gone, far
 
 
