@@ -49,6 +49,7 @@ _HALF = ".popdyn-"
 _LITTER = (".DS_Store", "._*", ".nfs*", "Thumbs.db", f"{_HALF}*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCK = "lock"
+_LOOKS = 4  # at a target that is refused, 10 ms apart
 _ATTEMPTS = 50  # at a workshop that another process takes down at the same moment, 10 ms apart
 
 
@@ -366,7 +367,7 @@ class Target:
         self.resumed = False
 
     def __enter__(self) -> Self:
-        self.check()
+        self._check_at_rest()
         self._workshop.open()
         try:
             self._workshop.put_back()
@@ -379,6 +380,15 @@ class Target:
             self._workshop.close()
             raise
         return self
+
+    def _check_at_rest(self) -> None:
+        """Check before the lock is taken: another process may just be replacing what is there."""
+        for _ in range(_LOOKS - 1):
+            with contextlib.suppress(PopdynError, OSError):
+                self.check()
+                return
+            time.sleep(0.01)
+        self.check()
 
     def __exit__(
         self,
@@ -435,7 +445,11 @@ class _Workshop:
         and a mark is written under the lock alone.
         """
         for _ in range(_ATTEMPTS):
-            self._make_folders()
+            try:
+                self._make_folders()
+            except FileExistsError:  # taken down while it was looked at, or a file in the way
+                self.check()
+                continue
             self.check()
             try:
                 self._lock.acquire()
@@ -443,7 +457,7 @@ class _Workshop:
                 raise PopdynError(
                     f"'{self.path}' is being written by another process: expected to be alone"
                 ) from None
-            except FileNotFoundError:  # taken down between the two lines
+            except (FileNotFoundError, FileExistsError):  # taken down between the two lines
                 time.sleep(0.01)
                 continue
             if self._holds_the_name():
@@ -486,7 +500,7 @@ class _Workshop:
         return manifest_kind(self.folder) == "workshop"
 
     def _is_ours(self) -> bool:
-        if self.folder.is_symlink() or not self.folder.is_dir():
+        if self.folder.is_symlink():
             return False
         for _ in range(_ATTEMPTS):
             if self._is_marked():
@@ -496,6 +510,8 @@ class _Workshop:
                     sizes = {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
             except FileNotFoundError:  # taken down at this moment
                 return True
+            except NotADirectoryError:
+                return False
             if not sizes.keys() <= {MANIFEST, _LOCK, self.new.name, self.old.name}:
                 return False
             if sizes.keys() <= {MANIFEST, _LOCK} and not any(sizes.values()):
