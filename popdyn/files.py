@@ -49,6 +49,7 @@ _HALF = ".popdyn-"
 _LITTER = (".DS_Store", "._*", ".nfs*", "Thumbs.db", f"{_HALF}*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCK = "lock"
+_LOOKS = 4  # at a target that is refused, 10 ms apart
 _ATTEMPTS = 50  # at a workshop that another process takes down at the same moment, 10 ms apart
 
 
@@ -455,7 +456,11 @@ class _Workshop:
         and a mark is written under the lock alone.
         """
         for _ in range(_ATTEMPTS):
-            self._make_folders()
+            try:
+                self._make_folders()
+            except FileExistsError:  # taken down while it was looked at, or a file in the way
+                self.check()
+                continue
             self.check()
             try:
                 self._lock.acquire()
@@ -512,7 +517,7 @@ class _Workshop:
         return manifest_kind(self.folder) == "workshop"
 
     def _is_ours(self) -> bool:
-        if self.folder.is_symlink() or not self.folder.is_dir():
+        if self.folder.is_symlink():
             return False
         for _ in range(_ATTEMPTS):
             if self.is_marked():
@@ -526,6 +531,8 @@ class _Workshop:
                     }
             except FileNotFoundError:  # taken down at this moment
                 return True
+            except NotADirectoryError:
+                return False
             if not sizes.keys() <= {MANIFEST, _LOCK, self.new.name, self.old.name}:
                 return False
             if sizes.keys() <= {MANIFEST, _LOCK} and not any(sizes.values()):
