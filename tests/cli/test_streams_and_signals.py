@@ -47,19 +47,20 @@ def test_an_ascii_locale(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_terminal_that_goes_away_leaves_a_checkpoint(number, tmp_path):
     store, run = tmp_path / "a.zarr", tmp_path / "run"
+    checkpoint = tmp_path / "run.popdyn/new/checkpoint.safetensors"
     popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=300, out=store)
     command = [*POPDYN, "train", store, "--out", run, "--option", "model=mlp", "--steps", "100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for _ in range(600):  # of the first checkpoint, after 10 s, when the steps are under way
-        if (run / "checkpoint.safetensors").exists():
+        if checkpoint.exists():
             break
         time.sleep(0.1)
-    (run / "checkpoint.safetensors").unlink()
+    checkpoint.unlink()
     process.send_signal(number)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 1
     assert text.strip() == "popdyn: error: interrupted; what was already written is kept"
-    assert (run / "checkpoint.safetensors").exists()
+    assert checkpoint.exists()
 
 
 def test_nohup_is_minded(tmp_path):

@@ -126,12 +126,10 @@ def test_a_point_where_all_cells_start():
     run = fitted({"learner": "weak_form"}, x, energies=("potential", "diffusion"))
     # Free spreading: a variance of 0.09 in each 0.15 of time is 2β.
     assert run.energy.diffusivity == pytest.approx(0.3, rel=0.15)
-    with pytest.raises(PopdynError, match=r"do not determine .* their equations are singular"):
-        popdyn.fit(
-            make_tree(x, [np.empty((0, 2))] * 4, TIMES),
-            learner="weak_form",
-            energies=("potential", "interaction", "diffusion"),
-        )
+    # With W, too, there is a result: what does not vary at the start is no equation.
+    energies = ("potential", "interaction", "diffusion")
+    run = fitted({"learner": "weak_form"}, x, energies=energies)
+    assert np.isfinite(run.energy.diffusivity)
 
 
 def test_spreads_a_hundred_times_apart_with_noise():

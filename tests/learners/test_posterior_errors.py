@@ -79,7 +79,7 @@ def test_a_factor_of_the_covariance_keeps_the_largest_directions() -> None:
 
 def test_an_ensemble_of_features_has_their_own_standard_error(tmp_path) -> None:
     energy = popdyn.FreeEnergy("quadratic", "gaussian_repulsion")
-    data = popdyn.simulate(energy, particles=200, snapshots=3, dt=0.2, seed=0)
+    data = popdyn.simulate(energy, particles=1000, snapshots=3, dt=0.2, seed=0)
     learned = ("potential", "interaction")
     run = popdyn.fit(data, ensemble=2, energies=learned, seed=1)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)

@@ -123,7 +123,7 @@ class MomentEquations:
                 gram = sample.T @ sample
                 gram.diagonal().mul_(1.0 + 1e-3)
                 alone = covariance(values, values)
-                values += values @ torch.linalg.solve(gram, sample.T @ pushed).float()
+                values += values @ _regression(gram, sample.T @ pushed).float()
             own.append(covariance(values, values))
             across.append(covariance(self.observed[k], values))
             if drive.pulled:
@@ -267,6 +267,11 @@ class MomentEquations:
         for j, u in here:
             tilt[j] += n * ((share - share.mean()) @ u).double().numpy() / len(u)
         return out[-1]
+
+
+def _regression(gram: Tensor, right: Tensor) -> Tensor:
+    """Return the least-norm solution of normal equations: f may not vary at all where it starts."""
+    return torch.from_numpy(np.linalg.lstsq(gram.numpy(), right.numpy(), rcond=None)[0])
 
 
 def _spread(values: Tensor) -> np.ndarray:
