@@ -78,8 +78,11 @@ def test_a_factor_of_the_covariance_keeps_the_largest_directions() -> None:
 
 
 def test_an_ensemble_of_features_has_their_own_standard_error(tmp_path) -> None:
-    energy = popdyn.FreeEnergy("quadratic", "gaussian_repulsion")
-    data = popdyn.simulate(energy, particles=1000, snapshots=3, dt=0.2, seed=0)
+    repulsion = {"strength": 4.0}
+    energy = popdyn.FreeEnergy("quadratic", "gaussian_repulsion", interaction_params=repulsion)
+    # A cloud that moves: below sampling noise nothing would be learned.
+    start = {"initial": "gaussian", "initial_params": {"mean": [1.5, -1.0], "std": 0.7}}
+    data = popdyn.simulate(energy, particles=1000, snapshots=3, dt=0.2, seed=0, **start)
     learned = ("potential", "interaction")
     run = popdyn.fit(data, ensemble=2, energies=learned, seed=1)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
