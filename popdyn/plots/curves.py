@@ -40,7 +40,7 @@ def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) 
     axis.set(xlabel="step", ylabel=left)
     axis.yaxis.label.set_color(COLORS[0])
     if left == "misfit":
-        axis.set_yscale("log")
+        _logarithmic(axis, _column(rows, left))
     right = next((n for n in ("criterion", *names) if n in names and n != left), None)
     if right is not None:
         other = axis.twinx()
@@ -52,13 +52,19 @@ def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) 
             best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
             handles += other.plot(steps[best], values[best], "o", color=COLORS[1], label="kept")
         if right == "outer_step":
-            other.set_yscale("log")
+            _logarithmic(other, values)
         other.set_ylabel(name, color=COLORS[1])
     for line in handles[1:]:  # one legend for the lines of both axes
         dot = line.get_marker() == "o"
         name = str(line.get_label())
         axis.plot([], [], "o" if dot else "-", color=COLORS[1], label=name)
     legend_below(axis, dots=1.0)
+
+
+def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
+    """Take a logarithmic scale, unless no value is above 0: where nothing was learned at once."""
+    if max(values) > 0.0:
+        axis.set_yscale("log")
 
 
 def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:

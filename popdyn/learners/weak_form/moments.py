@@ -88,7 +88,7 @@ class MomentEquations:
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
         self.projection = torch.from_numpy(weights @ combined).float()
-        self.count = len(kept)
+        self.count = self.telling = len(kept)
         self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct)
         self.observed, self.means = [], []
         for v in values:
@@ -166,15 +166,22 @@ class MomentEquations:
         return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
 
     def fewer(
-        self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
+        self,
+        system: Linearised,
+        at: Equations,
+        parts: Sequence[Jacobian],
+        prior: np.ndarray | None = None,
     ) -> Iterator[Linearised]:
         """Yield the normal equations of ever fewer of the first test functions.
 
-        Each further one is rougher, and its Laplacian noisier: of β they tell ever less.
+        Each further one is rougher, and its Laplacian noisier: of β they tell ever less. Never more
+        than told of β before: states that ask for two numbers in turns would never settle.
         """
-        for halvings in range(1, 7):
+        for halvings in range(7):
             q = round(self.count * 2.0 ** (-0.5 * halvings))
-            if q >= 2:
+            if q == self.count <= self.telling:
+                yield system
+            elif 2 <= q <= self.telling:
                 yield self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
 
     def linearise(

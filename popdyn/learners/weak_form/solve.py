@@ -195,7 +195,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     # from the data they are a worse start: a fit of `bohachevsky` did not settle, at χ² of 2.
     for share in (2, 1) if fine[0].plain and data.dim <= 3 else (1,):
         system = whole.linearise(at, whole.jacobians(at, SCREENED // share))
-        posterior, gone, far = estimated(system, at, fine[0])
+        posterior, gone, far, *_ = estimated(system, at, fine[0])
         if not far:
             break
     off = [name for name, s in posterior.strengths.items() if s == 0.0] + gone

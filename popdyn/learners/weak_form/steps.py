@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,40 +42,55 @@ def _flat(unknowns: Unknowns) -> list[int]:
     return [unknowns.size - 1] if unknowns.diffusivity is None else []
 
 
+class Estimated(NamedTuple):
+    """What linearised equations say.
+
+    Attributes:
+        posterior: The posterior.
+        gone: The groups that did not earn a place.
+        far: Whether V is alone and so far from the data that linear equations say little: then no
+            group has to earn its place yet.
+        given_up: By how much misfit and prior are lower at another β, if that is larger.
+        count: Number of equations that told of β.
+    """
+
+    posterior: Posterior
+    gone: list[str]
+    far: bool
+    given_up: float
+    count: int
+
+
 def estimated(
     system: Linearised, at: Equations, unknowns: Unknowns, fewer: Iterable[Linearised] = ()
-) -> tuple[Posterior, list[str], bool]:
-    """Return the posterior of the linearised equations, and the groups that did not earn a place.
+) -> Estimated:
+    """Return the posterior of the linearised equations.
 
     Where the equations do not hold to their noise, as in the first steps, the noise is taken as
     that much larger: evidence would else pay for a model's faults with whatever it can get.
-
-    Returns:
-        The posterior; the groups; and whether V is alone and so far from the data that linear
-        equations say little: then no group has to earn its place yet.
     """
     flat = _flat(unknowns)
     posterior = maximise_evidence(system, unknowns.groups, flat)
     known = sum(posterior.determined.values()) + len(flat)
     left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
     worse = max(1.0, left)
-    system = system.dispersed(worse)
+    given, system = system, system.dispersed(worse)
     far = left > FAR and not unknowns.beyond_potential
     # Leaving out group by group costs a solve for each: too much for a potential in time as well.
     tried = unknowns.size <= LARGEST_TRIED and not far
     gone = weak_groups(system, unknowns.groups, flat, unknowns.least) if tried else []
     off = [j for j, g in enumerate(unknowns.groups) if g in gone]
     posterior = estimate(system, unknowns.groups, flat, off)
-    rest, groups = system, unknowns.groups
+    rest, groups, given_up, count = system, unknowns.groups, 0.0, system.count
     if flat:
         # A prior pulls V towards 0, and β has to make up for what V lacks.
         wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
-        best = profiled(system, wide, last)
-        for part in fewer:
-            if best.signal >= SIGNAL:
+        found = []
+        for part in fewer or (given,):
+            found.append((profiled(part.dispersed(worse), wide, last), part.count))
+            if found[-1][0].signal >= SIGNAL:
                 break
-            other = profiled(part.dispersed(worse), wide, last)
-            best = max(best, other, key=lambda f: f.signal)
+        best, count = max(found, key=lambda f: f[0].signal)
         # Given β: what it seemed to explain as long as it was free may be V's.
         rest, groups = system.given(last, best.value), groups[:last]
         gone = weak_groups(rest, groups, (), unknowns.least) if tried else []
@@ -85,7 +101,22 @@ def estimated(
         posterior = freed(rest, posterior, gauge[: len(groups)], LOOSE_GAUGE)
     if flat:
         posterior = extended(system, posterior, best.value, best.variance)
-    return posterior, gone, far
+        given_up = _given_up(given, wide, at.theta, last, best.value)
+    return Estimated(posterior, gone, far, given_up, count)
+
+
+def _given_up(
+    system: Linearised, precision: np.ndarray, theta: np.ndarray, j: int, value: float
+) -> float:
+    """Return by how much misfit and prior are lower where unknown j is as large as they ask for."""
+    use = np.flatnonzero(np.isfinite(precision) & (system.spread.diagonal() > 0.0))
+    if j not in use:
+        return 0.0
+    bend = system.spread[np.ix_(use, use)] + np.diag(precision[use])
+    inverse = np.linalg.pinv(bend, hermitian=True)
+    asked = theta[use] + inverse @ (system.score[use] - precision[use] * theta[use])
+    own = int(np.flatnonzero(use == j)[0])
+    return max(0.0, float(asked[own]) - value) ** 2 / float(inverse[own, own])
 
 
 @dataclass(frozen=True)
@@ -162,18 +193,20 @@ def _step(
     unknowns = equations.unknowns
     prior = before.precisions(unknowns.groups) if before is not None else None
     system = equations.linearise(at, parts, prior)
-    posterior, _, _ = estimated(system, at, unknowns, equations.fewer(at, parts, prior))
+    found = estimated(system, at, unknowns, equations.fewer(system, at, parts, prior))
+    posterior, equations.telling = found.posterior, found.count // len(parts)
     step = posterior.mean - at.theta
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
     # The solution is not quite where the objective is lowest, for the noise of the regressors pulls
     # that towards 0: by less than half a standard error for each unknown that is determined. Of V
     # and β without the W of the data each of ten steps was worse, and β went from 0.3 to 1.3.
+    # Nor is it where β is lower than misfit alone, which takes noise for signal, would have it.
     # Every step has a prior and a noise of its own, by which the best so far is judged anew.
     seen = [_Seen.of(at)]
     if not best.theta[~np.isfinite(posterior.precision)].any():  # else it has what is off by now
         seen.append(best)
     objectives = [state.objective(at, posterior) for state in seen]
-    best, most = seen[int(np.argmin(objectives))], min(objectives) + 0.25 * known
+    best, most = seen[int(np.argmin(objectives))], min(objectives) + 0.25 * known + found.given_up
     for halving in range(5):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
         if _Seen.of(ahead).objective(at, posterior) <= most:
