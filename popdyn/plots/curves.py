@@ -61,9 +61,9 @@ def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) 
     legend_below(axis, dots=1.0)
 
 
-def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
+def _logarithmic(axis: Axes, values: np.ndarray) -> None:
     """Take a logarithmic scale, unless no value is above 0: where nothing was learned at once."""
-    if max(values) > 0.0:
+    if (values > 0.0).any():
         axis.set_yscale("log")
 
 

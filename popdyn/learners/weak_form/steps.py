@@ -51,14 +51,14 @@ class Estimated(NamedTuple):
         far: Whether V is alone and so far from the data that linear equations say little: then no
             group has to earn its place yet.
         given_up: By how much misfit and prior are lower at another β, if that is larger.
-        count: Number of equations that told of β.
+        told: Number of equations that told of β.
     """
 
     posterior: Posterior
     gone: list[str]
     far: bool
     given_up: float
-    count: int
+    told: int
 
 
 def estimated(
@@ -194,7 +194,7 @@ def _step(
     prior = before.precisions(unknowns.groups) if before is not None else None
     system = equations.linearise(at, parts, prior)
     found = estimated(system, at, unknowns, equations.fewer(system, at, parts, prior))
-    posterior, equations.telling = found.posterior, found.count // len(parts)
+    posterior, equations.telling = found.posterior, found.told // len(parts)
     step = posterior.mean - at.theta
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
     # The solution is not quite where the objective is lowest, for the noise of the regressors pulls
