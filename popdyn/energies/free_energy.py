@@ -116,29 +116,34 @@ class FreeEnergy:
         return _apply(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
 
     def potential_gradient_std(self, x: Array, t: Time = None) -> Array:
-        """Return the standard error of ∇V by an ensemble's members, ``(n, d) → (n, d)``.
+        """Return the standard error of ∇V, ``(n, d) → (n, d)``.
 
-        It is what members linear in features say of themselves; of networks it is their spread.
+        It is what a fit linear in features says of itself, and of an ensemble's networks their
+        spread.
 
         Raises:
-            PopdynError: If the potential is not of an ensemble.
+            PopdynError: If the potential does not know it: of a single network, or not learned.
         """
         return self._apply_std(self.V, "potential", x, t)
 
     def interaction_gradient_std(self, z: Array) -> Array:
-        """Return the standard error of ∇W by an ensemble's members, ``(n, d) → (n, d)``.
+        """Return the standard error of ∇W, ``(n, d) → (n, d)``.
 
-        It is what members linear in features say of themselves; of networks it is their spread.
+        It is what a fit linear in features says of itself, and of an ensemble's networks their
+        spread.
 
         Raises:
-            PopdynError: If the interaction is not of an ensemble.
+            PopdynError: If the interaction does not know it: of a single network, or not learned.
         """
         return self._apply_std(self.W, "interaction", z, None)
 
     @staticmethod
     def _apply_std(term: Any, name: str, x: Array, t: Time) -> Array:
         if not hasattr(term, "gradient_std"):
-            raise PopdynError(f"the {name} is of a single fit: a spread needs --ensemble 2 or more")
+            raise PopdynError(
+                f"the {name} is no estimate that knows its standard error: expected one that is "
+                "linear in features, or an ensemble (--ensemble 2 or more)"
+            )
         return _apply(x, lambda y: term.gradient_std(y, _time(term, t, y)))
 
     @overload

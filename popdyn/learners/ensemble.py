@@ -66,7 +66,7 @@ class MeanTerm(LearnedTerm):
     @property
     def own_errors(self) -> bool:
         """Whether all members know their own standard error."""
-        return all(hasattr(m, "gradient_error") for m in self.members)
+        return all(hasattr(m, "gradient_std") for m in self.members)
 
     def gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
@@ -76,7 +76,7 @@ class MeanTerm(LearnedTerm):
         """
         if not self.own_errors:
             return self.gradients(x, t).std(0)
-        own = torch.stack([m.gradient_error(x, t) for m in self.members])  # type: ignore[operator]
+        own = torch.stack([m.gradient_std(x, t) for m in self.members])  # type: ignore[operator]
         return (0.5 * own.square().mean(0)).sqrt()
 
     def band_factor(self, level: float = 0.9) -> float:

@@ -132,9 +132,9 @@ class TermInUnits(LearnedTerm):
         return self._outwards(self.inner.gradient(*self._inside(x, t)), x)
 
     @property
-    def gradient_error(self) -> Callable[..., Tensor]:
+    def gradient_std(self) -> Callable[..., Tensor]:
         """``(x, t)`` ↦ the standard error of each component; only where the term knows it."""
-        own: Callable[..., Tensor] = self.inner.gradient_error  # type: ignore[assignment]
+        own: Callable[..., Tensor] = self.inner.gradient_std  # type: ignore[assignment]
         return lambda x, t=None: self._outwards(own(*self._inside(x, t)), x)
 
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def configure(
 
 @plain_numbers(whole=("reference_cells", "workers"))
 def simulate(
-    energy: FreeEnergy,
+    energy: FreeEnergy | str | Callable[..., Tensor],
     *,
     particles: int | Sequence[int] | None = None,
     n_particles: int | Sequence[int] | None = None,
@@ -113,7 +113,7 @@ def simulate(
     """Return snapshots of particles that follow an energy.
 
     Args:
-        energy: V, W and β.
+        energy: V, W and β; or V alone, as a name or a callable.
         particles: Particles in each snapshot: one number, or one for each; 10 000 if None.
         n_particles: Another spelling of ``particles``.
         snapshots: How many, the first at time 0.
@@ -184,7 +184,7 @@ def simulate(
         block=block,
     )
     return run_simulation(
-        energy,
+        energy if isinstance(energy, FreeEnergy) else FreeEnergy(energy),
         config,
         check_step=check_step,
         reference=reference,

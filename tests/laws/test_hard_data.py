@@ -158,7 +158,7 @@ def test_a_potential_that_moves_and_times_far_from_zero():
             # moves a last digit of float32 here and there, times the condition of the equations.
             allowed = 1e-3 * np.abs(one).max()
             if learner is not SHORT:
-                error = here.energy.V.gradient_error(torch.from_numpy(at), 0.05).numpy()
+                error = here.energy.V.gradient_std(torch.from_numpy(at), 0.05).numpy()
                 allowed = 0.02 * np.sqrt(np.mean(error**2))
             assert np.sqrt(np.mean((one - two) ** 2)) <= allowed
 

@@ -107,8 +107,8 @@ def compare(run, other, there, back, *, length=1.0, interval=1.0, share=0.0, siz
         one = getattr(run.energy, gradient)(X)
         off = back(getattr(other.energy, gradient)(at)) * (interval / length) - one
         allowed = size * np.abs(one).max()
-        if hasattr(term, "gradient_error"):
-            error = term.gradient_error(torch.from_numpy(X)).numpy()
+        if hasattr(term, "gradient_std"):
+            error = term.gradient_std(torch.from_numpy(X)).numpy()
             allowed = share * np.sqrt(np.mean(error**2))
         assert np.sqrt(np.mean(off**2)) <= allowed, name
     error = run.energy.diffusivity_standard_error

@@ -40,7 +40,7 @@ def test_the_error_of_a_potentials_gradient_is_its_spread_over_draws(t: float) -
         weights = errors @ torch.from_numpy(rng.normal(size=5))
         drawn.append(LinearPotential(features, weights, (0.0, 1.0)).gradient(x, t))
     spread = torch.stack(drawn).std(0)
-    torch.testing.assert_close(V.gradient_error(x, t), spread, rtol=FIVE_ERRORS, atol=1e-6)
+    torch.testing.assert_close(V.gradient_std(x, t), spread, rtol=FIVE_ERRORS, atol=1e-6)
 
 
 def test_the_error_of_an_interactions_gradient_is_its_spread_over_draws() -> None:
@@ -57,7 +57,7 @@ def test_the_error_of_an_interactions_gradient_is_its_spread_over_draws() -> Non
         drawn.append(RadialInteraction(features, weights).gradient(z))
     # The slope of a draw comes from its table, linearly interpolated.
     spread = torch.stack(drawn).std(0)
-    torch.testing.assert_close(W.gradient_error(z), spread, rtol=FIVE_ERRORS, atol=1e-3)
+    torch.testing.assert_close(W.gradient_std(z), spread, rtol=FIVE_ERRORS, atol=1e-3)
 
 
 def test_a_factor_of_the_covariance_keeps_the_largest_directions() -> None:
@@ -91,7 +91,7 @@ def test_an_ensemble_of_features_has_their_own_standard_error(tmp_path) -> None:
         (run.energy.V, run.energy.potential_gradient_std(x)),
         (run.energy.W, run.energy.interaction_gradient_std(x)),
     ):
-        own = torch.stack([m.gradient_error(at) for m in term.members])
+        own = torch.stack([m.gradient_std(at) for m in term.members])
         half = (0.5 * own.square().mean(0)).sqrt()
         assert float(half.max()) > 0.0
         assert found == pytest.approx(half.numpy(), rel=1e-5, abs=1e-7)
@@ -112,3 +112,36 @@ def test_a_direction_whose_bias_is_larger_than_itself_tells_nothing() -> None:
     assert posterior.covariance[1, 1] == pytest.approx(posterior.strengths["V"] ** 2, rel=0.05)
     positive = dataclasses.replace(system, matrix=np.diag([80.0, 60.0, 90.0]))
     assert maximise_evidence(positive, ["V"] * 3).mean[1] > 1.0
+
+
+def test_a_single_fit_gives_the_error_of_its_gradient_in_the_datas_units(tmp_path) -> None:
+    data = popdyn.simulate("styblinski_tang", particles=2000, snapshots=3, seed=0)
+    run = popdyn.fit(data)
+    x = np.random.default_rng(0).uniform(-3.0, 3.0, (400, 2)).astype(np.float32)
+    error = run.energy.potential_gradient_std(x)
+    off = run.energy.potential_gradient(x) - popdyn.FreeEnergy(
+        "styblinski_tang"
+    ).potential_gradient(x)
+    assert error.shape == x.shape
+    # Unknowns that are determined are few, so the share within their errors is known roughly.
+    assert 0.5 < np.mean(np.abs(off) < 1.645 * error) <= 1.0
+    assert np.sqrt(np.mean(error**2)) < 3.0 * np.sqrt(np.mean(off**2))
+    save_run(run, tmp_path / "run")
+    assert np.array_equal(load_run(tmp_path / "run").energy.potential_gradient_std(x), error)
+
+
+def test_a_gradient_that_is_zero_for_its_noise_has_an_error() -> None:
+    data = popdyn.simulate("flat", particles=300, snapshots=3, seed=0)
+    energy = popdyn.fit(data).energy
+    x = np.random.default_rng(0).uniform(-3.0, 3.0, (100, 2)).astype(np.float32)
+    assert not energy.potential_gradient(x).any()
+    # A force that is the same everywhere is known to √2 · spread / √300 / 0.02: no better here.
+    least = 2**0.5 * 8 / 12**0.5 / 300**0.5 / 0.02
+    assert energy.potential_gradient_std(x).mean() > 0.8 * least
+
+
+def test_a_single_network_knows_no_error() -> None:
+    data = popdyn.simulate("styblinski_tang", particles=100, snapshots=3, seed=0)
+    energy = popdyn.fit(data, model="mlp", steps=2, hidden=(8,)).energy
+    with pytest.raises(popdyn.PopdynError, match="no estimate that knows its standard error"):
+        energy.potential_gradient_std(np.zeros((1, 2), np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -223,6 +224,8 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
             left_out += off
         final = equations(kept, fine[1], strengths, least=least, known=known)
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
+        if posterior.strengths and not any(posterior.strengths.values()):
+            posterior = _unexplained_errors(final, at, posterior)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
         narrow = [g for g in narrow if g not in left_out]
         if narrow:
@@ -231,6 +234,23 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
         if not narrow or gain >= 2.0 * EARNED_NARROW:
             return _solution(kept, at, posterior, misfit, trace, data)
         gone = gone + narrow
+
+
+def _unexplained_errors(
+    equations: MomentEquations, at: Equations, posterior: Posterior
+) -> Posterior:
+    """Return the posterior where no group earned its place, with the errors of the first one.
+
+    Its gradient is 0 not because the data says so to any digit, but because what it says is below
+    its noise: the errors are those of the smoothest group as if it had no prior.
+    """
+    groups = equations.unknowns.groups
+    first = np.array([j for j, group in enumerate(groups) if group == groups[0]])
+    square = np.ix_(first, first)
+    covariance = posterior.covariance.copy()
+    information = equations.linearise(at, equations.jacobians(at)).spread[square]
+    covariance[square] += np.linalg.pinv(information, hermitian=True)
+    return dataclasses.replace(posterior, covariance=covariance)
 
 
 def _solution(

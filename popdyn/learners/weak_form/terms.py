@@ -83,7 +83,7 @@ class LinearPotential(LearnedTerm):
             tail = scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
             return (out.T + tail).reshape(x.shape).to(x.dtype)
 
-    def gradient_error(self, x: Tensor, t: Time = None) -> Tensor:
+    def gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
         with torch.no_grad():
             flat, (m, count, rank) = x.reshape(-1, x.shape[-1]), self.errors.shape
@@ -254,7 +254,7 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
         return inside.mul_(reach**2 / s.clamp_min(reach**2))
 
-    def gradient_error(self, z: Tensor, t: Time = None) -> Tensor:
+    def gradient_std(self, z: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
         s, reach = squared_norm(z).double(), float(self.features.reach)
         slopes = self.features.slopes(s.sqrt().clamp_max(reach)) @ self.errors.double()
