@@ -36,7 +36,7 @@ FITS: dict[str, tuple[str, dict[str, Any], tuple[str, str]]] = {
     ),
     "network, V, W and β": (
         "ijkonet",
-        {"inner": "network", "steps": 50, "energies": ALL},
+        {"inner": "network", "steps": 50, "learn": ALL},
         ("joint", "wells-repulsion"),
     ),
 }

@@ -44,7 +44,7 @@ def fitted(start: str, spacing: str, cells: list[int], dim: int, seed: int) -> R
     """Return the weak form's run on one draw."""
     x = draw(start, spacing, cells, dim, seed)
     data = make_tree(x, [a[:0] for a in x], TIMES[spacing])
-    options = WeakFormOptions(energies=("potential", "diffusion"))
+    options = WeakFormOptions(learn=("potential", "diffusion"))
     return fit_in_units(fit_weak_form, TrainingSet.from_data(data), options, Workplace())
 
 

@@ -122,7 +122,7 @@ def recovery(arguments: argparse.Namespace) -> None:
         energy, settings = reference(particles, arguments.entry)
         rows = []
         for seed in range(arguments.seeds):
-            rows.append(fitted(energy, settings, seed, energies=ALL)[2])
+            rows.append(fitted(energy, settings, seed, learn=ALL)[2])
             show(f"{arguments.entry} N {particles} seed {seed}", rows[-1])
         table[f"{arguments.entry}, N = {particles}"] = rows
     print()
@@ -134,10 +134,10 @@ def attenuation(arguments: argparse.Namespace) -> None:
     """The mean of β̂ over many seeds: within two standard errors of the truth? And its intervals?"""
     particles = (arguments.particles or [10_000])[0]
     energy, settings = reference(particles, arguments.entry, arguments.suite)
-    energies = load_suite(arguments.suite).entry(arguments.entry).fit["energies"]
+    energies = load_suite(arguments.suite).entry(arguments.entry).fit["learn"]
     rows = []
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        rows.append(fitted(energy, settings, seed, arguments.learner, energies=energies)[2])
+        rows.append(fitted(energy, settings, seed, arguments.learner, learn=energies)[2])
         pull = (rows[-1]["β"] - energy.diffusivity) / rows[-1]["± β"]
         show(f"N {particles} seed {seed}", rows[-1] | {"pull": pull})
     beta = np.array([r["β"] for r in rows])
@@ -173,7 +173,7 @@ def ablation(arguments: argparse.Namespace) -> None:
             for subset, energies in SUBSETS.items():
                 if arguments.learned and subset not in arguments.learned.split(","):
                     continue
-                run, data, row = fitted(energy, settings, seed, energies=energies)
+                run, data, row = fitted(energy, settings, seed, learn=energies)
                 row |= sizes(run.energy, energy, data)
                 show(f"data {name}, learned {subset}, seed {seed}", row)
                 force.setdefault((name, subset), []).append(row["force"])
@@ -283,7 +283,7 @@ def network(arguments: argparse.Namespace) -> None:
             options = options | {"steps": arguments.steps}
         rows = []
         for seed in range(arguments.seeds):
-            run, _, row = fitted(energy, settings, seed, energies=ALL, **options)
+            run, _, row = fitted(energy, settings, seed, learn=ALL, **options)
             numbers = {k: v for k, v in run.certificate.items() if isinstance(v, float)}
             show(f"{name} N {particles} seed {seed}", row | {"gap": numbers.get("gap")})
             for note in run.notes:

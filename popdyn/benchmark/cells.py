@@ -89,8 +89,8 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
         known.add("ensemble")
     wishes = dict(entry.fit) | dict(given)
     parts = [p for p in _parts(entry) if p != "diffusion" or wishes.get("diffusivity") is None]
-    if "energies" in known and "energies" not in wishes and len(parts) > 1:
-        wishes = {"energies": parts} | wishes
+    if "learn" in known and "learn" not in wishes and len(parts) > 1:
+        wishes = {"learn": parts} | wishes
     return {k: v for k, v in wishes.items() if k in known or k in given}
 
 
@@ -107,9 +107,9 @@ def terms_of(cell: Cell) -> tuple[str, str]:
     """Return what a learner is to find, and which part of the true energy it takes for 0."""
     options = LEARNERS[cell.learner].options
     fields = {f.name: f.default for f in dataclasses.fields(options)}
-    if "energies" not in fields:
+    if "learn" not in fields:
         return "", ""
-    found = cell.options.get("energies", fields["energies"])
+    found = cell.options.get("learn", fields["learn"])
     learned = found.split(",") if isinstance(found, str) else list(found)
     beta = cell.options.get("diffusivity", fields.get("diffusivity"))
     told = " and ".join(p for p in learned if p != "diffusion" or beta is None) + " learned"

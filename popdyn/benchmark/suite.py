@@ -66,7 +66,7 @@ class Entry:
         source: For real data: ``file``, the ``environment`` variable that may name another
             path, and keywords of ``import_data``.
         hold_out: Indices of the snapshots that no learner sees.
-        fit: Options for every learner that has them, such as ``energies``.
+        fit: Options for every learner that has them, such as ``learn``.
 
     Raises:
         FieldError: On a value that no simulation or import could use.

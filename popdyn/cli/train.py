@@ -39,7 +39,7 @@ COMMON = {"hold_out", "ensemble", "workers", "seed", "device"}
     type=click.Choice(list(INNERS)),
     help="Inner solver of iJKOnet.",
 )
-@click.option("--energies", metavar="LIST", help="Any of potential,interaction,diffusion.")
+@click.option("--learn", metavar="LIST", help="Any of potential,interaction,diffusion.")
 @click.option("--diffusivity", type=click.FloatRange(0), help="β if it is known and not learned.")
 @click.option("--time-varying", is_flag=True, default=None, help="Learn V(x, t).")
 @click.option("--hold-out", type=NumberList(int), help="Snapshots not looked at, indices from 0.")

@@ -8,18 +8,16 @@ from typing import Any
 
 from popdyn.errors import PopdynError
 
-__all__ = ["ENERGIES", "check_diffusivity", "check_energies", "check_least", "check_network"]
+__all__ = ["PARTS", "check_diffusivity", "check_least", "check_network", "check_parts"]
 
-ENERGIES = ("potential", "interaction", "diffusion")
+PARTS = ("potential", "interaction", "diffusion")
 
 
-def check_energies(energies: Sequence[str]) -> None:
-    """Raise PopdynError unless these are some of ``ENERGIES``."""
-    unknown = [name for name in energies if name not in ENERGIES]
-    if unknown or not energies:
-        raise PopdynError(
-            f"energies '{','.join(energies)}': expected some of {', '.join(ENERGIES)}"
-        )
+def check_parts(learn: Sequence[str]) -> None:
+    """Raise PopdynError unless these are some of ``PARTS``."""
+    unknown = [name for name in learn if name not in PARTS]
+    if unknown or not learn:
+        raise PopdynError(f"learn '{','.join(learn)}': expected some of {', '.join(PARTS)}")
 
 
 def check_diffusivity(beta: float | None) -> None:

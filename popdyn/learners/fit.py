@@ -168,11 +168,11 @@ def fit(
 
 def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
     """Put into the certificate how well the data tells the energies apart, and warnings."""
-    energies = getattr(options, "energies", ())
-    if len(energies) < 2:
+    learned = getattr(options, "learn", ())
+    if len(learned) < 2:
         return
-    learns_diffusivity = "diffusion" in energies and getattr(options, "diffusivity", None) is None
-    found = diagnose(in_units(training, measured(training)[0]), energies, learns_diffusivity)
+    learns_diffusivity = "diffusion" in learned and getattr(options, "diffusivity", None) is None
+    found = diagnose(in_units(training, measured(training)[0]), learned, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
     if found.warnings:
         run.certificate["warnings"] = found.warnings

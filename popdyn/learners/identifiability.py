@@ -60,7 +60,7 @@ def diagnose(data: TrainingSet, energies: Sequence[str], learns_diffusivity: boo
 
     Args:
         data: The training set.
-        energies: What is learned, of ``potential``, ``interaction`` and ``diffusion``.
+        learn: What is learned, of ``potential``, ``interaction`` and ``diffusion``.
         learns_diffusivity: Whether β is learned.
     """
     snapshots = [x[:PARTICLES].cpu() for x in data.fit]

@@ -40,7 +40,7 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
         return _fit_network(data, options, place)
     linear = _fit_linear(data, options)
     doubtful = linear.certificate["misfit"] > FITS
-    if options.model == "linear" or options.energies != ("potential",) or not doubtful:
+    if options.model == "linear" or options.learn != ("potential",) or not doubtful:
         return linear
     network = _fit_network(data, options, place)
     held, inner = HeldOut(data), Simulate(torch.Generator(data.device).manual_seed(data.seed))
@@ -51,7 +51,7 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
         f"features alone do not explain the snapshots (χ² {linear.certificate['misfit']:.3g} for "
         "each degree of freedom): a network was trained too, and the held-out energy distance "
         f"chose the {'features' if chosen is linear else 'network'}; β was not learned, "
-        "and can be with energies potential,diffusion"
+        "and can be with --learn potential,diffusion"
     )
     return chosen
 
@@ -65,7 +65,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     that the evidence chooses.
     """
     solution = solve_weak_form(
-        data, WeakFormOptions(options.energies, options.diffusivity, options.time_varying)
+        data, WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
     )
     energy = solution.energy
     start, tau = _intervals(data)

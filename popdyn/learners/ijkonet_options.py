@@ -9,9 +9,9 @@ from torch import nn
 from popdyn.errors import PopdynError
 from popdyn.learners.checks import (
     check_diffusivity,
-    check_energies,
     check_least,
     check_network,
+    check_parts,
 )
 from popdyn.learners.inner import INNERS
 from popdyn.registry import lookup
@@ -30,7 +30,7 @@ class IJKOnetOptions:
             does not explain the snapshots the better of the two on held-out particles.
         potential: A ``torch.nn.Module`` of one's own for V, ``(..., d) → (...)``, or ``(x, t)`` if
             it has ``time_dependent = True``; from Python alone. It is a network: no linear model.
-        energies: What is learned; the rest is 0 or fixed.
+        learn: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
         hold_ends: With a time-varying network: V stands still over the first interval, and after
@@ -59,7 +59,7 @@ class IJKOnetOptions:
     inner: str = "simulate"
     model: str | None = None
     potential: nn.Module | None = None
-    energies: tuple[str, ...] = ("potential",)
+    learn: tuple[str, ...] = ("potential",)
     diffusivity: float | None = None
     time_varying: bool = False
     hold_ends: bool = True
@@ -80,7 +80,7 @@ class IJKOnetOptions:
 
     def __post_init__(self) -> None:
         lookup(INNERS, self.inner, "inner solver")
-        check_energies(self.energies)
+        check_parts(self.learn)
         check_diffusivity(self.diffusivity)
         if self.inner == "proximal" and (self.diffusivity or self.learns_diffusivity):
             raise PopdynError(
@@ -94,7 +94,7 @@ class IJKOnetOptions:
         if self.potential is not None and (self.model == "linear" or self.begins_seeded):
             raise PopdynError(
                 "a module of one's own for V is trained from its own weights: expected model mlp, "
-                "energies potential, and not seeded"
+                "learn potential, and not seeded"
             )
         if self.model not in (None, "linear", "mlp"):
             raise PopdynError(f"model is '{self.model}': expected linear or mlp")
@@ -104,13 +104,13 @@ class IJKOnetOptions:
             )
         if self.interaction not in ("radial", "even"):
             raise PopdynError(f"interaction is '{self.interaction}': expected radial or even")
-        if self.linear and self.interaction == "even" and "interaction" in self.energies:
+        if self.linear and self.interaction == "even" and "interaction" in self.learn:
             raise PopdynError(
                 "interaction 'even' is a network: use --option model=mlp, or --inner network"
             )
-        if not self.linear and not {"potential", "interaction"} & set(self.energies):
+        if not self.linear and not {"potential", "interaction"} & set(self.learn):
             raise PopdynError(
-                "energies 'diffusion' alone with a network: use --inner simulate with model linear"
+                "learn 'diffusion' alone with a network: use --inner simulate with model linear"
             )
         check_least(self, steps=1, batch=1, inner_steps=1, every=1, substeps=1)
         check_network(self)
@@ -131,9 +131,9 @@ class IJKOnetOptions:
     @property
     def learns_diffusivity(self) -> bool:
         """Whether β is learned rather than given."""
-        return "diffusion" in self.energies and self.diffusivity is None
+        return "diffusion" in self.learn and self.diffusivity is None
 
     @property
     def begins_seeded(self) -> bool:
         """Whether networks begin at the weak form's solution."""
-        return self.energies != ("potential",) if self.seeded is None else self.seeded
+        return self.learn != ("potential",) if self.seeded is None else self.seeded

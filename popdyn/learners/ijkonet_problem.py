@@ -90,7 +90,7 @@ class IJKOnetProblem:
         self.pair_generator = pairs
         V: LearnedTerm | None = None
         W = None
-        if "potential" in options.energies:
+        if "potential" in options.learn:
             span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
             fitted = fitted_times(data.times, options, self.inner)
             holds = options.time_varying and options.hold_ends
@@ -104,7 +104,7 @@ class IJKOnetProblem:
                     t = data.units.first + t * data.units.interval
                 check_module(options.potential, x, t)
                 V = ModulePotential(options.potential, scaling, data.units)
-        if "interaction" in options.energies:
+        if "interaction" in options.learn:
             W = _interaction(data, options.interaction, self.unit, kernel)
         self.terms = nn.ModuleDict()
         for name, term in (("potential", V), ("interaction", W)):

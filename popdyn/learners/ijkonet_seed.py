@@ -22,7 +22,7 @@ def seed_solution(data: TrainingSet, options: IJKOnetOptions) -> WeakFormSolutio
     if not (options.learns_diffusivity or options.begins_seeded):
         return None
     return solve_weak_form(
-        data, WeakFormOptions(options.energies, options.diffusivity, options.time_varying)
+        data, WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
     )
 
 

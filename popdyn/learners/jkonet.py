@@ -38,7 +38,7 @@ class JKOnetOptions:
     """Options of JKOnet; all quantities are dimensionless.
 
     Attributes:
-        energies: V alone is learned.
+        learn: V alone is learned.
         steps: Outer steps, of V.
         inner_steps: Inner steps, of the maps, for each outer one; they go on where they were.
         batch: Particles of each snapshot in a step.
@@ -51,7 +51,7 @@ class JKOnetOptions:
         validation_fraction: Part of each snapshot kept for that criterion.
     """
 
-    energies: tuple[str, ...] = ("potential",)
+    learn: tuple[str, ...] = ("potential",)
     steps: int = 200
     inner_steps: int = 10
     batch: int = 250
@@ -64,10 +64,8 @@ class JKOnetOptions:
     validation_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        if tuple(self.energies) != ("potential",):
-            raise PopdynError(
-                f"energies '{','.join(self.energies)}': jkonet learns 'potential' alone"
-            )
+        if tuple(self.learn) != ("potential",):
+            raise PopdynError(f"learn '{','.join(self.learn)}': jkonet learns 'potential' alone")
         check_least(self, steps=1, inner_steps=1, every=1, batch=2)
         check_network(self, "inner_learning_rate", "epsilon")
         if len(self.map_hidden) != 2 or min(self.map_hidden) < 1:

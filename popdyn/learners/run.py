@@ -30,7 +30,7 @@ from popdyn.learners.module_potential import rebuilding_with
 __all__ = ["KIND", "RUN_FORMAT", "Run", "load_run", "run_target", "save_run", "write_run"]
 
 KIND = "run"
-RUN_FORMAT = 3
+RUN_FORMAT = 4
 
 
 @dataclass
@@ -59,9 +59,16 @@ class Run:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def learned(self) -> list[str]:
+        """The parts of the energy that were learned; the rest is 0, or a β that was given."""
+        options = self.config.get("options", {})
+        known = set() if options.get("diffusivity") is None else {"diffusion"}
+        return [part for part in options.get("learn", ()) if part not in known]
+
     def summary(self) -> dict[str, Any]:
         """Return what ``popdyn train --json`` prints, less the run's path."""
-        names = ("learner", "steps", "seconds", "converged", "certificate", "notes")
+        names = ("learner", "learned", "steps", "seconds", "converged", "certificate", "notes")
         return {name: getattr(self, name) for name in names}
 
 

@@ -25,7 +25,7 @@ points = 40
 [defaults]
 particles = 80
 snapshots = 3
-fit = { energies = ["potential"] }
+fit = { learn = ["potential"] }
 
 [options.weak_form]
 
@@ -45,7 +45,7 @@ TRAIN: dict[str, tuple[object, ...]] = {
     "weak_form": ("--learner", "weak_form"),
     "network": ("--option", "model=mlp", "--steps", 120, "--option", "every=10"),
     "ensemble": ("--learner", "weak_form", "--ensemble", 2),
-    "noisy": ("--learner", "weak_form", "--energies", "potential,diffusion"),
+    "noisy": ("--learner", "weak_form", "--learn", "potential,diffusion"),
 }
 """Options of the runs, by name."""
 

@@ -495,7 +495,7 @@ def initial_law(folder: Path, rng: Rng) -> Words:
 
 
 OPTIONS = (
-    *("inner", "model", "energies", "diffusivity", "time_varying", "hold_ends", "steps", "batch"),
+    *("inner", "model", "learn", "diffusivity", "time_varying", "hold_ends", "steps", "batch"),
     *("learning_rate", "weight_decay", "hidden", "interaction", "seeded", "entropy_gradient"),
     *(
         "substeps",
@@ -542,7 +542,7 @@ def train_options(folder: Path, rng: Rng) -> Words:
                 "potential,potential",
                 "growth",
             )
-            extra += ["--energies", rng.choice((*energies, "potential,interaction,diffusion", ","))]
+            extra += ["--learn", rng.choice((*energies, "potential,interaction,diffusion", ","))]
         elif which == 5:
             flag = rng.choice(
                 (
@@ -560,7 +560,7 @@ def train_options(folder: Path, rng: Rng) -> Words:
                     *("", "steps = 5", "steps = -1", "steps = 'x'", "nothing = 1", "steps = [1]"),
                     *("learner = 'nothing'", "learner = 3", "hold_out = [1]", "hold_out = 1"),
                     *("hold_out = 'x'", "seed = 1.5", "ensemble = 0", "not toml", "[a]\nb = 1"),
-                    *("energies = 'potential'", "energies = ['potential']", "energies = 3"),
+                    *("learn = 'potential'", "learn = ['potential']", "learn = 3"),
                     *("diffusivity = nan", "hidden = [0]", "hidden = [-1]", "hidden = 64", "\x00"),
                     *(
                         "learning_rate = inf",
@@ -592,7 +592,7 @@ points = 40
 [defaults]
 particles = 40
 snapshots = 3
-fit = { energies = ["potential"] }
+fit = { learn = ["potential"] }
 
 [[entry]]
 name = "bowl"

@@ -21,11 +21,11 @@ SMALL = ("--particles", 40, "--snapshots", 3)
 SIMULATE = ("simulate", "--potential", "styblinski_tang", *SMALL)
 LEARN: tuple[tuple[object, ...], ...] = (
     ("--learner", "weak_form"),
-    ("--learner", "weak_form", "--energies", "potential,diffusion"),
-    ("--learner", "weak_form", "--energies", "potential,interaction,diffusion"),
+    ("--learner", "weak_form", "--learn", "potential,diffusion"),
+    ("--learner", "weak_form", "--learn", "potential,interaction,diffusion"),
     ("--learner", "weak_form", "--time-varying"),
     ("--option", "model=linear"),
-    ("--option", "model=linear", "--energies", "potential,diffusion"),
+    ("--option", "model=linear", "--learn", "potential,diffusion"),
     ("--option", "model=mlp", "--steps", 8, "--option", "every=4"),
     ("--inner", "proximal", "--steps", 5),
     ("--inner", "network", "--steps", 5),

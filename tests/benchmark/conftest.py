@@ -14,7 +14,7 @@ points = 60
 [defaults]
 particles = 120
 snapshots = 3
-fit = { energies = ["potential"] }
+fit = { learn = ["potential"] }
 
 [options.ijkonet]
 steps = 4

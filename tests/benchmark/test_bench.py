@@ -106,7 +106,7 @@ def test_failures_say_why_and_the_rest_goes_on(small_suite, tmp_path, monkeypatc
     text += '\n[[entry]]\nname = "bang"\npotential = "styblinski_tang"\nscheme = "one_step"\n'
     text += "dt = 3.0\nsnapshots = 9\n"
     text += '\n[[entry]]\nname = "pairs"\npotential = "flat"\n'
-    text += 'interaction = "quadratic"\nfit = { energies = ["nonsense"] }\n'
+    text += 'interaction = "quadratic"\nfit = { learn = ["nonsense"] }\n'
     file = tmp_path / "suite.toml"
     file.write_text(text)
     results = bench(file, tmp_path / "out", learners=("zero", "ijkonet"))
@@ -214,7 +214,7 @@ def test_the_command_prints_results_and_a_table(run_popdyn, small_suite, small_b
 def test_the_reproduction_lines_give_the_same_scores(small_suite, small_bench, tmp_path):
     results, _ = small_bench
     suite = load_suite(small_suite)
-    options = {"energies": ["potential"], **suite.options["ijkonet"]}
+    options = {"learn": ["potential"], **suite.options["ijkonet"]}
     cell = Cell(suite.entry("bowl"), "ijkonet", 1, options, {"points": 60, "from_": "previous"})
     lines = reproduce(cell)
     lines[-1] += " --json"

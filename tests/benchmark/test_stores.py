@@ -30,7 +30,7 @@ def test_a_store_is_made_once_and_known_again(tmp_path):
 
 
 def test_a_definition_follows_what_is_simulated_and_nothing_else():
-    same = [entry(), entry(summary="words"), entry(group="b"), entry(fit={"energies": ["x"]})]
+    same = [entry(), entry(summary="words"), entry(group="b"), entry(fit={"learn": ["x"]})]
     assert len({definition(e, 0) for e in same}) == 1
     other = [entry(simulation=SMALL | {"dt": 0.2}), entry(energy={"potential": "flat"})]
     assert len({definition(e, 0) for e in (*same, *other)} | {definition(same[0], 1)}) == 4

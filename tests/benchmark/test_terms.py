@@ -18,16 +18,16 @@ def entry(energy, **fit):
 
 @pytest.mark.parametrize("learner", ["ijkonet", "weak_form", "jkonet_star"])
 def test_what_the_data_was_made_with_is_learned_where_nothing_else_is_wished(learner):
-    def energies(energy, given=(), **fit):
-        return cell_options(entry(energy, **fit), learner, dict(given)).get("energies")
+    def learned(energy, given=(), **fit):
+        return cell_options(entry(energy, **fit), learner, dict(given)).get("learn")
 
-    assert energies({"potential": "quadratic"}) is None
-    assert energies(NOISY) == ["potential", "diffusion"]
-    assert energies(JOINT) == ["potential", "interaction", "diffusion"]
-    assert energies(NOISY, diffusivity=0.1) is None
-    assert energies(NOISY, {"diffusivity": 0.2}) is None
-    assert energies(JOINT, diffusivity=0.1) == ["potential", "interaction"]
-    assert energies(NOISY, energies=["potential"]) == ["potential"]
+    assert learned({"potential": "quadratic"}) is None
+    assert learned(NOISY) == ["potential", "diffusion"]
+    assert learned(JOINT) == ["potential", "interaction", "diffusion"]
+    assert learned(NOISY, diffusivity=0.1) is None
+    assert learned(NOISY, {"diffusivity": 0.2}) is None
+    assert learned(JOINT, diffusivity=0.1) == ["potential", "interaction"]
+    assert learned(NOISY, learn=["potential"]) == ["potential"]
     assert cell_options(entry(NOISY), "zero", {}) == {}
 
 
@@ -37,9 +37,9 @@ def test_what_the_data_was_made_with_is_learned_where_nothing_else_is_wished(lea
         ({"potential": "quadratic"}, {}, "potential learned", ""),
         (NOISY, {}, "potential and diffusion learned", ""),
         (NOISY, {"diffusivity": 0.1}, "potential learned, β = 0.1 given", ""),
-        (NOISY, {"energies": ["potential"]}, "potential learned", "diffusion"),
+        (NOISY, {"learn": ["potential"]}, "potential learned", "diffusion"),
         (NOISY, {"diffusivity": 0.0}, "potential learned, β = 0 given", "diffusion"),
-        (JOINT, {"energies": "potential,diffusion"}, "potential and diffusion learned", None),
+        (JOINT, {"learn": "potential,diffusion"}, "potential and diffusion learned", None),
     ],
 )
 def test_what_is_left_out_is_said(energy, fit, told, missing):
@@ -59,7 +59,7 @@ def test_an_own_suite_with_diffusion(tmp_path):
         warnings.simplefilter("error")
         results = bench(file, tmp_path / "out", learners=["ijkonet"])
     run = load_run(tmp_path / "out" / "cells" / "a-ijkonet-seed0" / "run")
-    assert run.config["options"]["energies"] == ["potential", "diffusion"]
+    assert run.config["options"]["learn"] == ["potential", "diffusion"]
     assert results["rows"][0]["scores"]["diffusivity"]["true"] == 0.1
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "ijkonet: potential and diffusion learned." in page

@@ -52,7 +52,7 @@ def trained(tmp_path_factory, adata):
         ("import", folder / "cells.h5ad", *keys, "--time-map", time_map)
         + ("--standardize", "component", "--out", folder / "cells.zarr"),
         ("train", folder / "cells.zarr", "--out", folder / "run", "--hold-out", "2")
-        + ("--learner", "weak_form", "--energies", "potential", "--diffusivity", "0.02"),
+        + ("--learner", "weak_form", "--learn", "potential", "--diffusivity", "0.02"),
     ):
         done = CliRunner().invoke(group, [str(part) for part in command])
         assert done.exit_code == 0, done.output

@@ -31,7 +31,7 @@ def test_simulate_validate_train_score(run_popdyn, tmp_path):
     assert run_popdyn("validate", "st.zarr").code == 0
     trained = run_popdyn("train", "st.zarr", "--out", "run", "--json")
     assert trained.code == 0, trained.err
-    wanted = {"run", "learner", "steps", "seconds", "converged", "certificate"}
+    wanted = {"run", "learner", "learned", "steps", "seconds", "converged", "certificate"}
     assert wanted <= set(trained.json)
     scored = run_popdyn("score", "run", "--points", "200", "--json")
     assert scored.code == 0, scored.err
@@ -91,7 +91,7 @@ def test_list_shows_formulas(run_popdyn):
     assert "16 v²" in one.out
     assert "scale = 1.0" in one.out
     assert "two_moons" in run_popdyn("list", "initial").out
-    assert "energies = ('potential',)" in run_popdyn("list", "learners", "weak_form").out
+    assert "learn = ('potential',)" in run_popdyn("list", "learners", "weak_form").out
     near = run_popdyn("list", "initial", "rong")
     assert near.code == 1
     assert near.last_line == "popdyn: error: unknown initial law 'rong': did you mean ring?"

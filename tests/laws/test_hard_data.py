@@ -123,18 +123,18 @@ def test_a_constant_component_beside_a_single_one(learner):
 def test_a_point_where_all_cells_start():
     rng = np.random.default_rng(0)
     x = [np.ones((300, 2))] + [1 + 0.3 * k**0.5 * rng.normal(size=(300, 2)) for k in (1, 2, 3)]
-    run = fitted({"learner": "weak_form"}, x, energies=("potential", "diffusion"))
+    run = fitted({"learner": "weak_form"}, x, learn=("potential", "diffusion"))
     # Free spreading: a variance of 0.09 in each 0.15 of time is 2β.
     assert run.energy.diffusivity == pytest.approx(0.3, rel=0.15)
     # With W, too, there is a result: what does not vary at the start is no equation.
-    energies = ("potential", "interaction", "diffusion")
-    run = fitted({"learner": "weak_form"}, x, energies=energies)
+    learned = ("potential", "interaction", "diffusion")
+    run = fitted({"learner": "weak_form"}, x, learn=learned)
     assert np.isfinite(run.energy.diffusivity)
 
 
 def test_spreads_a_hundred_times_apart_with_noise():
     x = [cells * [1.0, 100.0] for cells in clouds(500, diffusivity=0.3)]
-    run = fitted(SHORT, x, energies=("potential", "diffusion"))
+    run = fitted(SHORT, x, learn=("potential", "diffusion"))
     assert "spreads of the components differ by a factor of 99" in run.notes[0]
     assert "--standardize component" in run.notes[0]
 

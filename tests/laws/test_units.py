@@ -36,10 +36,10 @@ NETWORK = {
 STAR = {"learner": "jkonet_star"}
 
 
-def case(learner, energies, slow=False):
+def case(learner, learn, slow=False):
     name = learner["learner"] + learner.get("model", "")
     marks = [pytest.mark.slow] if slow else []
-    return pytest.param(learner, energies, id=f"{name}-{'+'.join(energies)}", marks=marks)
+    return pytest.param(learner, learn, id=f"{name}-{'+'.join(learn)}", marks=marks)
 
 
 CASES = [
@@ -55,36 +55,36 @@ CASES = [
     case(STAR, V, slow=True),
     case(STAR, ALL, slow=True),
 ]
-learners = pytest.mark.parametrize(("learner", "energies"), CASES)
+learners = pytest.mark.parametrize(("learner", "learn"), CASES)
 X = np.random.default_rng(7).uniform(-1.5, 1.5, (60, 2))
 
 
 @functools.cache
-def snapshots(energies):
+def snapshots(learn):
     """Return four snapshots of 300 cells and their times."""
     truth = FreeEnergy(
         "styblinski_tang",
-        "gaussian_repulsion" if "interaction" in energies else None,
-        0.3 if "diffusion" in energies else 0.0,
+        "gaussian_repulsion" if "interaction" in learn else None,
+        0.3 if "diffusion" in learn else 0.0,
         potential_params={"scale": 0.1},
     )
     data = popdyn.simulate(truth, particles=300, snapshots=4, dt=0.15, test_particles=1, seed=3)
     return [positions(data, k).astype(np.float64) for k in range(4)], times(data)
 
 
-def fitted(learner, energies, clouds, t):
+def fitted(learner, learn, clouds, t):
     """Return what a learner makes of some snapshots."""
     nobody = [np.empty((0, clouds[0].shape[1]))] * len(t)
-    return popdyn.fit(make_tree(clouds, nobody, t), energies=energies, seed=0, **dict(learner))
+    return popdyn.fit(make_tree(clouds, nobody, t), learn=learn, seed=0, **dict(learner))
 
 
 @functools.cache
-def _plain(learner, energies):
-    return fitted(dict(learner), energies, *snapshots(energies))
+def _plain(learner, learn):
+    return fitted(dict(learner), learn, *snapshots(learn))
 
 
-def plain(learner, energies):
-    return _plain(tuple(learner.items()), energies)
+def plain(learner, learn):
+    return _plain(tuple(learner.items()), learn)
 
 
 def compare(run, other, there, back, *, length=1.0, interval=1.0, share=0.0, size=0.0):
@@ -137,91 +137,89 @@ ROUNDING = {"share": 1e-3, "size": 1e-4}
         ],
     ],
 )
-def test_units_of_length_and_time(learner, energies, length, interval):
-    clouds, t = snapshots(energies)
-    other = fitted(learner, energies, [length * x for x in clouds], interval * t)
+def test_units_of_length_and_time(learner, learn, length, interval):
+    clouds, t = snapshots(learn)
+    other = fitted(learner, learn, [length * x for x in clouds], interval * t)
     there = functools.partial(np.multiply, length)
-    compare(
-        plain(learner, energies), other, there, same, length=length, interval=interval, **ROUNDING
-    )
+    compare(plain(learner, learn), other, there, same, length=length, interval=interval, **ROUNDING)
 
 
 @learners
-def test_a_factor_of_two_changes_not_a_bit(learner, energies):
-    if energies == ALL:
+def test_a_factor_of_two_changes_not_a_bit(learner, learn):
+    if learn == ALL:
         pytest.skip("pairs are summed in the user's units, of which float32 keeps other digits")
-    clouds, t = snapshots(energies)
-    other = fitted(learner, energies, [8.0 * x for x in clouds], 0.25 * t)
-    run = plain(learner, energies)
+    clouds, t = snapshots(learn)
+    other = fitted(learner, learn, [8.0 * x for x in clouds], 0.25 * t)
+    run = plain(learner, learn)
     one, two = (r.energy.potential_gradient(x) for r, x in ((run, X), (other, 8.0 * X)))
     np.testing.assert_array_equal(one, two / 32.0)
     assert run.energy.diffusivity == other.energy.diffusivity / 256.0
 
 
 @learners
-def test_origins_of_positions_and_of_time(learner, energies):
+def test_origins_of_positions_and_of_time(learner, learn):
     # 10⁴ spreads and 2.5 million intervals away. Positions are stored in float32 to 6·10⁻⁸ of what
     # they are, here to some 10⁻³ of a spread: noise that is a thousandth of that of sampling.
-    clouds, t = snapshots(energies)
+    clouds, t = snapshots(learn)
     there = functools.partial(np.add, 1e4)
-    other = fitted(learner, energies, [there(x) for x in clouds], t + 2.5e6 * (t[1] - t[0]))
-    compare(plain(learner, energies), other, there, same, share=0.02, size=0.01)
+    other = fitted(learner, learn, [there(x) for x in clouds], t + 2.5e6 * (t[1] - t[0]))
+    compare(plain(learner, learn), other, there, same, share=0.02, size=0.01)
 
 
 @learners
-def test_order_and_sign_of_components(learner, energies):
+def test_order_and_sign_of_components(learner, learn):
     if learner is NETWORK:
         pytest.skip("the first weights of a network belong to a component: see the slow test")
-    clouds, t = snapshots(energies)
+    clouds, t = snapshots(learn)
 
     def turned(x):
         return -x[:, ::-1]
 
-    other = fitted(learner, energies, [turned(x) for x in clouds], t)
+    other = fitted(learner, learn, [turned(x) for x in clouds], t)
     # The noise of a step is drawn for each component: with β another draw, whose part in an
     # estimate is below that of the data.
-    allowed = ROUNDING if energies == V else {"share": 1.0, "size": 0.1}
-    compare(plain(learner, energies), other, turned, turned, **allowed)
+    allowed = ROUNDING if learn == V else {"share": 1.0, "size": 0.1}
+    compare(plain(learner, learn), other, turned, turned, **allowed)
 
 
 @learners
-def test_order_of_particles(learner, energies):
-    clouds, t = snapshots(energies)
+def test_order_of_particles(learner, learn):
+    clouds, t = snapshots(learn)
     rng = np.random.default_rng(5)
-    other = fitted(learner, energies, [rng.permutation(x) for x in clouds], t)
+    other = fitted(learner, learn, [rng.permutation(x) for x in clouds], t)
     # Which cells are held out, and meet in a batch, is another draw: of features the single cell
     # that is held out, or the noise of steps. 20 steps of a network from the same weights leave
     # what batches of a third of the cells differ by.
-    compare(plain(learner, energies), other, same, same, share=1.0, size=0.3)
+    compare(plain(learner, learn), other, same, same, share=1.0, size=0.3)
 
 
 @learners
-def test_a_constant_component_and_a_copy(learner, energies):
-    clouds, t = snapshots(energies)
+def test_a_constant_component_and_a_copy(learner, learn):
+    clouds, t = snapshots(learn)
 
     def wider(x):
         return np.concatenate([x, 0.0 * x[:, :1] + 7.0, 3.0 - 2.0 * x[:, :1]], 1)
 
-    other = fitted(learner, energies, [wider(x) for x in clouds], t)
+    other = fitted(learner, learn, [wider(x) for x in clouds], t)
     assert "component 2 is constant, 7 in every cell" in other.notes[0]
     assert "component 3 says the same as component 0" in other.notes[1]
     np.testing.assert_array_equal(other.energy.potential_gradient(wider(X))[:, 2:], 0.0)
-    compare(plain(learner, energies), other, wider, lambda g: g[:, :2], **ROUNDING)
+    compare(plain(learner, learn), other, wider, lambda g: g[:, :2], **ROUNDING)
 
 
 TURN = np.array([[np.cos(0.6), -np.sin(0.6)], [np.sin(0.6), np.cos(0.6)]])
 
 
 @learners
-def test_a_turn(learner, energies):
-    if energies == ALL or learner is NETWORK:
+def test_a_turn(learner, learn):
+    if learn == ALL or learner is NETWORK:
         pytest.skip("W trades with V, and the weights of a network see the turn: see slow tests")
     # A dictionary of functions of one component is another one after a turn, and so is what it
     # leaves out: that and half of the errors, which are of the same cells, make the difference.
-    clouds, t = snapshots(energies)
-    other = fitted(learner, energies, [x @ TURN.T for x in clouds], t)
+    clouds, t = snapshots(learn)
+    other = fitted(learner, learn, [x @ TURN.T for x in clouds], t)
     compare(
-        plain(learner, energies),
+        plain(learner, learn),
         other,
         lambda x: x @ TURN.T,
         lambda g: g @ TURN,

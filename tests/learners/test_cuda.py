@@ -70,7 +70,7 @@ def test_potential_is_learned_there(plain, tmp_path, learner, options):
     ids=str,
 )
 def test_all_three_energies_are_learned_there(joint, learner, options):
-    run = popdyn.fit(joint, learner, device="cuda", seed=0, energies=ALL, **options)
+    run = popdyn.fit(joint, learner, device="cuda", seed=0, learn=ALL, **options)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     assert np.isfinite(run.energy.potential_gradient(x)).all()
     assert np.isfinite(run.energy.interaction_gradient(x)).all()

@@ -29,8 +29,8 @@ def snapshots(mean, width, n=2000, d=2, seed=0):
     return make_tree(x, x[:, :0], TIMES)
 
 
-def found(data, energies=ALL):
-    return diagnose(TrainingSet.from_data(data), energies, "diffusion" in energies)
+def found(data, learn=ALL):
+    return diagnose(TrainingSet.from_data(data), learn, "diffusion" in learn)
 
 
 def ou(mean, width, beta=0.2, **more):
@@ -89,7 +89,7 @@ def test_standard_error_of_beta_is_that_of_many_data_sets():
 
 def test_the_certificate_and_the_command_say_it(tmp_path, run_popdyn):
     popdyn.write(snapshots(0.0, 1.0, n=200, d=1), tmp_path / "still.zarr")
-    options = ("--learner", "weak_form", "--energies", "potential,diffusion")
+    options = ("--learner", "weak_form", "--learn", "potential,diffusion")
     done = run_popdyn("train", "still.zarr", "--out", "run", *options)
     assert done.code == 0, done.err
     assert "warning: the snapshots are equal" in done.err
@@ -102,7 +102,7 @@ def test_one_particle_does_not_interact(tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 20, 2)).astype(np.float32)
     data = make_tree([x[0], x[1][:1], x[2]], x[:, :0], [0.0, 0.1, 0.2])
     with pytest.raises(popdyn.PopdynError, match="snapshot 1 has 1 training particles") as caught:
-        popdyn.fit(data, energies=("potential", "interaction"))
+        popdyn.fit(data, learn=("potential", "interaction"))
     assert "\n" not in str(caught.value)
 
 
@@ -129,7 +129,7 @@ def test_an_ensemble_is_its_members_and_radial_if_they_are(tmp_path):
     energy = FreeEnergy("quadratic", "gaussian_repulsion", 0.1)
     data = popdyn.simulate(energy, particles=200, snapshots=3, dt=0.2, seed=0)
     given = {
-        "energies": ALL,
+        "learn": ALL,
         "diffusivity": 0.1,
         "model": "mlp",
         "steps": 3,

@@ -116,7 +116,7 @@ def test_repeated_particles_are_no_trouble():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"energies": ("potential", "diffusion")}, "learns 'potential' alone"),
+        ({"learn": ("potential", "diffusion")}, "learns 'potential' alone"),
         ({"inner_steps": 0}, "inner_steps is 0"),
         ({"batch": 1}, "batch is 1"),
         ({"epsilon": 0.0}, "epsilon is 0"),

@@ -44,7 +44,7 @@ def test_the_closed_form_recovers_a_quadratic():
 def test_the_closed_form_recovers_an_interaction():
     # An implicit step of W = ½c|z|² divides deviations from the mean, here 0, by 1 + τc.
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
-    energy = fit(data, model="linear", energies=("interaction",), **EXACT).energy
+    energy = fit(data, model="linear", learn=("interaction",), **EXACT).energy
     assert energy.V is None
     z = positions(data, 2)
     np.testing.assert_allclose(energy.interaction_gradient(z), 2.0 * z, atol=0.1)
@@ -61,7 +61,7 @@ def test_the_closed_form_recovers_diffusion(density, within):
         return x * (s + np.sqrt(s**2 + 4 * TAU * beta)) / 2 / s
 
     data = steps_of(step, n=1000)
-    energy = fit(data, model="linear", energies=("diffusion",), density=density, **EXACT).energy
+    energy = fit(data, model="linear", learn=("diffusion",), density=density, **EXACT).energy
     assert abs(energy.diffusivity - beta) < within
 
 
@@ -153,7 +153,7 @@ def test_a_moving_potential_is_followed(skill):
 def test_networks_learn_interaction_and_diffusion(tmp_path):
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
     options = {"model": "mlp", "early_stop": False, "batch": 100, "epochs": 80}
-    run = fit(data, energies=("interaction",), learning_rate=3e-3, **options)
+    run = fit(data, learn=("interaction",), learning_rate=3e-3, **options)
     z = positions(data, 1)
     found = run.energy.interaction_gradient(z)
     assert ((found - 2.0 * z) ** 2).sum() < 0.1 * ((2.0 * z) ** 2).sum()
@@ -161,7 +161,7 @@ def test_networks_learn_interaction_and_diffusion(tmp_path):
     loaded = popdyn.load_run(tmp_path / "run").energy
     np.testing.assert_array_equal(found, loaded.interaction_gradient(z))
     spreading = steps_of(lambda x: x * (1 + np.sqrt(1 + 4 * TAU * 0.5 / x.std() ** 2)) / 2, n=500)
-    run = fit(spreading, energies=("diffusion",), learning_rate=3e-3, **options)
+    run = fit(spreading, learn=("diffusion",), learning_rate=3e-3, **options)
     assert abs(run.energy.diffusivity - 0.5) < 0.1
 
 
@@ -170,7 +170,7 @@ def test_repeated_particles_are_no_trouble():
     for group in ("train", "test"):
         x = data[group].x.values
         x[:, 30:] = x[:, :30]
-    for options in ({}, {"energies": ("potential", "diffusion"), "density": "mixture"}):
+    for options in ({}, {"learn": ("potential", "diffusion"), "density": "mixture"}):
         energy = fit(data, **options).energy
         assert np.isfinite(energy.potential_gradient(positions(data, 1))).all()
 
@@ -227,7 +227,7 @@ def test_it_is_listed():
     [
         ({"model": "mpl"}, "expected one of linear, mlp, published"),
         ({"density": "mixtur"}, "mixture"),
-        ({"energies": ("potental",)}, "potental"),
+        ({"learn": ("potental",)}, "potental"),
         ({"diffusivity": -1.0}, "-1"),
         ({"epochs": 0}, "epochs is 0"),
         ({"block": -1}, "block is -1"),
@@ -235,7 +235,7 @@ def test_it_is_listed():
         ({"ridge": 0.0}, "ridge is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"debias": 1.5}, "debias is 1.5"),
-        ({"time_varying": True, "energies": ("interaction",)}, "time_varying"),
+        ({"time_varying": True, "learn": ("interaction",)}, "time_varying"),
         ({"steps": 5}, "no option 'steps'"),
     ],
 )

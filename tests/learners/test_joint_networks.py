@@ -161,12 +161,12 @@ def test_proximal_with_a_network_for_the_interaction(generator):
         {"inner": "network", "diffusivity": 0.2},
         {"inner": "network", "diffusivity": 0.2, "interaction": "even", "batch": 40},
         {"model": "mlp", "diffusivity": 0.2},
-        {"inner": "proximal", "energies": ("potential", "interaction")},
-        {"inner": "network", "energies": ("interaction",)},
+        {"inner": "proximal", "learn": ("potential", "interaction")},
+        {"inner": "network", "learn": ("interaction",)},
     ],
 )
 def test_networks_with_interaction_are_saved_loaded_and_repeatable(tmp_path, joint_data, options):
-    given = {"energies": ALL, "steps": 3, "every": 3, "batch": 100, "seeded": False} | options
+    given = {"learn": ALL, "steps": 3, "every": 3, "batch": 100, "seeded": False} | options
     run, again = (popdyn.fit(joint_data, **given) for _ in range(2))
     popdyn.save_run(run, tmp_path / "run")
     loaded = popdyn.load_run(tmp_path / "run")
@@ -186,7 +186,7 @@ def test_a_resumed_network_has_the_bits_of_an_usual_torch_one(joint_data, tmp_pa
     from popdyn.learners.training_set import TrainingSet
 
     options = IJKOnetOptions(
-        inner="network", energies=ALL, diffusivity=0.2, seeded=False, batch=100, steps=20
+        inner="network", learn=ALL, diffusivity=0.2, seeded=False, batch=100, steps=20
     )
     data = TrainingSet.from_data(joint_data)
     one, two = (IJKOnetProblem(data, options) for _ in range(2))
@@ -201,7 +201,7 @@ def test_a_resumed_network_has_the_bits_of_an_usual_torch_one(joint_data, tmp_pa
 
 
 def test_beta_is_held_at_the_weak_form_unless_entropies_are_asked_for(joint_data):
-    given = {"energies": ("potential", "diffusion"), "seed": 0}
+    given = {"learn": ("potential", "diffusion"), "seed": 0}
     seed = popdyn.fit(joint_data, **given).energy
     network = {"inner": "network", "steps": 4, "every": 4, "batch": 200, "seeded": False}
     held = popdyn.fit(joint_data, **given, **network).energy
@@ -213,7 +213,7 @@ def test_beta_is_held_at_the_weak_form_unless_entropies_are_asked_for(joint_data
 
 
 def test_a_diverging_fit_is_an_error_in_one_line(joint_data):
-    given = {"energies": ALL, "diffusivity": 0.2, "model": "mlp", "seeded": False, "steps": 5}
+    given = {"learn": ALL, "diffusivity": 0.2, "model": "mlp", "seeded": False, "steps": 5}
     with pytest.raises(popdyn.PopdynError, match="the training loss is nan at step"):
         popdyn.fit(joint_data, **given, learning_rate=1e30, batch=50)
 
@@ -221,11 +221,11 @@ def test_a_diverging_fit_is_an_error_in_one_line(joint_data):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"inner": "proximal", "energies": ALL}, "no entropy term.*--inner simulate"),
-        ({"inner": "network", "energies": ALL, "diffusivity": -0.1}, "-0.1"),
-        ({"energies": ALL, "interaction": "even"}, "model=mlp"),
-        ({"energies": ALL, "interaction": "odd"}, "radial or even"),
-        ({"energies": ("diffusion",), "inner": "network"}, "alone with a network"),
+        ({"inner": "proximal", "learn": ALL}, "no entropy term.*--inner simulate"),
+        ({"inner": "network", "learn": ALL, "diffusivity": -0.1}, "-0.1"),
+        ({"learn": ALL, "interaction": "even"}, "model=mlp"),
+        ({"learn": ALL, "interaction": "odd"}, "radial or even"),
+        ({"learn": ("diffusion",), "inner": "network"}, "alone with a network"),
     ],
 )
 def test_what_cannot_be_learned_is_refused_in_one_line(joint_data, options, words):

@@ -84,7 +84,7 @@ def test_an_ensemble_of_features_has_their_own_standard_error(tmp_path) -> None:
     start = {"initial": "gaussian", "initial_params": {"mean": [1.5, -1.0], "std": 0.7}}
     data = popdyn.simulate(energy, particles=1000, snapshots=3, dt=0.2, seed=0, **start)
     learned = ("potential", "interaction")
-    run = popdyn.fit(data, ensemble=2, energies=learned, seed=1)
+    run = popdyn.fit(data, ensemble=2, learn=learned, seed=1)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     at = torch.from_numpy(x)
     for term, found in (

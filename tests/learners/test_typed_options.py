@@ -12,7 +12,7 @@ from popdyn.learners.registry import options_of
         ("hidden", "64;64", "hidden is '64;64': expected whole numbers with commas between them"),
         ("hidden", 64, "hidden is 64: expected whole numbers"),
         ("hidden", [0], r"hidden is \(0,\): expected widths of 1 or more"),
-        ("energies", float("inf"), "energies is inf: expected words"),
+        ("learn", float("inf"), "learn is inf: expected words"),
         ("learning_rate", float("inf"), "learning_rate is inf: expected a finite number"),
         ("learning_rate", -1, "learning_rate is -1.0: expected a number > 0"),
         ("learning_rate", 10**400, "expected a finite number"),
@@ -30,8 +30,8 @@ def test_a_value_that_an_option_cannot_have(name, value, line):
 
 
 def test_what_is_plain_is_taken():
-    options = options_of("ijkonet", {"hidden": "64, 32", "energies": "potential,diffusion"})
+    options = options_of("ijkonet", {"hidden": "64, 32", "learn": "potential,diffusion"})
     assert options.hidden == (64, 32)
-    assert options.energies == ("potential", "diffusion")
+    assert options.learn == ("potential", "diffusion")
     assert options_of("ijkonet", {"learning_rate": 1, "hidden": [8]}).learning_rate == 1.0
     assert options_of("ijkonet", {"steps": None}).steps is None

@@ -48,7 +48,7 @@ def small_equations(n, log_density=True):
     """
     energy = FreeEnergy("double_well", diffusivity=0.1)
     data = training_set(energy, n, initial="gaussian", dt=0.1, snapshots=4)
-    options = WeakFormOptions(energies=("potential", "diffusion"))
+    options = WeakFormOptions(learn=("potential", "diffusion"))
     unknowns, tests = levels(data, data.fit, options)[0]
     if not log_density:
         unknowns = dataclasses.replace(unknowns, log_density=np.zeros(0))
@@ -244,7 +244,7 @@ def test_diffusivity_is_within_its_standard_errors(seed):
     data = training_set(
         truth, 2000, seed, initial="gaussian", initial_params={"mean": 1.5}, dt=0.1, snapshots=8
     )
-    options = WeakFormOptions(energies=("potential", "diffusion"))
+    options = WeakFormOptions(learn=("potential", "diffusion"))
     solution = solve_weak_form(data, options)
     assert solution.diffusivity_standard_error is not None
     assert 0.01 < solution.diffusivity_standard_error < 0.15
@@ -263,7 +263,7 @@ def test_many_particles_bring_no_more_noise_to_diffusivity():
         dt=0.1,
         snapshots=11,
     )
-    solution = solve_weak_form(data, WeakFormOptions(energies=("potential", "diffusion")))
+    solution = solve_weak_form(data, WeakFormOptions(learn=("potential", "diffusion")))
     assert solution.diffusivity_standard_error < 0.04
     assert abs(solution.diffusivity - 0.5) < 3.0 * solution.diffusivity_standard_error
     assert solution.trace[-1]["outer_step"] < 0.1
@@ -391,7 +391,7 @@ def test_a_moving_potential_comes_back():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"energies": ("potental",)}, "potental"),
+        ({"learn": ("potental",)}, "potental"),
         ({"diffusivity": -0.1}, "-0.1"),
         ({"diffusivity": float("nan")}, "nan"),
         ({"tests": 1}, "tests is 1"),
@@ -426,6 +426,6 @@ def test_steps_do_not_climb_away_from_the_data():
     energy = FreeEnergy.from_spec(entry.free_energy.spec() | {"potential": None})
     settings = {k: v for k, v in entry.simulation.items() if k != "test_particles"}
     data = training_set(energy, settings.pop("particles"), seed=1, **settings)
-    solution = solve_weak_form(data, WeakFormOptions(energies=("potential", "diffusion")))
+    solution = solve_weak_form(data, WeakFormOptions(learn=("potential", "diffusion")))
     misfits = [record["misfit"] for record in solution.trace[3:]]
     assert misfits[-1] < 1.05 * min(misfits)

@@ -71,7 +71,7 @@ def oscillator(x):
     return x.square().sum(-1) / 2
 
 
-ENERGIES = {
+PARTS = {
     "double well": FreeEnergy(double_well, diffusivity=0.3),
     "moving well": FreeEnergy(moving_well, diffusivity=0.2),
     "repulsion": FreeEnergy(double_well, repulsion, diffusivity=0.1),
@@ -200,8 +200,8 @@ class TestTimeOrder:
     @pytest.mark.parametrize(
         "energy",
         [
-            ENERGIES["double well"],
-            ENERGIES["moving well"],
+            PARTS["double well"],
+            PARTS["moving well"],
             FreeEnergy(double_well, repulsion, diffusivity=0.3),
             FreeEnergy(moving_well, lambda z: 2 * repulsion(z), diffusivity=0.3),
         ],
@@ -232,12 +232,12 @@ class TestTimeOrder:
 class TestInvariants:
     @pytest.mark.parametrize("dim", [1, 2])
     @pytest.mark.parametrize("step", [0.1, None], ids=["large steps", "default"])
-    @pytest.mark.parametrize("name", ENERGIES)
+    @pytest.mark.parametrize("name", PARTS)
     def test_mass_and_sign(self, name, step, dim):
         if dim == 2 and step is None:
             step = 0.02
         solution = fokker_planck(
-            ENERGIES[name],
+            PARTS[name],
             uniform(-0.8, 0.8, dim),
             [0, 0.1, 0.3],
             bounds=[(-4, 4)] * dim,

@@ -19,7 +19,7 @@ def test_reachable_skill_ranks_as_measured_skill_does():
     for particles in (1_000, 10_000):
         for name in FIELD:
             data = popdyn.simulate(popdyn.FreeEnergy(name), particles=particles, seed=0)
-            run = popdyn.fit(data, learner="weak_form", energies=("potential",), diffusivity=0.0)
+            run = popdyn.fit(data, learner="weak_form", learn=("potential",), diffusivity=0.0)
             scores = popdyn.score(run.energy, data, points=200)
             estimated.append(inspect(data)["reachable_skill"])
             measured.append(max(0.0, scores["gradient"]["potential"]["skill"]))

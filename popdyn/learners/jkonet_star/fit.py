@@ -71,7 +71,7 @@ def _fit_linear(
     snapshots: list[Tensor],
     couplings: Coupler,
 ) -> Run:
-    learned = options.energies
+    learned = options.learn
     times = 1 + min(options.degree, len(data.times) - 2) if options.time_varying else 1
     learns_beta = "diffusion" in learned and options.diffusivity is None
     known = options.diffusivity or 0.0

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from popdyn.errors import PopdynError
-from popdyn.learners.checks import check_diffusivity, check_energies, check_least
+from popdyn.learners.checks import check_diffusivity, check_least, check_parts
 from popdyn.learners.jkonet_star.density import DENSITIES
 from popdyn.registry import lookup
 
@@ -23,7 +23,7 @@ class JKOnetStarOptions:
     ``epochs=1000``.
 
     Attributes:
-        energies: What is learned; the rest is 0 or fixed.
+        learn: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
         model: ``linear`` (features, closed form), ``mlp`` (SiLU network of standardised positions)
@@ -50,7 +50,7 @@ class JKOnetStarOptions:
         iterations: Most iterations of the transport solver.
     """
 
-    energies: tuple[str, ...] = ("potential",)
+    learn: tuple[str, ...] = ("potential",)
     diffusivity: float | None = None
     time_varying: bool = False
     model: str = "linear"
@@ -69,15 +69,14 @@ class JKOnetStarOptions:
     iterations: int = 10_000_000
 
     def __post_init__(self) -> None:
-        check_energies(self.energies)
+        check_parts(self.learn)
         check_diffusivity(self.diffusivity)
         if self.model not in MODELS:
             raise PopdynError(f"model is '{self.model}': expected one of {', '.join(MODELS)}")
         lookup(DENSITIES, self.density, "density")
-        if self.time_varying and "potential" not in self.energies:
+        if self.time_varying and "potential" not in self.learn:
             raise PopdynError(
-                f"time_varying with energies '{','.join(self.energies)}': expected 'potential' "
-                "among them"
+                f"time_varying with learn '{','.join(self.learn)}': expected 'potential' among them"
             )
         check_least(self, block=0, particles=4, epochs=1, batch=1, degree=1, folds=2, iterations=1)
         if not self.hidden or min(self.hidden) < 1:
@@ -99,4 +98,4 @@ class JKOnetStarOptions:
     @property
     def noisy(self) -> bool:
         """Whether the density of the snapshots enters."""
-        return "diffusion" in self.energies or bool(self.diffusivity)
+        return "diffusion" in self.learn or bool(self.diffusivity)

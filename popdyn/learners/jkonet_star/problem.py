@@ -39,7 +39,7 @@ class StarProblem:
         seeds = np.random.SeedSequence([data.seed, 2]).generate_state(2, np.uint64)
         generators = [torch.Generator().manual_seed(int(s) >> 1) for s in seeds]
         scaling, device = data.scaling(), data.device
-        learned, published = options.energies, options.model == "published"
+        learned, published = options.learn, options.model == "published"
         unit = float(scaling.unit)
         if published:  # as the user's data has it
             unit = 1.0 if data.units is None else 1.0 / data.units.energy

@@ -68,9 +68,9 @@ def levels(
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
         if narrow:
             fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
-    both = "potential" in options.energies and _learns_diffusivity(options)
+    both = "potential" in options.learn and _learns_diffusivity(options)
     log_density = _log_density(FeatureMap(scaling, start), snapshots) if both else np.zeros(0)
-    learned = "interaction" in options.energies
+    learned = "interaction" in options.learn
     radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
     out = []
     for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
@@ -111,7 +111,7 @@ def _unknowns(
     data: TrainingSet,
     options: WeakFormOptions,
 ) -> Unknowns:
-    learned = options.energies
+    learned = options.learn
     times = 1
     if options.time_varying:
         times = 1 + min(options.degree, len(data.times) - 2)
@@ -148,7 +148,7 @@ def _unknowns(
 
 
 def _learns_diffusivity(options: WeakFormOptions) -> bool:
-    return "diffusion" in options.energies and options.diffusivity is None
+    return "diffusion" in options.learn and options.diffusivity is None
 
 
 def _log_density(features: FeatureMap, snapshots: Sequence[Tensor]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from popdyn.learners.checks import check_diffusivity, check_energies, check_least
+from popdyn.learners.checks import check_diffusivity, check_least, check_parts
 
 __all__ = ["WeakFormOptions"]
 
@@ -14,7 +14,7 @@ class WeakFormOptions:
     """Options of the weak form; all quantities are dimensionless.
 
     Attributes:
-        energies: What is learned; the rest is 0 or fixed.
+        learn: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known, else None: learned, or 0.
         time_varying: Whether V depends on time, by polynomials in it.
         degree: Highest degree of those.
@@ -24,7 +24,7 @@ class WeakFormOptions:
         correct: Whether the bias of noisy regressors is taken off.
     """
 
-    energies: tuple[str, ...] = ("potential",)
+    learn: tuple[str, ...] = ("potential",)
     diffusivity: float | None = None
     time_varying: bool = False
     degree: int = 3
@@ -34,6 +34,6 @@ class WeakFormOptions:
     correct: bool = True
 
     def __post_init__(self) -> None:
-        check_energies(self.energies)
+        check_parts(self.learn)
         check_diffusivity(self.diffusivity)
         check_least(self, degree=1, coarse=1, fine=1, tests=2)

@@ -127,7 +127,7 @@ class WeakFormSolution:
             out.append(
                 "β was not learned, and the snapshots are not explained to their sampling noise "
                 f"(χ² {self.misfit:.3g} for each of {self.freedom:.0f} degrees of freedom): it can "
-                "be, with energies potential,diffusion"
+                "be, with --learn potential,diffusion"
             )
         if self.potential is not None and not self.potential.weights.any():
             out.append("no gradient is clearly above sampling noise: V is 0 to its error")
