@@ -234,7 +234,7 @@ class Profile:
     signal: float
 
 
-def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
+def profiled(system: Linearised, precision: np.ndarray, j: int, now: float = 0.0) -> Profile:
     """Return unknown j with an error that knows how noisy its regressors are.
 
     Along v, what the others do where unknown j is moved, the data has b = a x + u. The noise u is
@@ -248,6 +248,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
         system: The normal equations.
         precision: The prior's, ``(p,)``; infinite for unknowns that are 0.
         j: The unknown; it has no prior.
+        now: Its value where the equations say nothing of it.
 
     References:
         Anderson and Rubin, Ann. Math. Stat. 20 (1949) 46; Fieller, J. R. Stat. Soc. B 16 (1954)
@@ -264,7 +265,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int) -> Profile:
     along[use] = covariance[own] / variance
     a, raw = float(along @ system.matrix @ along), float(along @ system.spread @ along)
     if a <= 0.0:
-        return Profile(0.0, max(variance, NO_END**2), 0.0)
+        return Profile(now, max(variance, NO_END**2), 0.0)
     # In units of a², so that s is the variance of b/a with its prior.
     first, second = (x / a**2 for x in system.noise(along)) if system.noise else (0.0, 0.0)
     value = max(0.0, ratio / (1.0 + second))

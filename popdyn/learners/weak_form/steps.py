@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from popdyn.learners.weak_form.evidence import (
+    LEVEL,
     Posterior,
     estimate,
     extended,
@@ -87,7 +88,7 @@ def estimated(
         wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
         found = []
         for part in fewer or (given,):
-            found.append((profiled(part.dispersed(worse), wide, last), part.count))
+            found.append((profiled(part.dispersed(worse), wide, last, at.theta[last]), part.count))
             if found[-1][0].signal >= SIGNAL:
                 break
         best, count = max(found, key=lambda f: f[0].signal)
@@ -108,7 +109,10 @@ def estimated(
 def _given_up(
     system: Linearised, precision: np.ndarray, theta: np.ndarray, j: int, value: float
 ) -> float:
-    """Return by how much misfit and prior are lower where unknown j is as large as they ask for."""
+    """Return by how much misfit and prior are lower where unknown j is as large as they ask for.
+
+    At most what a value within its interval is worth: more is no noise.
+    """
     use = np.flatnonzero(np.isfinite(precision) & (system.spread.diagonal() > 0.0))
     if j not in use:
         return 0.0
@@ -116,7 +120,8 @@ def _given_up(
     inverse = np.linalg.pinv(bend, hermitian=True)
     asked = theta[use] + inverse @ (system.score[use] - precision[use] * theta[use])
     own = int(np.flatnonzero(use == j)[0])
-    return max(0.0, float(asked[own]) - value) ** 2 / float(inverse[own, own])
+    lower = max(0.0, float(asked[own]) - value) ** 2 / float(inverse[own, own])
+    return min(lower, LEVEL**2)
 
 
 @dataclass(frozen=True)
