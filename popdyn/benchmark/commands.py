@@ -38,7 +38,7 @@ def reproduce(cell: Cell) -> list[str]:
         [
             *("popdyn", "train", store, "--learner", cell.learner, *seed, "--threads", "1"),
             *(["--hold-out", held] if held else []),
-            *_options(cell.options),
+            *_flags(cell.options),
             *("--out", run),
         ],
         ["popdyn", "score", run, *score, *seed],
@@ -85,17 +85,12 @@ def _flags(values: Mapping[str, Any]) -> list[str]:
                 out += [flag.removesuffix("s"), f"{key}={json.dumps(part)}"]
         elif name == "time_map":
             out += [flag, ",".join(f"{k}={v}" for k, v in value.items())]
+        elif value is None:
+            continue
         elif isinstance(value, bool):
-            out += [flag] if value else []
+            out += [flag if value else flag.replace("--", "--no-")]
         elif isinstance(value, Sequence) and not isinstance(value, str):
             out += [flag, ",".join(map(str, value))]
         else:
             out += [flag, str(value)]
-    return out
-
-
-def _options(options: Mapping[str, Any]) -> list[str]:
-    out = []
-    for name, value in options.items():
-        out += ["--option", f"{name}={json.dumps(value)}"]
     return out

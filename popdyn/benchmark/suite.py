@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
 from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
 from popdyn.energies.terms import NamedTerm
-from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS
-from popdyn.registry import lookup
 from popdyn.simulation.simulate import configure
 
 __all__ = ["Entry", "FieldError", "Suite", "entry_from"]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import numpy as np
 
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
-from popdyn.screen import Screen, escaped
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
+from popdyn.base.screen import Screen, escaped
 
 if TYPE_CHECKING:
     import xarray as xr

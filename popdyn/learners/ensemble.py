@@ -25,14 +25,14 @@ from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from popdyn.base.host import usual_torch
+from popdyn.base.processes import run_all
 from popdyn.energies import FreeEnergy
 from popdyn.energies.terms import RadialKernel, Time
-from popdyn.host import usual_torch
 from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.processes import run_all
 
 __all__ = ["MeanKernel", "MeanTerm", "fit_ensemble"]
 

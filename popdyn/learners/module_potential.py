@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies.terms import Time
-from popdyn.errors import PopdynError
 from popdyn.learners.models import MODELS, LearnedTerm, Scaling, empty_scaling
 from popdyn.learners.units import Units
 

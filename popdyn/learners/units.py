@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
-from popdyn.errors import PopdynError
 from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
 
 __all__ = ["KernelInUnits", "TermInUnits", "Units"]

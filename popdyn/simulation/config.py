@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
 from popdyn.energies import FreeEnergy
 from popdyn.energies.interactions import check_even
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
 from popdyn.simulation.initial import InitialLaw
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 from popdyn.snapshots.tree import check_times

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
 from popdyn.simulation.laws import INITIAL_LAWS
 from popdyn.simulation.streams import generator as stream
 from popdyn.snapshots.tree import GROUPS

@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.plain import plain_numbers
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
-from popdyn.plain import plain_numbers
 from popdyn.simulation.config import MAX_DIMENSION, SimulationConfig, snapshot_times
 from popdyn.simulation.initial import InitialLaw, initial_law
 from popdyn.simulation.output import run_simulation

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import Entry, Time, Vector, entry_of, squared_norm, vector
-from popdyn.errors import PopdynError
-
-__all__ = ["CLASSIC"]
-
-CLASSIC: dict[str, Entry] = {}
+from popdyn.base.errors import PopdynError
+from popdyn.energies.potentials import POTENTIALS
+from popdyn.energies.terms import Time, Vector, entry_of, squared_norm, vector
 
 # Müller and Brown's four Gaussians: height A, curvatures a, b, c, and the point (u₀, v₀).
 MULLER_BROWN = (
@@ -44,7 +41,7 @@ def _quadratic_gradient(
 
 
 @entry_of(
-    CLASSIC,
+    POTENTIALS,
     "½ stiffness (v − center)ᵀ matrix (v − center)",
     gradient=_quadratic_gradient,
 )
@@ -69,7 +66,7 @@ def _double_well_gradient(x: Tensor, height: float, distance: float, stiffness: 
 
 
 @entry_of(
-    CLASSIC,
+    POTENTIALS,
     "height (v₁²/distance² − 1)² + ½ stiffness Σ_{i>1} vᵢ²",
     gradient=_double_well_gradient,
     positive=("distance",),
@@ -113,7 +110,7 @@ def _muller_brown_gradient(
 
 
 @entry_of(
-    CLASSIC,
+    POTENTIALS,
     "height Σₖ Aₖ exp(aₖ(u − uₖ)² + bₖ(u − uₖ)(w − wₖ) + cₖ(w − wₖ)²) + ½ stiffness Σ_{i>2} vᵢ², "
     "(u, w) = origin + length (v₁, v₂)",
     gradient=_muller_brown_gradient,
@@ -165,7 +162,7 @@ def _gaussian_mixture_gradient(
 
 
 @entry_of(
-    CLASSIC,
+    POTENTIALS,
     "−log Σₖ weightₖ N(v; meanₖ, widthₖ² I)",
     gradient=_gaussian_mixture_gradient,
     positive=("width", "weights"),
@@ -197,7 +194,7 @@ def _moving_well_gradient(
 
 
 @entry_of(
-    CLASSIC,
+    POTENTIALS,
     "½ stiffness ‖v − c(t)‖², c(t) = radius (cos 2πft, sin 2πft, 0, …), f = frequency",
     gradient=_moving_well_gradient,
     time_dependent=True,
@@ -232,7 +229,7 @@ def _splitting_well_gradient(
 
 
 @entry_of(
-    CLASSIC,
+    POTENTIALS,
     "¼ quartic v₁⁴ − ½ r(t) v₁² + ½ stiffness Σ_{i>1} vᵢ², r(t) = depth tanh((t − onset)/duration)",
     gradient=_splitting_well_gradient,
     time_dependent=True,

@@ -9,15 +9,33 @@ from torch import Tensor
 
 from popdyn.simulation.brownian import Noise
 from popdyn.simulation.forces import Drive
+from popdyn.simulation.schemes import scheme
 
 __all__ = ["milstein_step", "srk_step"]
 
 
+@scheme(
+    "srk",
+    "Rößler's SRA1 for additive noise, by torchsde",
+    "close to single paths: strong order 1.5",
+    strong_order=1.5,
+    weak_order=2.0,
+    integral=True,
+    many_steps=False,
+)
 def srk_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by a step of Rößler's SRA1 (strong order 1.5 for additive noise)."""
     _step("srk", x, t, h, drive, noise)
 
 
+@scheme(
+    "milstein",
+    "x ← x − h∇J(x,t) + dB: its correction vanishes for additive noise; by torchsde",
+    "a second opinion on euler_maruyama",
+    strong_order=1.0,
+    weak_order=1.0,
+    many_steps=False,
+)
 def milstein_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by a step of Milstein's scheme."""
     _step("milstein", x, t, h, drive, noise)

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 
 __all__ = ["indices", "plain", "plain_numbers"]
 

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from popdyn.errors import PopdynError
-from popdyn.processes import Helper, HelperDiedError, run_all
+from popdyn.base.errors import PopdynError
+from popdyn.base.processes import Helper, HelperDiedError, run_all
 
 SIMULATE = """
 import popdyn
@@ -32,7 +32,7 @@ print((alone.energy.potential_gradient(x) == helped.energy.potential_gradient(x)
 """
 SLEEP = """
 import sys, time
-from popdyn.processes import run_all
+from popdyn.base.processes import run_all
 def work(seconds):
     print(seconds, flush=True)  # to standard error
     time.sleep(seconds)

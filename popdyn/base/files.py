@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import filelock
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 
 __all__ = [
     "MANIFEST",

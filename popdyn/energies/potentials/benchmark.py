@@ -9,11 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import Entry, entry_of, squared_norm
-
-__all__ = ["BENCHMARK"]
-
-BENCHMARK: dict[str, Entry] = {}
+from popdyn.energies.potentials import POTENTIALS
+from popdyn.energies.terms import entry_of, squared_norm
 
 
 def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +36,7 @@ def _styblinski_tang_gradient(x: Tensor) -> Tensor:
     return x.square().mul_(2.0).sub_(16.0).mul_(x).add_(2.5)
 
 
-@entry_of(BENCHMARK, "½ Σ (v⁴ − 16 v² + 5 v)", gradient=_styblinski_tang_gradient)
+@entry_of(POTENTIALS, "½ Σ (v⁴ − 16 v² + 5 v)", gradient=_styblinski_tang_gradient)
 def styblinski_tang(x: Tensor) -> Tensor:
     """Two wells in each component, one deeper than the other."""
     u = x.square()
@@ -60,7 +57,7 @@ def _holder_table_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "10 |sin z₁ cos z₂| exp|1 − ‖v‖/π|",
     gradient=_holder_table_gradient,
     min_dim=2,
@@ -83,7 +80,7 @@ def _zigzag_ridge_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "Σ_{i<d} [(vᵢ − vᵢ₊₁)² + cos(vᵢ)(vᵢ + vᵢ₊₁) + vᵢ² vᵢ₊₁]",
     gradient=_zigzag_ridge_gradient,
     min_dim=2,
@@ -98,7 +95,7 @@ def _oakley_ohagan_gradient(x: Tensor) -> Tensor:
     return x.cos().sub_(x.sin()).add_(x, alpha=2.0).add_(1.0).mul_(5.0)
 
 
-@entry_of(BENCHMARK, "5 Σ (sin v + cos v + v² + v)", gradient=_oakley_ohagan_gradient)
+@entry_of(POTENTIALS, "5 Σ (sin v + cos v + v² + v)", gradient=_oakley_ohagan_gradient)
 def oakley_ohagan(x: Tensor) -> Tensor:
     """A bowl with ripples."""
     return 5.0 * (x.sin() + x.cos() + x.square() + x).sum(-1)
@@ -113,7 +110,7 @@ def _watershed_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "Σ_{i<d} [vᵢ + vᵢ² (vᵢ₊₁ + 4)] / 10",
     gradient=_watershed_gradient,
     min_dim=2,
@@ -136,7 +133,7 @@ def _ishigami_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "sin z₁ + 7 sin² z₂ + 0.1 ((z₁ + z₂)/2)⁴ sin z₁",
     gradient=_ishigami_gradient,
     min_dim=2,
@@ -159,7 +156,7 @@ def _friedman_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "[10 sin(πab) + 20 (a sin b − ½)² + 10 (a cos b − 1)² + 0.1 b sin a]/100, "
     "a = 2(z₁ − 7), b = z₂ − 7",
     gradient=_friedman_gradient,
@@ -177,7 +174,7 @@ def _sphere_gradient(x: Tensor) -> Tensor:
     return -20.0 * x
 
 
-@entry_of(BENCHMARK, "−10 ‖v‖²", gradient=_sphere_gradient)
+@entry_of(POTENTIALS, "−10 ‖v‖²", gradient=_sphere_gradient)
 def sphere(x: Tensor) -> Tensor:
     """A hill that drives everything outwards; unbounded below."""
     return -10.0 * squared_norm(x)
@@ -191,7 +188,7 @@ def _bohachevsky_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "10 (z₁² + 2 z₂² − 0.3 cos 3πz₁ − 0.4 cos 4πz₂)",
     gradient=_bohachevsky_gradient,
     min_dim=2,
@@ -209,7 +206,7 @@ def _flowers_gradient(x: Tensor) -> Tensor:
     return r.mul_(root).cos_().mul_(root).mul_(2.4).mul_(x.sign()).add_(1.0)
 
 
-@entry_of(BENCHMARK, "Σ [v + 2 sin(|v|^1.2)]", gradient=_flowers_gradient)
+@entry_of(POTENTIALS, "Σ [v + 2 sin(|v|^1.2)]", gradient=_flowers_gradient)
 def flowers(x: Tensor) -> Tensor:
     """Gentle ripples on a slope; the weakest gradient of the benchmark but two."""
     return (x + 2.0 * x.abs().pow(1.2).sin()).sum(-1)
@@ -220,7 +217,7 @@ def _wavy_plateau_gradient(x: Tensor) -> Tensor:
     return out.sub_((math.pi * x).sin_(), alpha=math.pi)
 
 
-@entry_of(BENCHMARK, "Σ [cos πv + ½ v⁴ − 3 v² + 1]", gradient=_wavy_plateau_gradient)
+@entry_of(POTENTIALS, "Σ [cos πv + ½ v⁴ − 3 v² + 1]", gradient=_wavy_plateau_gradient)
 def wavy_plateau(x: Tensor) -> Tensor:
     """Double wells with waves in each component; stiff at the edges of the box."""
     u = x.square()
@@ -233,7 +230,7 @@ def _double_exp_gradient(x: Tensor) -> Tensor:
     return out.add_(near.sub_(far)[..., None], alpha=60.0)
 
 
-@entry_of(BENCHMARK, "200 [exp(−‖v − 3‖²/20) + exp(−‖v + 3‖²/20)]", gradient=_double_exp_gradient)
+@entry_of(POTENTIALS, "200 [exp(−‖v − 3‖²/20) + exp(−‖v + 3‖²/20)]", gradient=_double_exp_gradient)
 def double_exp(x: Tensor) -> Tensor:
     """Two hills, at (3, …, 3) and (−3, …, −3)."""
     near, far = (squared_norm(x - c).div(-20.0).exp() for c in (3.0, -3.0))
@@ -244,7 +241,7 @@ def _relu_gradient(x: Tensor) -> Tensor:
     return x.sign().clamp_(min=0.0).mul_(-50.0)
 
 
-@entry_of(BENCHMARK, "−50 Σ max(v, 0)", gradient=_relu_gradient)
+@entry_of(POTENTIALS, "−50 Σ max(v, 0)", gradient=_relu_gradient)
 def relu(x: Tensor) -> Tensor:
     """Flat on one side, a steady push on the other; unbounded below."""
     return -50.0 * x.clamp_min(0.0).sum(-1)
@@ -258,7 +255,7 @@ def _rotational_gradient(x: Tensor) -> Tensor:
 
 
 @entry_of(
-    BENCHMARK,
+    POTENTIALS,
     "−500 max(atan2(z₂ + 5, z₁ + 5) + π, 0)",
     gradient=_rotational_gradient,
     min_dim=2,
@@ -269,7 +266,7 @@ def rotational(x: Tensor) -> Tensor:
     return -500.0 * (torch.atan2(z2 + 5.0, z1 + 5.0) + math.pi).clamp_min(0.0)
 
 
-@entry_of(BENCHMARK, "0", gradient=torch.zeros_like)
+@entry_of(POTENTIALS, "0", gradient=torch.zeros_like)
 def flat(x: Tensor) -> Tensor:
     """No force at all."""
     return torch.zeros_like(x[..., 0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.table import Table
 
-from popdyn.screen import Screen, escaped, printable
+from popdyn.base.screen import Screen, escaped, printable
 from popdyn.snapshots import make_tree, write
 
 HOSTILE = "[red]a[/b] :smile: \x1b]0;owned\x07\x1b[31mred\x9b1m\u202eback"

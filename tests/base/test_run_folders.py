@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 import popdyn
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import manifest_kind
 from popdyn.cli import group
-from popdyn.errors import PopdynError
-from popdyn.files import manifest_kind
 from popdyn.learners import fit, load_run
 
 NETWORK = {"model": "mlp", "batch": 64, "hidden": (8, 8), "first_order": True}
-TRAIN = ["--option", "model=mlp", "--batch", "64", "--option", "hidden=[8,8]", "--first-order"]
+TRAIN = ["--model", "mlp", "--batch", "64", "--hidden", "8,8", "--first-order"]
 
 
 def everything(folder):

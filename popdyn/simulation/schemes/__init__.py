@@ -1,22 +1,23 @@
-"""Time stepping schemes for dX = −∇V dt − (∇W∗ρ) dt + √(2β) dB, with their declared orders."""
+"""The registry of schemes for dX = −∇V dt − (∇W∗ρ) dt + √(2β) dB: a file of this folder each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import Registry
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.simulation.brownian import Noise
 from popdyn.simulation.forces import Drive
-from popdyn.simulation.jko import jko_step
-from popdyn.simulation.sde_library import milstein_step, srk_step
 
-__all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme"]
+__all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme", "descend", "later", "scheme"]
 
 Time = float | Tensor
+Step = Callable[[Tensor, Time, Time, Drive, Noise | None], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Scheme:
     name: str
     formula: str
     summary: str
-    step: Callable[[Tensor, Time, Time, Drive, Noise | None], None]
+    step: Step
     strong_order: float | None = None
     weak_order: float | None = None
     whole_interval: bool = False
@@ -92,92 +93,30 @@ class Scheme:
             )
 
 
-def _euler_maruyama(x: Tensor, t: Time, h: Time, drive: Drive, noise: Noise | None) -> None:
-    _descend(x, drive.gradient(x, t), h)
-    if noise is not None:
-        x.add_(noise.increment)
+SCHEMES: Registry[Scheme] = Registry("popdyn.schemes", "scheme", __name__)
+
+DEFAULT_SCHEME = "heun"
 
 
-def _heun(x: Tensor, t: Time, h: Time, drive: Drive, noise: Noise | None) -> None:
-    gradient = drive.gradient(x, t)
-    ahead = x.clone()
-    _descend(ahead, gradient, h)
-    if noise is not None:
-        ahead.add_(noise.increment)
-    gradient += drive.gradient(ahead, _later(t, h))
-    _descend(x, gradient, h / 2)
-    if noise is not None:
-        x.add_(noise.increment)
+def scheme(name: str, formula: str, summary: str, **facts: Any) -> Callable[[Step], Step]:
+    """Return a decorator that enters a step as a scheme; ``facts``: fields of ``Scheme``."""
+
+    def enter(step: Step) -> Step:
+        SCHEMES.enter(name, Scheme(name, formula, summary, step, **facts), step.__module__)
+        return step
+
+    return enter
 
 
-def _descend(x: Tensor, gradient: Tensor, h: Time) -> None:
+def descend(x: Tensor, gradient: Tensor, h: Time) -> None:
+    """Move ``x`` in place by −h times the gradient."""
     if isinstance(h, Tensor):
         x.addcmul_(gradient, h, value=-1.0)
     else:
         x.add_(gradient, alpha=-h)
 
 
-def _later(t: Time, h: Time) -> Time:
+def later(t: Time, h: Time) -> Time:
+    """Return t + h."""
     # A tensor h has the component axis that a time has not.
     return t + (h.squeeze(-1) if isinstance(h, Tensor) else h)
-
-
-SCHEMES: dict[str, Scheme] = {
-    scheme.name: scheme
-    for scheme in (
-        Scheme(
-            "heun",
-            "y = x − h∇J(x,t) + dB;  x ← x − ½h(∇J(x,t) + ∇J(y,t+h)) + dB",
-            "the accurate default: two gradients a step, weak order 2",
-            _heun,
-            strong_order=1.0,
-            weak_order=2.0,
-        ),
-        Scheme(
-            "euler_maruyama",
-            "x ← x − h∇J(x,t) + dB",
-            "the fastest step, weak order 1",
-            _euler_maruyama,
-            strong_order=1.0,
-            weak_order=1.0,
-        ),
-        Scheme(
-            "srk",
-            "Rößler's SRA1 for additive noise, by torchsde",
-            "close to single paths: strong order 1.5",
-            srk_step,
-            strong_order=1.5,
-            weak_order=2.0,
-            integral=True,
-            many_steps=False,
-        ),
-        Scheme(
-            "milstein",
-            "x ← x − h∇J(x,t) + dB: its correction vanishes for additive noise; by torchsde",
-            "a second opinion on euler_maruyama",
-            milstein_step,
-            strong_order=1.0,
-            weak_order=1.0,
-            many_steps=False,
-        ),
-        Scheme(
-            "one_step",
-            "x ← x − τ∇J(x,t) + dB, τ the whole interval",
-            "the field's legacy protocol: one explicit step for each interval; not the SDE",
-            _euler_maruyama,
-            whole_interval=True,
-        ),
-        Scheme(
-            "jko",
-            "x ← argmin_y V(y,t+τ) + (W∗ρ)(y) + |y − x|²/2τ, W jointly for the population",
-            "the JKO step itself, β = 0: data that a JKO learner's model fits exactly",
-            jko_step,
-            whole_interval=True,
-            noise=False,
-            random_batches=False,
-            many_steps=False,
-        ),
-    )
-}
-
-DEFAULT_SCHEME = "heun"

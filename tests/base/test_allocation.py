@@ -8,7 +8,7 @@ import pytest
 
 CHILD = """
 import resource, torch
-from popdyn.allocation import keep_freed_memory
+from popdyn.base.allocation import keep_freed_memory
 torch.set_num_threads(1)
 keep_freed_memory()
 def fault():

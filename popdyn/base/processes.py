@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 import cloudpickle
 
-from popdyn.allocation import keep_freed_memory
-from popdyn.errors import PopdynError
+from popdyn.base.allocation import keep_freed_memory
+from popdyn.base.errors import PopdynError
 
 __all__ = ["Helper", "HelperDiedError", "die_with_parent", "run_all"]
 
@@ -83,7 +83,7 @@ class Helper:
         path = [entry for entry in sys.path if isinstance(entry, str)]
         code = (
             f"import sys; sys.path[:] = {path!r}; "
-            f"from popdyn.processes import _serve; _serve({number}, {os.getpid()})"
+            f"from popdyn.base.processes import _serve; _serve({number}, {os.getpid()})"
         )
         with theirs:
             self.process = subprocess.Popen(

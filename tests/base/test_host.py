@@ -50,7 +50,7 @@ def test_a_fit_leaves_the_allocator_alone():
     # glibc maps an array of 4 MB on its own as long as nobody raised its threshold.
     code = """
 import popdyn
-import popdyn.allocation as allocation
+import popdyn.base.allocation as allocation
 data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50)
 popdyn.fit(data, learner="zero")
 print(allocation.keep_freed_memory.cache_info().currsize)

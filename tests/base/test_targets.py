@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import popdyn
-from popdyn.errors import PopdynError
-from popdyn.files import (
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import (
     Target,
     check_manifest,
     extra_files,
@@ -169,7 +169,7 @@ def test_what_comes_in_the_meantime_is_the_users(here):
 DYING = """
 import os, sys
 from pathlib import Path
-from popdyn.files import Target, write_manifest, write_text, written
+from popdyn.base.files import Target, write_manifest, write_text, written
 path, moment = Path(sys.argv[1]), sys.argv[2]
 rename, replace = Path.rename, os.replace
 def die(*_): os._exit(9)
@@ -188,8 +188,8 @@ with Target(path, "run", overwrite=True, keep=True) as target:
     if moment == "between":
         os.replace = die
     if moment == "after":
-        import popdyn.files
-        popdyn.files._remove = die
+        import popdyn.base.files
+        popdyn.base.files._remove = die
 """
 
 
@@ -216,7 +216,7 @@ def test_a_death_at_any_moment_loses_nothing(here, moment):
 
 HOLDING = """
 import sys
-from popdyn.files import Target
+from popdyn.base.files import Target
 with Target(sys.argv[1], "run", keep=True) as target:
     target.place.mkdir()
     print("in", flush=True)
@@ -242,8 +242,8 @@ def test_one_writer_at_a_time_and_a_killed_one_gives_the_lock_up(here):
 
 CROWD = """
 import sys
-from popdyn.errors import PopdynError
-from popdyn.files import Target, write_manifest
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import Target, write_manifest
 done = 0
 for i in range(150):
     try:

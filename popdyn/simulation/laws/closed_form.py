@@ -1,64 +1,19 @@
-"""The registry of initial laws: how to sample each, and its density."""
+"""Boxes, Gaussians and shapes in the plane."""
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from scipy import special
 from torch import Generator, Tensor
 
-from popdyn.errors import PopdynError
-
-__all__ = ["INITIAL_LAWS", "InitialEntry"]
+from popdyn.base.errors import PopdynError
+from popdyn.simulation.laws import law, vector
 
 Vector = float | Sequence[float]
-Density = Callable[..., np.ndarray]
-
-
-@dataclass(frozen=True)
-class InitialEntry:
-    """A named initial law.
-
-    Attributes:
-        name: Registry key.
-        sample: ``f(n, dim, generator, **parameters) → (n, dim)`` float32.
-        density: ``f(x, **parameters)`` with the same parameters, ``(n, dim) → (n)`` float64.
-        formula: The law, in plain text.
-        summary: One line on what it is.
-    """
-
-    name: str
-    sample: Callable[..., Tensor]
-    density: Density
-    formula: str
-    summary: str
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The law's parameters with their defaults."""
-        signature = inspect.signature(self.sample).parameters.values()
-        return {p.name: p.default for p in signature if p.default is not p.empty}
-
-
-INITIAL_LAWS: dict[str, InitialEntry] = {}
-
-
-def _enter(
-    formula: str, density: Density
-) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        summary = (function.__doc__ or "").strip().splitlines()[0]
-        name = function.__name__
-        INITIAL_LAWS[name] = InitialEntry(name, function, density, formula, summary)
-        return function
-
-    return enter
 
 
 def _uniform_density(x: np.ndarray, low: Vector = -4.0, high: Vector = 4.0) -> np.ndarray:
@@ -67,12 +22,12 @@ def _uniform_density(x: np.ndarray, low: Vector = -4.0, high: Vector = 4.0) -> n
     return inside / np.prod(np.broadcast_to(b - a, x.shape[1:]))
 
 
-@_enter("U([low, high]^d)", _uniform_density)
+@law("U([low, high]^d)", _uniform_density)
 def uniform(
     n: int, dim: int, generator: Generator, low: Vector = -4.0, high: Vector = 4.0
 ) -> Tensor:
     """Uniform on a box; low and high are numbers, or one for each component."""
-    a, b = _vector(low, dim, "low"), _vector(high, dim, "high")
+    a, b = vector(low, dim, "low"), vector(high, dim, "high")
     if not (a < b).all():
         raise PopdynError(f"initial 'uniform' has low {low} and high {high}: expected low < high")
     return torch.rand(n, dim, generator=generator).mul_(b - a).add_(a)
@@ -84,12 +39,12 @@ def _gaussian_density(x: np.ndarray, mean: Vector = 0.0, std: Vector = 1.0) -> n
     return np.exp(-exponent) / np.prod(s * math.sqrt(2 * math.pi))
 
 
-@_enter("N(mean, diag(std²))", _gaussian_density)
+@law("N(mean, diag(std²))", _gaussian_density)
 def gaussian(
     n: int, dim: int, generator: Generator, mean: Vector = 0.0, std: Vector = 1.0
 ) -> Tensor:
     """Gaussian with independent components; std are standard deviations."""
-    m, s = _vector(mean, dim, "mean"), _vector(std, dim, "std", positive=True)
+    m, s = vector(mean, dim, "mean"), vector(std, dim, "std", positive=True)
     return torch.randn(n, dim, generator=generator).mul_(s).add_(m)
 
 
@@ -105,7 +60,7 @@ def _mixture_density(
     return np.sum(parts, axis=0) / w.sum()  # type: ignore[no-any-return]
 
 
-@_enter("Σ_j w_j N(mean_j, std_j² I)", _mixture_density)
+@law("Σ_j w_j N(mean_j, std_j² I)", _mixture_density)
 def gaussian_mixture(
     n: int,
     dim: int,
@@ -117,9 +72,9 @@ def gaussian_mixture(
     """Mixture of round Gaussians, with equal weights unless given."""
     if not isinstance(means, Sequence) or not means:
         raise PopdynError(f"initial means is {means!r}: expected a list with an entry for each")
-    centres = torch.stack([_vector(m, dim, "means") for m in means])
-    s = _vector(stds, len(centres), "stds", positive=True)
-    w = _vector(1.0 if weights is None else weights, len(centres), "weights", positive=True)
+    centres = torch.stack([vector(m, dim, "means") for m in means])
+    s = vector(stds, len(centres), "stds", positive=True)
+    w = vector(1.0 if weights is None else weights, len(centres), "weights", positive=True)
     # By the inverse of the distribution function: torch.multinomial needs n × weights of memory.
     u = torch.rand(n, generator=generator) * w.sum()
     which = torch.searchsorted(w.cumsum(0), u, right=True).clamp_max(len(w) - 1)
@@ -133,7 +88,7 @@ def _ring_density(x: np.ndarray, radius: float = 2.0, width: float = 0.1) -> np.
     return plane / (2 * math.pi * v) * _gaussian_density(x[:, 2:], 0.0, width)  # type: ignore[no-any-return]
 
 
-@_enter("radius·(cos θ, sin θ, 0, …) + N(0, width² I), θ uniform", _ring_density)
+@law("radius·(cos θ, sin θ, 0, …) + N(0, width² I), θ uniform", _ring_density)
 def ring(n: int, dim: int, generator: Generator, radius: float = 2.0, width: float = 0.1) -> Tensor:
     """A noisy circle in the first two components."""
     _check_plane("ring", dim, radius, width)
@@ -156,7 +111,7 @@ def _moons_density(x: np.ndarray, scale: float = 2.0, width: float = 0.1) -> np.
     return out * _gaussian_density(x[:, 2:], 0.0, width)  # type: ignore[no-any-return]
 
 
-@_enter("±scale·(cos θ − ½, sin θ − ¼, 0, …) + N(0, width² I), θ uniform on (0, π)", _moons_density)
+@law("±scale·(cos θ − ½, sin θ − ¼, 0, …) + N(0, width² I), θ uniform on (0, π)", _moons_density)
 def two_moons(
     n: int, dim: int, generator: Generator, scale: float = 2.0, width: float = 0.1
 ) -> Tensor:
@@ -168,22 +123,6 @@ def two_moons(
     x[:, 0] += side * (angle.cos() - 0.5)
     x[:, 1] += side * (angle.sin() - 0.25)
     return x
-
-
-def _vector(value: Any, dim: int, name: str, *, positive: bool = False) -> Tensor:
-    try:
-        out = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError):
-        raise PopdynError(f"initial {name} is {value!r}: expected a number or a list") from None
-    if out.ndim > 1 or (out.ndim == 1 and len(out) != dim):
-        raise PopdynError(
-            f"initial {name} is {value}: expected a number, or a list of {dim} of them"
-        )
-    if not torch.isfinite(out).all() or (positive and not (out > 0).all()):
-        raise PopdynError(
-            f"initial {name} is {value}: expected {'positive' if positive else 'finite'} numbers"
-        )
-    return out.expand(dim)
 
 
 def _check_plane(name: str, dim: int, size: float, width: float) -> None:

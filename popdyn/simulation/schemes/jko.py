@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.simulation.brownian import Noise
 from popdyn.simulation.forces import Drive
+from popdyn.simulation.schemes import scheme
 
 __all__ = ["jko_step"]
 
@@ -18,6 +19,15 @@ TOLERANCE = 1e-8  # of positions: float32 stores them to 6e-8
 SUFFICIENT_DECREASE = 1e-4
 
 
+@scheme(
+    "jko",
+    "x ← argmin_y V(y,t+τ) + (W∗ρ)(y) + |y − x|²/2τ, W jointly for the population",
+    "the JKO step itself, β = 0: data that a JKO learner's model fits exactly",
+    whole_interval=True,
+    noise=False,
+    random_batches=False,
+    many_steps=False,
+)
 def jko_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place to the minimiser of the JKO objective over a step ``h``.
 
