@@ -8,6 +8,8 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import types
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -52,7 +54,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
         Args:
             name: Its key.
-            entry: The entry; a dataclass of a plug-in has its functions say whose they are.
+            entry: The entry: a dataclass, or a class.
             module: The module that brings it.
 
         Raises:
@@ -118,7 +120,7 @@ def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
     """Return ``registry[name]``.
 
     Args:
-        registry: The named entries.
+        registry: The named entries; of several registries their ``ChainMap``.
         name: The name asked for.
         kind: What an entry is called in the error, such as ``"potential"``.
 
@@ -131,9 +133,9 @@ def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
     """
     if name in registry:
         return registry[name]
-    broken = getattr(registry, "broken", {})
-    if name in broken:
-        raise PopdynError(broken[name])
+    for each in registry.maps if isinstance(registry, ChainMap) else (registry,):
+        if isinstance(each, Registry) and name in each.broken:
+            raise PopdynError(each.broken[name])
     near = difflib.get_close_matches(name, registry, n=3, cutoff=0.5)
     hint = (
         f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(registry)}"
@@ -147,6 +149,14 @@ def summary_of(function: Callable[..., Any]) -> str:
 
 
 def _guarded(entry: Any, whose: str) -> Any:
+    """Return an entry whose functions, or a class whose methods, say whose they are."""
+    if not dataclasses.is_dataclass(entry) and not isinstance(entry, type):
+        return entry
+    if isinstance(entry, type):
+        for name, value in list(vars(entry).items()):
+            if inspect.isfunction(value) and not name.startswith("_"):
+                setattr(entry, name, _Guarded(value, whose))
+        return entry
     functions = {
         f.name: _Guarded(value, whose)
         for f in dataclasses.fields(entry)
@@ -162,13 +172,14 @@ class _Guarded:
         functools.update_wrapper(self, function)
         self.whose = whose
 
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else types.MethodType(self, owner)
+
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         try:
             return self.__wrapped__(*args, **keywords)  # type: ignore[attr-defined]
         except Exception as error:
             if isinstance(error, PopdynError) and "plug-in '" in str(error):
                 raise
-            said = (
-                str(error) if isinstance(error, PopdynError) else f"{type(error).__name__}: {error}"
-            )
-            raise PopdynError(f"{self.whose}: {said}") from error
+            kind = "" if isinstance(error, PopdynError) else f"{type(error).__name__}: "
+            raise PopdynError(f"{self.whose}: {kind}{error}") from error

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,12 +118,10 @@ class Name(click.ParamType):
         self.name, self.registries = kind, registries
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        known: dict[str, Any] = {}
-        for registry in self.registries:
-            module, _, attribute = registry.partition(":")
-            known |= getattr(importlib.import_module(module), attribute)
+        parts = (registry.partition(":") for registry in self.registries)
+        known = [getattr(importlib.import_module(module), name) for module, _, name in parts]
         try:
-            lookup(known, value, self.name)
+            lookup(ChainMap(*reversed(known)), value, self.name)
         except PopdynError as error:
             self.fail(str(error), param, ctx)
         return value
