@@ -74,7 +74,7 @@ def test_its_run_is_scored_with_its_score_on_its_truth(target, work):
     found = scores["distribution"]["median_shift"]
     assert len(found) == 5
     assert all(0 <= value < 1 for value in found)
-    assert "median_shift" in popdyn(target, work, "score", "r", "--points", "100")[0]
+    assert "median" in popdyn(target, work, "score", "r", "--points", "100")[0]
 
 
 def test_its_run_is_plotted_and_predicts(target, work):
