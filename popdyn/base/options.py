@@ -7,12 +7,15 @@ among the class's ``Attributes`` what it means. Checks, flags and help all come 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import math
+import operator
 import re
 import types
 import typing
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,9 +23,19 @@ from typing import Annotated, Any, Literal, TypeVar
 import click
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.plain import plain
 from popdyn.base.registry import lookup
 
-__all__ = ["Bounds", "OneOf", "Option", "Options", "flags", "options_in", "read_options", "spoken"]
+__all__ = [
+    "Bounds",
+    "Off",
+    "OneOf",
+    "Option",
+    "Options",
+    "flags",
+    "options_in",
+    "read_options",
+]
 
 WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word"}
 PLURAL = {int: "whole numbers", float: "finite numbers", str: "words"}
@@ -52,10 +65,12 @@ class Bounds:
             low and (self.le is None or value <= self.le) and (self.lt is None or value < self.lt)
         )
 
-    def expected(self, kind: type[Any]) -> str:
-        """Return what is expected, in words."""
+    def expected(self, kind: type[Any], found: float = math.nan) -> str:
+        """Return what is expected, in words; of a whole number the side that was passed."""
         low, high = self.gt if self.ge is None else self.ge, self.lt if self.le is None else self.le
         if low is not None and high is not None:
+            if kind is int:
+                return f"{high:g} or fewer" if found > high else f"{low:g} or more"
             return f"between {low:g} and {high:g}"
         if self.gt is not None:
             return f"a number > {self.gt:g}"
@@ -76,12 +91,22 @@ class OneOf:
     kind: str
     registries: tuple[str, ...]
 
-    def names(self) -> dict[str, Any]:
-        """Return the entries."""
-        found: dict[str, Any] = {}
-        for registry in self.registries:
-            found |= typing.cast("Mapping[str, Any]", _resolved(registry))
-        return found
+    def check(self, name: str) -> None:
+        """Raise PopdynError where there is no such entry."""
+        paths = (path.partition(":") for path in self.registries)
+        found = [getattr(importlib.import_module(module), of) for module, _, of in paths]
+        lookup(ChainMap(*reversed(found)), name, self.kind)
+
+
+@dataclass(frozen=True)
+class Off:
+    """What the flag of a truth value is called that turns it off; ``--no-NAME`` otherwise.
+
+    Attributes:
+        name: The flag, without dashes.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -92,10 +117,12 @@ class Option:
         name: Name of the field.
         kind: ``int``, ``float``, ``bool``, ``str``, or ``object`` for what only Python can give.
         several: Whether it is a tuple of them.
+        single: Whether a tuple may also be a single one, which stays one.
         optional: Whether it may be None.
         choices: The words that it may be; any if empty.
         bounds: Of a number.
         one_of: The registry that a word is looked up in.
+        off: The flag that turns it off.
         default: Its default; ``dataclasses.MISSING`` if it has to be given.
         meaning: What it means, in a sentence.
     """
@@ -103,10 +130,12 @@ class Option:
     name: str
     kind: type[Any]
     several: bool
+    single: bool
     optional: bool
     choices: tuple[str, ...]
     bounds: Bounds | None
     one_of: OneOf | None
+    off: str
     default: Any
     meaning: str
 
@@ -118,10 +147,12 @@ class Option:
         """
         if self.kind is object or (value is None and self.optional):
             return value
-        if not self.several:
+        value = plain(value.tolist() if hasattr(value, "dtype") and value.ndim else value)
+        if not self.several or (self.single and not isinstance(value, (str, list, tuple))):
             found = _plain(value, self.kind)
             if found is None:
-                raise self.wrong(f"{self.name} is {value!r}", WORDS[self.kind])
+                expected = f"{WORDS[self.kind]}{', or a list of them' if self.several else ''}"
+                raise self.wrong(f"{self.name} is {value!r}", expected)
             self._check(found)
             return found
         parts = value.split(",") if isinstance(value, str) else value
@@ -141,18 +172,19 @@ class Option:
             many = f"{self.bounds.length or ''} {self.bounds.what}".strip()
             right = bool(several) and self.bounds.length in (None, len(several))
             if not right or not all(map(self.bounds.allow, several)):
-                allowed = self.bounds.expected(self.kind)
+                worst = next((v for v in several if not self.bounds.allow(v)), math.nan)
+                allowed = self.bounds.expected(self.kind, worst)
                 raise self.wrong(f"{self.name} is {several}", f"{many} of {allowed}")
         return several
 
     def _check(self, value: Any) -> None:
         if self.choices and value not in self.choices:
-            raise self.wrong(f"{self.name} is '{value}'", spoken(self.choices))
+            raise self.wrong(f"{self.name} is '{value}'", _spoken(self.choices))
         if self.bounds is not None and not self.bounds.allow(value):
-            raise self.wrong(f"{self.name} is {value}", self.bounds.expected(self.kind))
+            raise self.wrong(f"{self.name} is {value}", self.bounds.expected(self.kind, value))
         if self.one_of is not None:
             try:
-                lookup(self.one_of.names(), value, self.one_of.kind)
+                self.one_of.check(value)
             except PopdynError as error:
                 raise PopdynError(str(error), field=self.name) from None
 
@@ -162,7 +194,8 @@ class Option:
 
     def read_text(self, text: str) -> Any:
         """Return the value that a text means, such as that of a flag."""
-        return self.read(text.strip("[]") if self.several else _parsed(text, self.kind))
+        several = self.read(text.strip("[]") if self.several else _parsed(text, self.kind))
+        return several[0] if self.single and len(several) == 1 else several
 
     @property
     def text(self) -> str:
@@ -209,8 +242,12 @@ def options_in(kind: type[Any]) -> dict[str, Option]:
         optional = union and type(None) in typing.get_args(hint)
         if optional:
             inside = [part for part in typing.get_args(hint) if part is not type(None)]
-            hint = inside[0] if len(inside) == 1 else object
-        several = typing.get_origin(hint) is tuple
+            hint = functools.reduce(operator.or_, inside)
+        parts = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+        tuples = [part for part in parts if typing.get_origin(part) is tuple]
+        single = len(parts) == 2 and len(tuples) == 1 and typing.get_args(tuples[0])[0] in parts
+        several = single or typing.get_origin(hint) is tuple
+        hint = tuples[0] if single else hint
         of = typing.get_args(hint)[0] if several else hint
         choices = typing.get_args(of) if typing.get_origin(of) is Literal else ()
         of = str if choices else of
@@ -218,10 +255,12 @@ def options_in(kind: type[Any]) -> dict[str, Option]:
             field.name,
             of if of in WORDS else object,
             several,
+            single,
             optional,
             choices,
             _first(extras, Bounds),
             _first(extras, OneOf),
+            off.name if (off := _first(extras, Off)) else f"no-{field.name.replace('_', '-')}",
             field.default,
             meanings.get(field.name, ""),
         )
@@ -247,15 +286,20 @@ def read_options(kind: type[O], given: Mapping[str, Any], whose: str) -> O:
     return kind(**given)
 
 
-def flags(kind: type[Any]) -> list[click.Option]:
+def flags(kind: type[Any], less: Sequence[str] = ()) -> list[click.Option]:
     """Return a click flag for each option that a line can give, its meaning as its help.
 
     What is not given is None: the defaults are those of the class.
+
+    Args:
+        kind: The class.
+        less: Options that have no flag.
     """
-    return [_flag(option) for option in options_in(kind).values() if option.kind is not object]
+    found = (o for o in options_in(kind).values() if o.name not in less)
+    return [_flag(option) for option in found if option.kind is not object]
 
 
-def spoken(choices: Sequence[str]) -> str:
+def _spoken(choices: Sequence[str]) -> str:
     """Return what may be chosen, in words."""
     return " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
 
@@ -287,7 +331,7 @@ def _flag(option: Option) -> click.Option:
         facts = "; ".join(filter(None, [facts, option.bounds.expected(option.kind)]))
     shown = f"{meaning}  [{facts}]" if facts else meaning
     if option.kind is bool:
-        names = [f"--{words}/--no-{words}", option.name]
+        names = [f"--{words}/--{option.off}", option.name]
         return click.Option(names, default=None, help=shown)
     return click.Option([f"--{words}", option.name], type=_Value(option), help=shown)
 
@@ -309,11 +353,6 @@ def _first(extras: Sequence[Any], kind: type[Any]) -> Any:
     return next((extra for extra in extras if isinstance(extra, kind)), None)
 
 
-def _resolved(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 def _parsed(part: Any, kind: type[Any]) -> Any:
     """Return a number or a truth value that stands in a text; the text where it is none."""
     if not isinstance(part, str):
@@ -328,6 +367,8 @@ def _parsed(part: Any, kind: type[Any]) -> Any:
 
 def _plain(value: Any, kind: type[Any]) -> Any:
     """Return the value as one of a type, or None where it is none."""
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if kind is float and isinstance(value, int):  # false is 0 here, as everywhere in Python
         value = float(value) if abs(value) < 2**1000 else math.inf
     if type(value) is not kind:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import sys
-from collections import ChainMap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +13,7 @@ import click
 import numpy as np
 
 from popdyn.base.errors import PopdynError
-from popdyn.base.registry import lookup
+from popdyn.base.options import OneOf
 from popdyn.base.screen import Screen, escaped
 
 if TYPE_CHECKING:
@@ -118,10 +116,8 @@ class Name(click.ParamType):
         self.name, self.registries = kind, registries
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        parts = (registry.partition(":") for registry in self.registries)
-        known = [getattr(importlib.import_module(module), name) for module, _, name in parts]
         try:
-            lookup(ChainMap(*reversed(known)), value, self.name)
+            OneOf(self.name, self.registries).check(value)
         except PopdynError as error:
             self.fail(str(error), param, ctx)
         return value

@@ -159,8 +159,6 @@ def initial_law(
         PopdynError: On an unknown name or parameter, or an array or file that is not a finite
             ``(m, dim)``.
     """
-    if dim is not None and dim < 1:
-        raise PopdynError(f"dim is {dim}: expected 1 or more")
     if isinstance(initial, InitialLaw):
         return initial, dim or (2 if initial.rows is None else initial.rows.shape[1])
     params = dict(params or {})
