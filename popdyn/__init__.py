@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from popdyn.base.errors import PopdynError
     from popdyn.energies import FreeEnergy
-    from popdyn.errors import PopdynError
     from popdyn.learners import Run, fit, load_run, save_run
     from popdyn.scores import score
     from popdyn.simulation import predict, simulate
@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 ROOMS = {
+    "base.errors": ("PopdynError",),
     "energies": ("FreeEnergy",),
-    "errors": ("PopdynError",),
     "learners": ("Run", "fit", "load_run", "save_run"),
     "scores": ("score",),
     "simulation": ("predict", "simulate"),
@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
     for room, names in ROOMS.items():
         if name in names:
             return getattr(importlib.import_module(f"popdyn.{room}"), name)
-    if name in (*ROOMS, "benchmark", "plots"):
+    if name in (*ROOMS, "base", "benchmark", "plots"):
         return importlib.import_module(f"popdyn.{name}")
     raise AttributeError(f"module 'popdyn' has no attribute '{name}'")
 

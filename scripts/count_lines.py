@@ -18,9 +18,9 @@ def code_lines(text: str) -> int:
     """Return how many lines of a module hold code."""
     docs = set[int]()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                docs.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if constant and isinstance(node.value.value, str):
+            docs.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     found = set[int]()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in LAYOUT:

@@ -13,6 +13,8 @@ import popdyn
 
 torch.set_num_threads(1)
 
+collect_ignore = ["plugin_example"]  # a package of somebody else's, see test_plugin.py
+
 
 @pytest.fixture(scope="session")
 def eb5():

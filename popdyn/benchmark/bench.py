@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import Target
+from popdyn.base.registry import lookup
 from popdyn.benchmark.cells import (
     Cell,
     Task,
@@ -31,11 +34,8 @@ from popdyn.benchmark.results import results_of
 from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.suites import load_suite
 from popdyn.benchmark.workers import Launch, workplace
-from popdyn.errors import PopdynError
-from popdyn.files import Target
 from popdyn.learners import LEARNERS
 from popdyn.learners.registry import options_of
-from popdyn.registry import lookup
 
 __all__ = ["bench"]
 

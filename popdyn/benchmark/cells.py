@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import resource
 import sys
@@ -18,14 +17,14 @@ import torch
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import MANIFEST, check_manifest
+from popdyn.base.options import options_in
 from popdyn.benchmark.records import digest, plain, put_aside, read_record, write_record
 from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry, entry_from
-from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, check_manifest
 from popdyn.learners import LEARNERS, fit, load_run
 from popdyn.learners.run import KIND, RUN_FORMAT
-from popdyn.learners.simple import SimpleOptions
 from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots, validate
 
@@ -84,8 +83,8 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
     passed on; ``ensemble`` is one of every learner that has something to train.
     """
     kind = LEARNERS[learner].options
-    known = {f.name for f in dataclasses.fields(kind)}
-    if kind is not SimpleOptions:
+    known = set(options_in(kind))
+    if known:
         known.add("ensemble")
     wishes = dict(entry.fit) | dict(given)
     parts = [p for p in _parts(entry) if p != "diffusion" or wishes.get("diffusivity") is None]
@@ -106,7 +105,7 @@ def _parts(entry: Entry) -> list[str]:
 def terms_of(cell: Cell) -> tuple[str, str]:
     """Return what a learner is to find, and which part of the true energy it takes for 0."""
     options = LEARNERS[cell.learner].options
-    fields = {f.name: f.default for f in dataclasses.fields(options)}
+    fields = {name: option.default for name, option in options_in(options).items()}
     if "learn" not in fields:
         return "", ""
     found = cell.options.get("learn", fields["learn"])

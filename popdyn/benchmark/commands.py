@@ -8,8 +8,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from popdyn.base.options import Options, options_in
 from popdyn.benchmark.cells import Cell
 from popdyn.benchmark.suite import Suite
+from popdyn.learners import LEARNERS
+from popdyn.simulation import SimulationOptions
 
 __all__ = ["bench_command", "reproduce"]
 
@@ -38,7 +41,7 @@ def reproduce(cell: Cell) -> list[str]:
         [
             *("popdyn", "train", store, "--learner", cell.learner, *seed, "--threads", "1"),
             *(["--hold-out", held] if held else []),
-            *_options(cell.options),
+            *_flags(cell.options, LEARNERS[cell.learner].options),
             *("--out", run),
         ],
         ["popdyn", "score", run, *score, *seed],
@@ -73,10 +76,11 @@ def _data(cell: Cell) -> list[str]:
         out = ["popdyn", "import", str(entry.source["file"])]
         rest = {k: v for k, v in entry.source.items() if k not in ("file", "environment")}
         return out + _flags(rest)
-    return ["popdyn", "simulate", *_flags({**entry.energy, **entry.simulation})]
+    return ["popdyn", "simulate", *_flags({**entry.energy, **entry.simulation}, SimulationOptions)]
 
 
-def _flags(values: Mapping[str, Any]) -> list[str]:
+def _flags(values: Mapping[str, Any], kind: type[Options] = Options) -> list[str]:
+    off = {option.name: option.off for option in options_in(kind).values()}
     out = []
     for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
@@ -85,17 +89,12 @@ def _flags(values: Mapping[str, Any]) -> list[str]:
                 out += [flag.removesuffix("s"), f"{key}={json.dumps(part)}"]
         elif name == "time_map":
             out += [flag, ",".join(f"{k}={v}" for k, v in value.items())]
+        elif value is None:
+            continue
         elif isinstance(value, bool):
-            out += [flag] if value else []
+            out += [flag] if value else [f"--{off[name]}"] if name in off else []
         elif isinstance(value, Sequence) and not isinstance(value, str):
             out += [flag, ",".join(map(str, value))]
         else:
             out += [flag, str(value)]
-    return out
-
-
-def _options(options: Mapping[str, Any]) -> list[str]:
-    out = []
-    for name, value in options.items():
-        out += ["--option", f"{name}={json.dumps(value)}"]
     return out

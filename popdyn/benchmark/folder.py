@@ -9,13 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from popdyn.benchmark.cells import cell_breaches, read_cell, read_references
-from popdyn.benchmark.records import is_record, put_aside, read_record, write_record
-from popdyn.benchmark.results import csv_of
-from popdyn.benchmark.stores import made_from
-from popdyn.benchmark.suite import Entry, Suite
-from popdyn.errors import PopdynError
-from popdyn.files import (
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import (
     MANIFEST,
     Breach,
     check_manifest,
@@ -27,6 +22,11 @@ from popdyn.files import (
     write_bytes,
     write_manifest,
 )
+from popdyn.benchmark.cells import cell_breaches, read_cell, read_references
+from popdyn.benchmark.records import is_record, put_aside, read_record, write_record
+from popdyn.benchmark.results import csv_of
+from popdyn.benchmark.stores import made_from
+from popdyn.benchmark.suite import Entry, Suite
 from popdyn.learners.run import KIND as RUN
 from popdyn.learners.run import RUN_FORMAT
 from popdyn.snapshots import validate

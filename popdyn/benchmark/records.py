@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from popdyn.errors import PopdynError
-from popdyn.files import write_json
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import write_json
 
 __all__ = ["digest", "is_record", "plain", "put_aside", "read_record", "write_record"]
 

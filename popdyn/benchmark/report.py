@@ -15,13 +15,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from popdyn.base.screen import Screen, printable
 from popdyn.benchmark import panels, tables
 from popdyn.benchmark.cells import Cell, terms_of
 from popdyn.benchmark.commands import reproduce
 from popdyn.benchmark.folder import report_is_sound
 from popdyn.benchmark.suite import Suite
 from popdyn.learners import LEARNERS, Run, load_run
-from popdyn.screen import Screen, printable
 from popdyn.snapshots import counts, dimension, open_snapshots, times
 
 __all__ = ["report_of"]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from popdyn.base.errors import PopdynError
 from popdyn.benchmark.suite import Entry, Suite
 from popdyn.benchmark.suites import load_suite
-from popdyn.errors import PopdynError
 from popdyn.simulation import simulate
 from popdyn.snapshots import counts, import_data, open_snapshots, positions, times, write
 

@@ -8,32 +8,18 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import options_in
+from popdyn.base.registry import lookup
 from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
 from popdyn.energies.terms import NamedTerm
-from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS
-from popdyn.registry import lookup
-from popdyn.simulation.simulate import configure
+from popdyn.simulation import SimulationOptions, configure
 
 __all__ = ["Entry", "FieldError", "Suite", "entry_from"]
 
 ENERGY = ("potential", "potential_params", "interaction", "interaction_params", "diffusivity")
-SIMULATION = (
-    "particles",
-    "test_particles",
-    "snapshots",
-    "dt",
-    "times",
-    "step",
-    "scheme",
-    "dim",
-    "initial",
-    "initial_params",
-    "paired",
-    "noise",
-    "interaction_batch",
-    "block",
-)
+SIMULATION = tuple(n for n in options_in(SimulationOptions) if n not in ("seed", "device"))
 SOURCE = (
     *("file", "environment", "data_key", "columns", "label_key", "obs_key", "obsm_key"),
     *("components", "drop_missing", "time_map", "standardize", "test_fraction"),
@@ -268,6 +254,9 @@ def _attempt(name: str | tuple[str, ...], function: Any, *args: Any, **keywords:
         return function(*args, **keywords)
     except (PopdynError, TypeError, ValueError) as error:
         message = str(error)
+        blamed = getattr(error, "field", None)
+        if not isinstance(name, str) and blamed in name:
+            name = blamed
         if not isinstance(name, str):
             spoken = [k for k in name if k in message.split(":")[0].split()]
             name = (spoken or [k for k in name if k in message] or [*name, "entry"])[0]

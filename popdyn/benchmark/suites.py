@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
 from popdyn.benchmark.suite import Entry, FieldError, Suite, entry_from
 from popdyn.benchmark.toml_lines import line_of
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
 
 __all__ = ["SUITES", "load_suite", "read_suite"]
 

@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.processes import Helper, HelperDiedError, die_with_parent
 from popdyn.benchmark.cells import Task, run_task
-from popdyn.errors import PopdynError
-from popdyn.processes import Helper, HelperDiedError, die_with_parent
 
 __all__ = ["Launch", "main", "workplace"]
 

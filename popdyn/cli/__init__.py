@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import click
 
-from popdyn.allocation import keep_freed_memory
-from popdyn.errors import PopdynError
+from popdyn.base.allocation import keep_freed_memory
+from popdyn.base.errors import PopdynError
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from popdyn.registry import lookup
+            from popdyn.base.registry import lookup
 
             try:
                 lookup(COMMANDS, args[0], "command")
@@ -162,7 +162,7 @@ def _fail(message: str, debug: bool, status: int = 1, hint: str = "") -> None:
     mistake = (KeyboardInterrupt, click.exceptions.Abort, click.ClickException)
     if debug and not isinstance(error, mistake):
         raise  # called only while an exception is being handled
-    from popdyn.screen import printable
+    from popdyn.base.screen import printable
 
     line = printable(" ".join(message.split()))
     click.echo(f"popdyn: error: {line}{hint}", err=True)

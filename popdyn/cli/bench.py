@@ -9,13 +9,13 @@ from typing import Any
 import click
 from rich.table import Table
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.screen import Screen
 from popdyn.benchmark import bench, load_suite
 from popdyn.benchmark.tables import Table as Leaderboard
 from popdyn.benchmark.tables import leaderboards
 from popdyn.cli.common import emit, json_option, out_option, overwrite_option, standard_output
 from popdyn.cli.score import Points
-from popdyn.errors import PopdynError
-from popdyn.screen import Screen
 
 __all__ = ["command"]
 

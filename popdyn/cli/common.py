@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import sys
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import numpy as np
 
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
-from popdyn.screen import Screen, escaped
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import OneOf
+from popdyn.base.screen import Screen, escaped
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -117,12 +116,8 @@ class Name(click.ParamType):
         self.name, self.registries = kind, registries
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        known: dict[str, Any] = {}
-        for registry in self.registries:
-            module, _, attribute = registry.partition(":")
-            known |= getattr(importlib.import_module(module), attribute)
         try:
-            lookup(known, value, self.name)
+            OneOf(self.name, self.registries).check(value)
         except PopdynError as error:
             self.fail(str(error), param, ctx)
         return value

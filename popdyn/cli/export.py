@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import manifest_kind
 from popdyn.cli.common import (
     console,
     data_option,
@@ -16,8 +18,6 @@ from popdyn.cli.common import (
     run_and_store,
     seed_option,
 )
-from popdyn.errors import PopdynError
-from popdyn.files import manifest_kind
 from popdyn.snapshots import export
 from popdyn.snapshots.exported import CHOICES
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import click
 from rich.table import Table
 
-from popdyn.cli.common import emit, json_option, standard_output
-from popdyn.registry import lookup
+from popdyn.base.options import options_in
+from popdyn.base.registry import lookup
+from popdyn.cli.common import console, emit, json_option, standard_output
 
 __all__ = ["command"]
 
@@ -47,6 +47,8 @@ def command(kind: str | None, name: str | None, as_json: bool) -> None:
         if name is not None:
             registry = {name: lookup(registry, name, SINGULAR.get(each, each[:-1]))}
         found[each] = [_facts(key, entry) for key, entry in registry.items()]
+        for reason in getattr(registry, "broken", {}).values():
+            console.print(f"warning: {reason}", soft_wrap=True)
     if as_json:
         emit(found)
     elif name is not None:
@@ -71,12 +73,10 @@ def _registry(kind: str) -> Mapping[str, Any]:
 
 def _facts(name: str, entry: Any) -> dict[str, Any]:
     facts = {key: getattr(entry, key) for key in FACTS if hasattr(entry, key)}
-    options = facts.get("options")
-    if isinstance(options, type):
-        # A learner's options are a dataclass; the field of a factory has no default to show.
+    if isinstance(facts.get("options"), type):
         facts["options"] = {
-            f.name: None if f.default is dataclasses.MISSING else f.default
-            for f in dataclasses.fields(options)
+            option.name: {"default": option.default, "meaning": option.meaning}
+            for option in options_in(facts["options"]).values()
         }
     return {"name": name} | facts
 
@@ -86,8 +86,13 @@ def _show(facts: dict[str, Any]) -> None:
     standard_output.print(f"{facts['name']}: {facts.get('summary', '')}", soft_wrap=True)
     if facts.get("formula"):
         standard_output.print(f"  {facts['formula']}", soft_wrap=True)
-    for kind in ("parameters", "options"):
-        if facts.get(kind):
-            standard_output.print(f"{kind}:")
-        for key, value in (facts.get(kind) or {}).items():
-            standard_output.print(f"  {key} = {value}", soft_wrap=True)
+    if facts.get("parameters"):
+        standard_output.print("parameters:")
+    for key, value in facts.get("parameters", {}).items():
+        standard_output.print(f"  {key} = {value}", soft_wrap=True)
+    if facts.get("options"):
+        standard_output.print("options:")
+    for key, value in facts.get("options", {}).items():
+        if {"default", "meaning"} == set(value):  # of a learner; a suite's are values
+            value = f"{value['default']}: {value['meaning'].replace('``', '')}"
+        standard_output.print(f"  {key} = {value}", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from popdyn.base.errors import PopdynError
 from popdyn.cli.common import (
     console,
     data_option,
@@ -17,7 +18,6 @@ from popdyn.cli.common import (
     run_and_store,
     seed_option,
 )
-from popdyn.errors import PopdynError
 from popdyn.plots import FIGURES, animate, save_figure
 from popdyn.plots.style import FORMATS, figure_target
 

@@ -9,6 +9,8 @@ from typing import Any
 import click
 from rich.table import Table
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.screen import Screen
 from popdyn.cli.common import (
     console,
     data_option,
@@ -18,10 +20,8 @@ from popdyn.cli.common import (
     seed_option,
     standard_output,
 )
-from popdyn.errors import PopdynError
 from popdyn.learners import Run, load_run
 from popdyn.scores import SCORES, reference_rows, score
-from popdyn.screen import Screen
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from popdyn.base.options import flags
 from popdyn.cli.common import (
     Name,
-    NumberList,
     console,
     emit,
     json_option,
@@ -23,15 +23,13 @@ from popdyn.cli.common import (
     seed_option,
 )
 from popdyn.energies import FreeEnergy
-from popdyn.simulation import SCHEMES, configure, run_simulation
-from popdyn.simulation.schemes import DEFAULT_SCHEME
+from popdyn.simulation import SimulationOptions, configure, run_simulation
 from popdyn.snapshots.tree import GROUPS
 
 __all__ = ["command"]
 
 # Numerical over true diffusivity of the reference solution, from which a person is told.
 MUCH = 0.05
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(name="simulate")
@@ -48,67 +46,12 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--diffusivity", type=click.FloatRange(min=0), default=0.0, show_default=True, help="β."
 )
-@click.option("--dim", type=click.IntRange(min=1), help="Dimension.  [default: 2]")
-@click.option(
-    "--particles",
-    type=NumberList(int),
-    default=(10_000,),
-    show_default="10000",
-    help="Particles in each snapshot: one number, or one for each.",
-)
-@click.option(
-    "--test-particles",
-    type=NumberList(int),
-    help="Particles in each snapshot of the test group.  [default: as --particles]",
-)
-@click.option(
-    "--snapshots", type=click.IntRange(min=2), default=6, show_default=True, help="How many."
-)
-@click.option(
-    "--dt", type=POSITIVE, default=0.01, show_default=True, help="Time between snapshots."
-)
-@click.option("--times", type=NumberList(float), help="Snapshot times instead of the two.")
-@click.option(
-    "--step", type=POSITIVE, help="Integration step.  [default: a twentieth of each interval]"
-)
-@click.option(
-    "--scheme",
-    type=click.Choice(list(SCHEMES)),
-    default=DEFAULT_SCHEME,
-    show_default=True,
-    help="Time stepping scheme.",
-)
 @click.option(
     "--initial",
     default="uniform",
     show_default=True,
-    help="Initial law: uniform, gaussian, gaussian_mixture, ring, two_moons, or a .npy file.",
+    help="Initial law, a name of `popdyn list initial`, or a .npy file.",
 )
-@click.option(
-    "--paired/--unpaired",
-    default=False,
-    show_default=True,
-    help="The same particles at every time, or an independent population for each.",
-)
-@click.option(
-    "--noise",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="Standard deviation of the observation noise.",
-)
-@click.option(
-    "--interaction-batch",
-    type=click.IntRange(min=1),
-    metavar="P",
-    help="Random batch method with P partners a step.  [default: all pairs]",
-)
-@click.option(
-    "--block",
-    type=click.IntRange(min=1),
-    help="Particles made at once; larger interacting populations are split.  [default: 16 MiB]",
-)
-@click.option("--device", default="cpu", show_default=True, help="Where particles are stepped.")
 @click.option("--check-step", is_flag=True, help="Estimate the bias that the step leaves.")
 @click.option("--reference", is_flag=True, help="Solve the Fokker–Planck equation, too.")
 @click.option("--reference-cells", type=click.IntRange(min=2), help="Cells along each axis.")
@@ -135,8 +78,6 @@ def command(
     diffusivity: float,
     potential_param: dict[str, Any],
     interaction_param: dict[str, Any],
-    particles: tuple[int, ...],
-    test_particles: tuple[int, ...] | None,
     check_step: bool,
     reference: bool,
     reference_cells: int | None,
@@ -173,12 +114,8 @@ def command(
         potential_params=potential_param,
         interaction_params=interaction_param,
     )
-    config = configure(
-        particles=_one_or_all(particles),
-        test_particles=None if test_particles is None else _one_or_all(test_particles),
-        initial_params=initial_param,
-        **options,
-    )
+    given = {name: value for name, value in options.items() if value is not None}
+    config = configure(initial_params=initial_param, **given)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     began = time.perf_counter()
     data = run_simulation(
@@ -230,6 +167,10 @@ def command(
     )
 
 
+# Before --check-step: what is simulated comes first.
+command.params[4:4] = flags(SimulationOptions, less=("seed",))
+
+
 def _simulate_suite(
     ctx: click.Context,
     suite: str,
@@ -256,10 +197,6 @@ def _simulate_suite(
     )
     if as_json:
         emit({"suite": suite, "seed": seed, "stores": [str(path) for path in paths]})
-
-
-def _one_or_all(numbers: tuple[int, ...]) -> int | list[int]:
-    return numbers[0] if len(numbers) == 1 else list(numbers)
 
 
 def _span(counts: tuple[int, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import click
 import torch
 from threadpoolctl import threadpool_limits
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import flags, options_in
 from popdyn.cli.common import (
+    Name,
     NumberList,
     console,
     emit,
@@ -20,43 +22,73 @@ from popdyn.cli.common import (
     overwrite_option,
     seed_option,
 )
-from popdyn.errors import PopdynError
 from popdyn.learners import LEARNERS, fit
-from popdyn.learners.inner import INNERS
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
-COMMON = {"hold_out", "ensemble", "workers", "seed", "device"}
+DEFAULT_LEARNER = "ijkonet"
+COMMON = ("hold_out", "ensemble", "workers", "seed", "device")
 
 
-@click.command(name="train")
+class LearnerCommand(click.Command):
+    """A command whose flags are its own and those of the learner that the line names."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["learner"] = _named(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.removeprefix("--").removeprefix("no-").replace("-", "_")
+            others = [k for k, v in LEARNERS.items() if name in options_in(v.options)]
+            if not others:
+                raise
+            raise click.UsageError(
+                f"learner '{ctx.meta['learner']}' has no option {error.option_name}: "
+                f"{', '.join(others)} {'have' if len(others) > 1 else 'has'}",
+                ctx,
+            ) from None
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        learner = LEARNERS.get(ctx.meta.get("learner", DEFAULT_LEARNER))
+        return [*super().get_params(ctx), *(flags(learner.options) if learner else ())]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        name = ctx.meta.get("learner", DEFAULT_LEARNER)
+        params = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = [p.get_help_record(ctx) for p in params]
+        count = len(flags(LEARNERS[name].options)) if name in LEARNERS else 0
+        own = len(records) - count
+        for title, part in (
+            ("Options", records[:own]),
+            (f"Options of {name} (--help --learner NAME shows another's)", records[own:]),
+        ):
+            with formatter.section(title):
+                formatter.write_dl([record for record in part if record] or [("none", "")])
+
+
+def _named(args: list[str]) -> str:
+    """Return the learner of a line that is not yet parsed: its own, or that of its file."""
+    found = {"--learner": "", "--config": ""}
+    for i, word in enumerate(args):
+        flag, sign, value = word.partition("=")
+        if flag in found:
+            found[flag] = value if sign else "".join(args[i + 1 : i + 2])
+    name = found["--learner"]
+    if not name and Path(found["--config"]).is_file():
+        name = _from_file(found["--config"]).get("learner", "")
+    return name or DEFAULT_LEARNER
+
+
+@click.command(name="train", cls=LearnerCommand)
 @click.argument("store", type=click.Path())
 @out_option("Run folder")
-@click.option("--learner", type=click.Choice(list(LEARNERS)), help="Learner.  [default: ijkonet]")
 @click.option(
-    "--inner",
-    type=click.Choice(list(INNERS)),
-    help="Inner solver of iJKOnet.",
+    "--learner",
+    type=Name("learner", "popdyn.learners:LEARNERS"),
+    help=f"A name of `popdyn list learners`.  [default: {DEFAULT_LEARNER}]",
 )
-@click.option("--learn", metavar="LIST", help="Any of potential,interaction,diffusion.")
-@click.option("--diffusivity", type=click.FloatRange(0), help="β if it is known and not learned.")
-@click.option("--time-varying", is_flag=True, default=None, help="Learn V(x, t).")
 @click.option("--hold-out", type=NumberList(int), help="Snapshots not looked at, indices from 0.")
-@click.option("--steps", type=click.IntRange(1), help="Training steps.")
-@click.option("--batch", type=click.IntRange(2), help="Particles of each snapshot in a step.")
-@click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate."
-)
-@click.option(
-    "--first-order",
-    is_flag=True,
-    default=None,
-    help="No second-order recovery after a JKO-based fit.",
-)
-@click.option(
-    "--option", "extra", multiple=True, metavar="K=V", help="Any other option of the learner."
-)
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False),
@@ -91,7 +123,6 @@ def command(
     out: str,
     seed: int,
     config: str | None,
-    extra: tuple[str, ...],
     threads: int,
     resume: bool,
     overwrite: bool,
@@ -104,10 +135,10 @@ def command(
     Example:
       popdyn train st.zarr --out runs/st
       popdyn train eb5.zarr --out runs/eb5 --hold-out 1,3 --time-varying
+      popdyn train st.zarr --out runs/wf --learner weak_form --learn potential,diffusion
     """
     options = _from_file(config) if config else {}
     options |= {name: value for name, value in given.items() if value is not None}
-    options |= _pairs(extra)
     if (
         ctx.get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
         or "seed" not in options
@@ -117,7 +148,7 @@ def command(
     with threadpool_limits(threads):  # NumPy's own threads
         run = fit(
             open_snapshots(store),
-            options.pop("learner", "ijkonet"),
+            options.pop("learner", DEFAULT_LEARNER),
             out=out,
             overwrite=overwrite,
             resume=resume,
@@ -146,27 +177,14 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _pairs(extra: tuple[str, ...]) -> dict[str, Any]:
-    out = {}
-    for pair in extra:
-        key, sign, text = pair.partition("=")
-        if not sign:
-            raise click.BadParameter(f"'{pair}': expected name=value", param_hint="--option")
-        try:
-            out[key.replace("-", "_")] = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            out[key.replace("-", "_")] = text
-    return out
-
-
 def _from_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             options = {k.replace("-", "_"): v for k, v in tomllib.load(file).items()}
     except tomllib.TOMLDecodeError as error:
         raise PopdynError(f"'{path}' is no TOML: {error}") from None
-    known = {f.name for entry in LEARNERS.values() for f in dataclasses.fields(entry.options)}
+    known = {name for entry in LEARNERS.values() for name in options_in(entry.options)}
     for name in options:
-        if name not in known | COMMON | {"learner"}:
+        if name not in {*known, *COMMON, "learner"}:
             raise PopdynError(f"'{path}' has the key '{name}', which no learner has as an option")
     return options

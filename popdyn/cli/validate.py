@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import MANIFEST, check_manifest, extra_files, manifest_kind
 from popdyn.cli.common import emit, json_option, standard_output
-from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, check_manifest, extra_files, manifest_kind
 from popdyn.snapshots import validate
 from popdyn.snapshots.metadata import ROOT
 from popdyn.snapshots.validate import Breach

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.plain import plain_numbers
+from popdyn.base.registry import lookup
 from popdyn.energies.interactions import INTERACTIONS, SymmetrisedTerm
 from popdyn.energies.pairwise import mean_interaction_gradient
 from popdyn.energies.potentials import POTENTIALS
 from popdyn.energies.terms import CallableTerm, NamedTerm, RadialTerm, Term, Time
-from popdyn.errors import PopdynError
-from popdyn.plain import plain_numbers
-from popdyn.registry import lookup
 
 __all__ = ["FreeEnergy"]
 

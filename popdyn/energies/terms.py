@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import Registry, summary_of
 
 __all__ = [
     "CallableTerm",
@@ -289,7 +290,7 @@ class CallableTerm(Term):
 
 
 def entry_of(
-    registry: dict[str, Entry], formula: str, **declared: Any
+    registry: Registry[Entry], formula: str, **declared: Any
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Return a decorator that enters a function into a registry under its own name.
 
@@ -299,9 +300,9 @@ def entry_of(
     """
 
     def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        summary = (function.__doc__ or "").strip().splitlines()[0]
-        entry = Entry(function.__name__, function, formula=formula, summary=summary, **declared)
-        registry[entry.name] = entry
+        name, summary = function.__name__, summary_of(function)
+        entry = Entry(name, function, formula=formula, summary=summary, **declared)
+        registry.enter(name, entry, function.__module__)
         return function
 
     return enter

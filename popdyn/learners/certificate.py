@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.learners.entropy import entropy
 from popdyn.learners.inner import Inner
 from popdyn.learners.training_set import TrainingSet

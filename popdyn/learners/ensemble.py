@@ -25,14 +25,14 @@ from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from popdyn.base.host import usual_torch
+from popdyn.base.processes import run_all
 from popdyn.energies import FreeEnergy
 from popdyn.energies.terms import RadialKernel, Time
-from popdyn.host import usual_torch
-from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
+from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.processes import run_all
 
 __all__ = ["MeanKernel", "MeanTerm", "fit_ensemble"]
 
@@ -110,9 +110,6 @@ class MeanKernel(MeanTerm, RadialKernel):
         for member in self.members:
             total += member.slope(s.clone())  # type: ignore[operator]
         return total / len(self.members)
-
-
-MODELS.update({cls.__name__: cls.from_config for cls in (MeanKernel, MeanTerm)})
 
 
 def fit_ensemble(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.learners.run import Run
 from popdyn.simulation.predict import predict
 from popdyn.snapshots import positions, standardization, times

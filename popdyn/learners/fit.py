@@ -17,9 +17,11 @@ import torch
 import xarray as xr
 from torch import nn
 
-from popdyn.errors import PopdynError
-from popdyn.files import Target
-from popdyn.host import usual_torch
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import Target
+from popdyn.base.host import usual_torch
+from popdyn.base.plain import indices, plain_numbers
+from popdyn.base.registry import lookup
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.in_units import fit_in_units, in_units, measured
@@ -28,8 +30,6 @@ from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
-from popdyn.plain import indices, plain_numbers
-from popdyn.registry import lookup
 
 __all__ = ["fit"]
 
@@ -78,8 +78,8 @@ def fit(
 
     Raises:
         PopdynError: On bad options, too few snapshots, a device that there is not, an ``out``
-            that may not be written (see :class:`popdyn.files.Target`), or a checkpoint of other
-            options or other data.
+            that may not be written (see :class:`popdyn.base.files.Target`), or a checkpoint of
+            other options or other data.
 
     Example:
         >>> import numpy as np, popdyn

@@ -14,6 +14,7 @@ from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_problem import IJKOnetProblem
 from popdyn.learners.inner import Simulate
 from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
+from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
@@ -30,6 +31,11 @@ SCORED = 3000  # particles of each snapshot that the score of a density is estim
 CERTIFIED = 1000  # particles of each snapshot in the certificate
 
 
+@learner(
+    "ijkonet",
+    "Inverse optimization of the JKO scheme (Persiianov et al. 2026), three inner solvers.",
+    IJKOnetOptions,
+)
 def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`.
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from torch import nn
 
-from popdyn.errors import PopdynError
-from popdyn.learners.checks import (
-    check_diffusivity,
-    check_least,
-    check_network,
-    check_parts,
-)
-from popdyn.learners.inner import INNERS
-from popdyn.registry import lookup
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import Bounds, Options
+from popdyn.learners.registry import Part
 
 __all__ = ["IJKOnetOptions"]
 
 
 @dataclass(frozen=True)
-class IJKOnetOptions:
+class IJKOnetOptions(Options):
     """Options of iJKOnet; all quantities are dimensionless.
 
     Attributes:
@@ -31,7 +26,7 @@ class IJKOnetOptions:
         potential: A ``torch.nn.Module`` of one's own for V, ``(..., d) → (...)``, or ``(x, t)`` if
             it has ``time_dependent = True``; from Python alone. It is a network: no linear model.
         learn: What is learned; the rest is 0 or fixed.
-        diffusivity: β if it is known, else None: learned if asked for, or 0.
+        diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
         hold_ends: With a time-varying network: V stands still over the first interval, and after
             the middle of the last; between them it moves.
@@ -56,32 +51,29 @@ class IJKOnetOptions:
         validation_fraction: Part of each snapshot kept for that criterion.
     """
 
-    inner: str = "simulate"
-    model: str | None = None
+    inner: Literal["network", "proximal", "simulate"] = "simulate"
+    model: Literal["linear", "mlp"] | None = None
     potential: nn.Module | None = None
-    learn: tuple[str, ...] = ("potential",)
-    diffusivity: float | None = None
+    learn: tuple[Part, ...] = ("potential",)
+    diffusivity: Annotated[float | None, Bounds(ge=0)] = None
     time_varying: bool = False
     hold_ends: bool = True
-    steps: int | None = None
-    batch: int | None = None
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    hidden: tuple[int, ...] = (64, 64)
-    interaction: str = "radial"
+    steps: Annotated[int | None, Bounds(ge=1)] = None
+    batch: Annotated[int | None, Bounds(ge=1)] = None
+    learning_rate: Annotated[float, Bounds(gt=0)] = 3e-3
+    weight_decay: Annotated[float, Bounds(ge=0)] = 1e-2
+    hidden: Annotated[tuple[int, ...], Bounds(ge=1, what="widths")] = (64, 64)
+    interaction: Literal["radial", "even"] = "radial"
     seeded: bool | None = None
     entropy_gradient: bool = False
-    substeps: int | None = None
-    inner_steps: int = 5
+    substeps: Annotated[int | None, Bounds(ge=1)] = None
+    inner_steps: Annotated[int, Bounds(ge=1)] = 5
     multimap: bool = False
     first_order: bool = False
-    every: int = 100
-    validation_fraction: float = 0.2
+    every: Annotated[int, Bounds(ge=1)] = 100
+    validation_fraction: Annotated[float, Bounds(gt=0, lt=1)] = 0.2
 
-    def __post_init__(self) -> None:
-        lookup(INNERS, self.inner, "inner solver")
-        check_parts(self.learn)
-        check_diffusivity(self.diffusivity)
+    def check(self) -> None:
         if self.inner == "proximal" and (self.diffusivity or self.learns_diffusivity):
             raise PopdynError(
                 "--inner proximal has no entropy term, found diffusion: use --inner simulate, "
@@ -96,26 +88,18 @@ class IJKOnetOptions:
                 "a module of one's own for V is trained from its own weights: expected model mlp, "
                 "learn potential, and not seeded"
             )
-        if self.model not in (None, "linear", "mlp"):
-            raise PopdynError(f"model is '{self.model}': expected linear or mlp")
         if self.model == "linear" and self.inner != "simulate":
             raise PopdynError(
-                f"model 'linear' needs --inner simulate, found {self.inner}: use --option model=mlp"
+                f"model 'linear' needs --inner simulate, found {self.inner}: use --model mlp"
             )
-        if self.interaction not in ("radial", "even"):
-            raise PopdynError(f"interaction is '{self.interaction}': expected radial or even")
         if self.linear and self.interaction == "even" and "interaction" in self.learn:
             raise PopdynError(
-                "interaction 'even' is a network: use --option model=mlp, or --inner network"
+                "interaction 'even' is a network: use --model mlp, or --inner network"
             )
         if not self.linear and not {"potential", "interaction"} & set(self.learn):
             raise PopdynError(
                 "learn 'diffusion' alone with a network: use --inner simulate with model linear"
             )
-        check_least(self, steps=1, batch=1, inner_steps=1, every=1, substeps=1)
-        check_network(self)
-        if self.weight_decay < 0:
-            raise PopdynError(f"weight_decay is {self.weight_decay}: expected 0 or more")
 
     @property
     def linear(self) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
 from popdyn.energies.terms import RadialKernel
-from popdyn.errors import PopdynError
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet

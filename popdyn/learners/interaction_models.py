@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
 from popdyn.learners.models import (
-    MODELS,
     LearnedTerm,
     MLPPotential,
     Scaling,
@@ -188,6 +187,3 @@ def pair_average(
 ) -> Tensor:
     """Return Σ_k w_k mean over pairs of W, differentiable in W's weights; see above."""
     return W.average(shifted_pairs(x, shifts), weights)
-
-
-MODELS.update({cls.__name__: cls.from_config for cls in (EvenNetwork, RadialNetwork)})

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import Bounds, Options
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
-from popdyn.learners.checks import check_least, check_network
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.inner import Proximal
 from popdyn.learners.jkonet_map import ConvexMaps
 from popdyn.learners.models import MLPPotential, set_mean_zero
+from popdyn.learners.registry import Part, learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import (
     Workplace,
@@ -34,7 +36,7 @@ LEAST_CURVATURE = 0.1  # of the inner objective in a particle's position
 
 
 @dataclass(frozen=True)
-class JKOnetOptions:
+class JKOnetOptions(Options):
     """Options of JKOnet; all quantities are dimensionless.
 
     Attributes:
@@ -51,27 +53,28 @@ class JKOnetOptions:
         validation_fraction: Part of each snapshot kept for that criterion.
     """
 
-    learn: tuple[str, ...] = ("potential",)
-    steps: int = 200
-    inner_steps: int = 10
-    batch: int = 250
-    learning_rate: float = 5e-3
-    inner_learning_rate: float = 3e-2
-    epsilon: float = 0.2
-    hidden: tuple[int, ...] = (64, 64)
-    map_hidden: tuple[int, ...] = (64, 64)
-    every: int = 25
-    validation_fraction: float = 0.2
+    learn: tuple[Part, ...] = ("potential",)
+    steps: Annotated[int, Bounds(ge=1)] = 200
+    inner_steps: Annotated[int, Bounds(ge=1)] = 10
+    batch: Annotated[int, Bounds(ge=2)] = 250
+    learning_rate: Annotated[float, Bounds(gt=0)] = 5e-3
+    inner_learning_rate: Annotated[float, Bounds(gt=0)] = 3e-2
+    epsilon: Annotated[float, Bounds(gt=0)] = 0.2
+    hidden: Annotated[tuple[int, ...], Bounds(ge=1, what="widths")] = (64, 64)
+    map_hidden: Annotated[tuple[int, ...], Bounds(ge=1, what="widths", length=2)] = (64, 64)
+    every: Annotated[int, Bounds(ge=1)] = 25
+    validation_fraction: Annotated[float, Bounds(gt=0, lt=1)] = 0.2
 
-    def __post_init__(self) -> None:
-        if tuple(self.learn) != ("potential",):
+    def check(self) -> None:
+        if self.learn != ("potential",):
             raise PopdynError(f"learn '{','.join(self.learn)}': jkonet learns 'potential' alone")
-        check_least(self, steps=1, inner_steps=1, every=1, batch=2)
-        check_network(self, "inner_learning_rate", "epsilon")
-        if len(self.map_hidden) != 2 or min(self.map_hidden) < 1:
-            raise PopdynError(f"map_hidden is {self.map_hidden}: expected two widths of 1 or more")
 
 
+@learner(
+    "jkonet",
+    "Bilevel, through convex transport maps (Bunne et al. 2022): V alone; minutes.",
+    JKOnetOptions,
+)
 def fit_jkonet(data: TrainingSet, options: JKOnetOptions, place: Workplace) -> Run:
     """Fit a potential to the training set; see :func:`popdyn.fit`.
 

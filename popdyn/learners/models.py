@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from popdyn.base.registry import Registry, lookup
 from popdyn.energies.terms import Term, Time
 
 __all__ = [
@@ -75,8 +76,16 @@ class Scaling(nn.Module):
         return 4.0 * self.unit * self.shares * self._outside(z)
 
 
+MODELS: Registry[type[LearnedTerm]] = Registry("popdyn.terms", "learned term", "popdyn.learners")
+"""The classes of learned terms by name; a subclass enters itself."""
+
+
 class LearnedTerm(nn.Module, Term):
-    """A term with weights; ``config`` and ``state_dict`` rebuild it."""
+    """A term with weights; ``config`` and ``state_dict`` rebuild it, by the name of its class."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        MODELS.enter(cls.__name__, cls, cls.__module__)
 
     def config(self) -> dict[str, Any]:
         """Return the JSON arguments of ``from_config``."""
@@ -241,11 +250,6 @@ def empty_scaling(dim: int) -> Scaling:
     return Scaling(0 * one, one, -one, one, 1.0)
 
 
-MODELS: dict[str, Callable[[dict[str, Any]], LearnedTerm]] = {
-    cls.__name__: cls.from_config for cls in (MLPPotential, SecondOrder)
-}
-
-
 def module_of(term: LearnedTerm) -> dict[str, Any]:
     """Return the JSON that names a learned term and its configuration."""
     return {"model": type(term).__name__, "config": term.config()}
@@ -253,7 +257,7 @@ def module_of(term: LearnedTerm) -> dict[str, Any]:
 
 def rebuild(spec: dict[str, Any]) -> LearnedTerm:
     """Build the term that ``module_of`` described, with empty weights."""
-    return MODELS[spec["model"]](spec["config"])
+    return lookup(MODELS, spec["model"], MODELS.kind).from_config(spec["config"])
 
 
 CENTRED, AT_ONCE = 200_000, 20_000  # particles of each snapshot, and of one block

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies.terms import Time
-from popdyn.errors import PopdynError
-from popdyn.learners.models import MODELS, LearnedTerm, Scaling, empty_scaling
+from popdyn.learners.models import LearnedTerm, Scaling, empty_scaling
 from popdyn.learners.units import Units
 
 __all__ = ["ModulePotential", "check_module", "module_name", "rebuilding_with"]
@@ -71,9 +71,6 @@ class ModulePotential(LearnedTerm):
             )
         units = config["units"] and Units.from_config(config["units"])
         return cls(module, empty_scaling(config["dim"]), units)
-
-
-MODELS[ModulePotential.__name__] = ModulePotential.from_config
 
 
 @contextmanager

@@ -1,26 +1,23 @@
-"""The learners there are; a new one is an entry here."""
+"""The registry of learners: a module of this room, or a plug-in, enters its own."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from popdyn.errors import PopdynError
-from popdyn.learners.ijkonet import fit_ijkonet
-from popdyn.learners.ijkonet_options import IJKOnetOptions
-from popdyn.learners.jkonet import JKOnetOptions, fit_jkonet
-from popdyn.learners.jkonet_star import fit_jkonet_star
-from popdyn.learners.jkonet_star.options import JKOnetStarOptions
-from popdyn.learners.run import Run
-from popdyn.learners.simple import SimpleOptions, fit_oracle, fit_zero
-from popdyn.learners.typed import typed
-from popdyn.learners.weak_form import fit_weak_form
-from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.registry import lookup
+from popdyn.base.options import Options, read_options
+from popdyn.base.registry import Registry, lookup
 
-__all__ = ["LEARNERS", "Learner", "options_of"]
+if TYPE_CHECKING:
+    from popdyn.learners.run import Run
+
+__all__ = ["LEARNERS", "Learner", "Part", "learner", "options_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Part = Literal["potential", "interaction", "diffusion"]
+"""What can be learned of an energy."""
 
 
 @dataclass(frozen=True)
@@ -30,73 +27,38 @@ class Learner:
     Attributes:
         name: Registry key.
         summary: One line on what it does.
-        options: Frozen dataclass of its options, which validates itself.
+        options: Its options.
         fit: ``(training set, options, workplace) → Run``; the oracle takes the data itself.
         sees_truth: Whether it reads the store's true energy.
     """
 
     name: str
     summary: str
-    options: type[Any]
+    options: type[Options]
     fit: Callable[..., Run]
     sees_truth: bool = False
 
 
-LEARNERS: dict[str, Learner] = {
-    entry.name: entry
-    for entry in (
-        Learner(
-            "ijkonet",
-            "Inverse optimization of the JKO scheme (Persiianov et al. 2026), three inner solvers.",
-            IJKOnetOptions,
-            fit_ijkonet,
-        ),
-        Learner(
-            "weak_form",
-            "How the means of test functions change: V, W and β in closed form, with error bars.",
-            WeakFormOptions,
-            fit_weak_form,
-        ),
-        Learner(
-            "jkonet_star",
-            "First-order condition over optimal couplings (Terpin et al. 2024): V, W and β.",
-            JKOnetStarOptions,
-            fit_jkonet_star,
-        ),
-        Learner(
-            "jkonet",
-            "Bilevel, through convex transport maps (Bunne et al. 2022): V alone; minutes.",
-            JKOnetOptions,
-            fit_jkonet,
-        ),
-        Learner(
-            "zero",
-            "No energy at all: what every score is measured against.",
-            SimpleOptions,
-            fit_zero,
-        ),
-        Learner(
-            "oracle",
-            "The true energy of the store: the upper row.",
-            SimpleOptions,
-            fit_oracle,
-            True,
-        ),
-    )
-}
+LEARNERS: Registry[Learner] = Registry("popdyn.learners", "learner", "popdyn.learners")
+
+
+def learner(
+    name: str, summary: str, options: type[Options] = Options, *, sees_truth: bool = False
+) -> Callable[[F], F]:
+    """Return a decorator that enters a fit as a learner; see :class:`Learner`."""
+
+    def enter(fit: F) -> F:
+        LEARNERS.enter(name, Learner(name, summary, options, fit, sees_truth), fit.__module__)
+        return fit
+
+    return enter
 
 
 def options_of(learner: str, given: Mapping[str, Any]) -> Any:
-    """Return a learner's options dataclass with what was given filled in.
+    """Return a learner's options with what was given filled in.
 
     Raises:
         PopdynError: On an unknown learner or option, or a value that the options refuse.
     """
     entry = lookup(LEARNERS, learner, "learner")
-    fields = {f.name: f for f in dataclasses.fields(entry.options)}
-    for name in given:
-        if name not in fields:
-            raise PopdynError(
-                f"learner '{learner}' has no option '{name}': expected one of {', '.join(fields)}"
-            )
-    return entry.options(**typed(entry.options, given))
+    return read_options(entry.options, given, f"learner '{learner}'")

@@ -12,9 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import nn
 
-from popdyn.energies import FreeEnergy, Term
-from popdyn.errors import PopdynError
-from popdyn.files import (
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import (
     MANIFEST,
     Target,
     checked_bytes,
@@ -24,6 +23,7 @@ from popdyn.files import (
     write_manifest,
     write_text,
 )
+from popdyn.energies import FreeEnergy, Term
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
 
@@ -91,7 +91,7 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a run's folder: its configuration, record, metrics and weights.
 
     Raises:
-        PopdynError: If the path may not be written (see :class:`popdyn.files.Target`), or if a
+        PopdynError: If the path may not be written (see :class:`popdyn.base.files.Target`), or if a
             part of the energy is a callable, which no file can rebuild.
     """
     with run_target(path, overwrite=overwrite) as target:

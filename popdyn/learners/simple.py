@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import xarray as xr
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import Options
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
+from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 
-__all__ = ["SimpleOptions", "fit_oracle", "fit_zero"]
+__all__ = ["fit_oracle", "fit_zero"]
 
 
-@dataclass(frozen=True)
-class SimpleOptions:
-    """The zero predictor and the oracle have nothing to choose."""
-
-
-def fit_zero(data: TrainingSet, options: SimpleOptions, place: Workplace) -> Run:
+@learner("zero", "No energy at all: what every score is measured against.")
+def fit_zero(data: TrainingSet, options: Options, place: Workplace) -> Run:
     """Return V = W = β = 0."""
     return Run(FreeEnergy(), "zero", {})
 
 
-def fit_oracle(data: xr.DataTree, options: SimpleOptions, place: Workplace) -> Run:
+@learner("oracle", "The true energy of the store: the upper row.", sees_truth=True)
+def fit_oracle(data: xr.DataTree, options: Options, place: Workplace) -> Run:
     """Return the store's true energy.
 
     Raises:

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from popdyn.errors import PopdynError
-from popdyn.files import written
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import written
 
 __all__ = [
     "CHECKPOINT",

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
 

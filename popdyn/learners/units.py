@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
-from popdyn.errors import PopdynError
-from popdyn.learners.models import MODELS, LearnedTerm, module_of, rebuild
+from popdyn.learners.models import LearnedTerm, module_of, rebuild
 
 __all__ = ["KernelInUnits", "TermInUnits", "Units"]
 
@@ -164,6 +164,3 @@ class KernelInUnits(TermInUnits, RadialKernel):
         square = self.units.scale**2
         out: Tensor = self.inner.slope((s.double() / square).to(s.dtype))  # type: ignore[operator]
         return (out.double() / self.units.interval).to(s.dtype)
-
-
-MODELS.update({cls.__name__: cls.from_config for cls in (TermInUnits, KernelInUnits)})

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.spatial import cKDTree
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots import counts, dimension, positions, times
 
 __all__ = ["Plane", "View", "sample", "view_of"]

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from popdyn.errors import PopdynError
-from popdyn.files import Target, written
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import Target, written
 
 P = ParamSpec("P")
 

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from popdyn.scores.catalogue import score_of
+
 __all__ = ["bures_wasserstein", "bw2_uvp", "energy_distance", "mmd", "moments"]
 
 # A block that stays in the cache: larger ones are slower.
@@ -17,6 +19,15 @@ Metric = Literal["euclidean", "sqeuclidean"]
 Weights = np.ndarray | None
 
 
+@score_of(
+    "distribution",
+    formula="E k(x, x′) + E k(y, y′) − 2 E k(x, y), five Gaussian kernels k",
+    summary="squared kernel discrepancy, bandwidths about the spread of the data",
+    minimised_by="every energy that predicts the observed law",
+    perfect=0.0,
+    bias="upwards, by about 1/N: each point meets itself",
+    avoid="for detail finer than the spread; across data sets: the bandwidth follows the data",
+)
 def mmd(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> float:
     """Return the squared maximum mean discrepancy under a sum of five Gaussian kernels.
 
@@ -55,6 +66,15 @@ def mmd(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> f
     return max(_discrepancy(x, y, a, b, "sqeuclidean", kernel), 0.0)
 
 
+@score_of(
+    "distribution",
+    formula="2 E|x − y| − E|x − x′| − E|y − y′|",
+    summary="squared energy distance: no bandwidth, no solver",
+    minimised_by="every energy that predicts the observed law",
+    perfect=0.0,
+    bias="upwards, by about 1/N: each point meets itself",
+    avoid="for detail in the tails: it weighs the bulk",
+)
 def energy_distance(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> float:
     """Return 2 E|X − Y| − E|X − X′| − E|Y − Y′| between two samples.
 
@@ -91,6 +111,15 @@ def bures_wasserstein(
     return float(np.sum((mean - other_mean) ** 2) + np.sum((root - other @ (left @ right)) ** 2))
 
 
+@score_of(
+    "distribution",
+    formula="100 BW²(ρ̂, ρ)/(½ Var ρ), Gaussian fits",
+    summary="error of mean and covariance, in percent of half the variance",
+    minimised_by="every law with the observed mean and covariance",
+    perfect=0.0,
+    bias="upwards, by about 1/N",
+    avoid="for laws with several modes: it sees two moments and nothing else",
+)
 def bw2_uvp(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> float:
     """Return 100 · BW²(x, y)/(½ Var y), Gaussian fits, Var the trace of the covariance.
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
 from popdyn.energies.pairwise import mean_interaction_gradient
-from popdyn.errors import PopdynError
 
 __all__ = ["GradientTable", "Moments", "gauge_constant", "gradient_table", "part_moments"]
 

@@ -9,8 +9,8 @@ import torch
 import xarray as xr
 from scipy.spatial import KDTree
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.scores.protocol import Protocol
 from popdyn.simulation import advance
 from popdyn.snapshots import counts, positions

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from popdyn.base.plain import indices, plain_numbers
 from popdyn.energies import FreeEnergy
-from popdyn.plain import indices, plain_numbers
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
 from popdyn.scores.moments import Moments, gradient_table, part_moments
@@ -149,7 +149,7 @@ def gradient_scores(
         scores = [
             s
             for s in scores_of("gradient")
-            if part in s.parts and (m.gauge_error is not None or s.name != "skill_modulo_gauge")
+            if part in s.parts and (m.gauge_error is not None or not s.gauge)
         ]
         row: dict[str, Any] = {s.name: number(s.function(m)) for s in scores}
         if part == "potential":

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
+from popdyn.scores.catalogue import score_of
 
 __all__ = ["displacement_interpolation", "sliced_w2", "transport_plan", "w1", "w2"]
 
@@ -19,6 +20,15 @@ Metric = Literal["euclidean", "sqeuclidean"]
 Weights = np.ndarray | None
 
 
+@score_of(
+    "distribution",
+    formula="min over plans of E|x − y|",
+    summary="exact Wasserstein-1 distance of prediction and observation",
+    minimised_by="every energy that predicts the observed law",
+    perfect=0.0,
+    bias="upwards, by about N^(−1/d): compare at equal points, beside the floor",
+    avoid="to tell energies apart over short times: the floor hides the difference",
+)
 def w1(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> float:
     """Return W₁, exact, between the samples x ``(n, d)`` and y ``(m, d)``.
 
@@ -38,6 +48,15 @@ def w1(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> fl
     return _cost(x, y, a, b, "euclidean")
 
 
+@score_of(
+    "distribution",
+    formula="√(min over plans of E|x − y|²)",
+    summary="exact Wasserstein-2 distance of prediction and observation",
+    minimised_by="every energy that predicts the observed law",
+    perfect=0.0,
+    bias="upwards, by about N^(−1/d): compare at equal points, beside the floor",
+    avoid="to tell energies apart over short times: the floor hides the difference",
+)
 def w2(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> float:
     """Return W₂, exact, between the samples x ``(n, d)`` and y ``(m, d)``.
 
@@ -86,6 +105,15 @@ def displacement_interpolation(
     return atoms, mass / mass.sum()
 
 
+@score_of(
+    "distribution",
+    formula="√(mean over 200 directions of W₂² of the projections)",
+    summary="Wasserstein-2 distance along lines: hardly a curse of dimension",
+    minimised_by="every energy that predicts the observed law",
+    perfect=0.0,
+    bias="upwards, by about N^(−1/2) in any dimension",
+    avoid="in high dimension, where a random line sees little of a local difference",
+)
 def sliced_w2(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> float:
     """Return sliced W₂: the root mean square of W₂ over 200 fixed random directions.
 

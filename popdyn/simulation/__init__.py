@@ -4,6 +4,7 @@ from popdyn.simulation.advance import advance
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import fokker_planck
 from popdyn.simulation.initial import INITIAL_LAWS, InitialLaw
+from popdyn.simulation.options import SimulationOptions
 from popdyn.simulation.output import run_simulation
 from popdyn.simulation.predict import predict
 from popdyn.simulation.schemes import SCHEMES
@@ -14,6 +15,7 @@ __all__ = [
     "SCHEMES",
     "InitialLaw",
     "SimulationConfig",
+    "SimulationOptions",
     "advance",
     "configure",
     "fokker_planck",

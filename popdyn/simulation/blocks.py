@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.host import usual_torch
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
-from popdyn.host import usual_torch
 from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.forces import Drive

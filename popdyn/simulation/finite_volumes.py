@@ -12,8 +12,8 @@ from scipy import fft
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import SuperLU, splu
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 
 __all__ = ["BoxError", "Grid", "Solver", "box_label"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
 from popdyn.simulation.laws import INITIAL_LAWS
 from popdyn.simulation.streams import generator as stream
 from popdyn.snapshots.tree import GROUPS
@@ -159,8 +159,6 @@ def initial_law(
         PopdynError: On an unknown name or parameter, or an array or file that is not a finite
             ``(m, dim)``.
     """
-    if dim is not None and dim < 1:
-        raise PopdynError(f"dim is {dim}: expected 1 or more")
     if isinstance(initial, InitialLaw):
         return initial, dim or (2 if initial.rows is None else initial.rows.shape[1])
     params = dict(params or {})

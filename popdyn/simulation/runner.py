@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.processes import run_all
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
-from popdyn.processes import run_all
 from popdyn.simulation.blocks import Report, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.snapshots.layout import Block

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots.cells import Cells, Keys, name_among, refuse
 
 __all__ = ["is_annotated", "read_annotated"]

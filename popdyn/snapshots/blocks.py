@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import ArrayLike
 from zarr.storage import LocalStore
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots.layout import Block, Layout, chunk_file
 from popdyn.snapshots.tree import check_finite
 

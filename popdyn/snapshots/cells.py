@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 
 __all__ = ["Cells", "Keys", "checked", "listed", "name_among", "refuse"]
 

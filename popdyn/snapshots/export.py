@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, Target, read_manifest, write_manifest
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import MANIFEST, Target, read_manifest, write_manifest
 from popdyn.snapshots.exported import ExportedCells, Learned, cells_of
 from popdyn.snapshots.reader import open_snapshots
 
@@ -45,7 +45,7 @@ def export(
         What was written.
 
     Raises:
-        PopdynError: If ``out`` may not be written (see :class:`popdyn.files.Target`) or has
+        PopdynError: If ``out`` may not be written (see :class:`popdyn.base.files.Target`) or has
             another suffix, or the store is damaged.
     """
     reads = [] if isinstance(source, xr.DataTree) else [source]

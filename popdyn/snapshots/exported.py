@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
-from popdyn.registry import lookup
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
 from popdyn.snapshots.import_ import ORIGIN
 from popdyn.snapshots.standardize import standardization
 from popdyn.snapshots.tree import GROUPS, counts, positions, times

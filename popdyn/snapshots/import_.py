@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
-from popdyn.plain import plain_numbers
-from popdyn.registry import lookup
+from popdyn.base.errors import PopdynError
+from popdyn.base.plain import plain_numbers
+from popdyn.base.registry import lookup
 from popdyn.snapshots.cells import Keys
 from popdyn.snapshots.labels import snapshots_of
 from popdyn.snapshots.oddities import oddities

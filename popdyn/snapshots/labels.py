@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots.cells import Cells
 
 __all__ = ["snapshots_of"]

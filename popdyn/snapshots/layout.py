@@ -10,7 +10,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 
 __all__ = ["Block", "Layout", "block_rows", "chunk_file", "create_arrays", "expected_keys"]
 

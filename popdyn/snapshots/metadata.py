@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from popdyn.errors import PopdynError
-from popdyn.files import write_manifest, write_text
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import write_manifest, write_text
 from popdyn.snapshots.tree import FORMAT
 
 __all__ = ["KIND", "ROOT", "DamageError", "consolidate", "metadata_files", "read_document"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots.modes import Interval, Modes, modes_of
 from popdyn.snapshots.tree import counts
 

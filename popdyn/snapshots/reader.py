@@ -20,8 +20,8 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
-from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, digest_of, files_below, read_manifest, unfinished
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import MANIFEST, digest_of, files_below, read_manifest, unfinished
 from popdyn.snapshots.format_1 import DIGEST, check_digests, records_digest
 from popdyn.snapshots.layout import expected_keys
 from popdyn.snapshots.metadata import KIND, ROOT, DamageError, metadata_files, read_document

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots.annotated import is_annotated, read_annotated
 from popdyn.snapshots.cells import Cells, Keys, checked, name_among, refuse
 from popdyn.snapshots.tables import read_table

@@ -31,7 +31,7 @@ def write(
         shard_rows: Particles in a shard; 8 chunks where a snapshot has more, if None.
 
     Raises:
-        PopdynError: If the path may not be written, see :class:`popdyn.files.Target`.
+        PopdynError: If the path may not be written, see :class:`popdyn.base.files.Target`.
     """
     with StoreWriter(
         path,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, check_manifest, is_litter, read_manifest, unfinished
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import MANIFEST, check_manifest, is_litter, read_manifest, unfinished
 from popdyn.snapshots.documents import (
     Finding,
     array_findings,

@@ -13,8 +13,8 @@ import zarr
 from numpy.typing import ArrayLike
 from zarr.storage import LocalStore
 
-from popdyn.errors import PopdynError
-from popdyn.files import Target, write_json
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import Target, write_json
 from popdyn.snapshots.blocks import BlockWriter, block_sound
 from popdyn.snapshots.extras import write_extra
 from popdyn.snapshots.layout import Block, Layout, chunk_file, create_arrays

@@ -153,7 +153,7 @@ def ask(
     """Return a child's outcome with a function's answer; an error of popdyn's own is one line."""
 
     def run() -> Any:
-        from popdyn.errors import PopdynError
+        from popdyn.base.errors import PopdynError
 
         try:
             return function(*arguments)

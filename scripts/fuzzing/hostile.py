@@ -506,7 +506,7 @@ OPTIONS = (
         "validation_fraction",
         "degree",
     ),
-    *("coarse", "fine", "tests", "correct", "potential", "nothing", "hold-out", "seed", "out", "x"),
+    *("coarse", "fine", "tests", "correct", "potential", "nothing", "seed", "x"),
 )
 
 
@@ -516,8 +516,8 @@ def train_options(folder: Path, rng: Rng) -> Words:
         (
             ("--learner", "weak_form"),
             ("--learner", "weak_form"),
-            ("--option", "model=linear"),
-            ("--option", "model=mlp", "--steps", "6", "--option", "every=3"),
+            ("--model", "linear"),
+            ("--model", "mlp", "--steps", "6", "--every", "3"),
             ("--inner", "network", "--steps", "4"),
             ("--inner", "proximal", "--steps", "4"),
             ("--learner", "zero"),
@@ -529,7 +529,7 @@ def train_options(folder: Path, rng: Rng) -> Words:
         which = rng.randrange(7)
         if which < 3:
             value = rng.choice((*ODD_NUMBERS, "64,64", "[64, 64]", "true", "potential", "simulate"))
-            extra += ["--option", f"{rng.choice(OPTIONS)}={value}"]
+            extra += [f"--{rng.choice(OPTIONS).replace('_', '-')}", str(value)]
         elif which == 3:
             held = rng.choice(("0", "1", "2", "0,1,2", "-1", "7", "1,1", "", "0,1", "1.5", "1e9"))
             extra += ["--hold-out", held]

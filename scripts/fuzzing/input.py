@@ -24,9 +24,9 @@ LEARN: tuple[tuple[object, ...], ...] = (
     ("--learner", "weak_form", "--learn", "potential,diffusion"),
     ("--learner", "weak_form", "--learn", "potential,interaction,diffusion"),
     ("--learner", "weak_form", "--time-varying"),
-    ("--option", "model=linear"),
-    ("--option", "model=linear", "--learn", "potential,diffusion"),
-    ("--option", "model=mlp", "--steps", 8, "--option", "every=4"),
+    ("--model", "linear"),
+    ("--model", "linear", "--learn", "potential,diffusion"),
+    ("--model", "mlp", "--steps", 8, "--every", "4"),
     ("--inner", "proximal", "--steps", 5),
     ("--inner", "network", "--steps", 5),
     ("--learner", "jkonet_star"),
@@ -242,7 +242,7 @@ def names(place: Place) -> Verdict:
                 (name,),
                 ("simulate", "--potential", "flat", f"--{name}", "--out", "y"),
                 ("simulate", "--potential", "flat", "--potential-param", f"{name}=1", "--out", "y"),
-                ("train", "x", "--out", "y", "--option", f"{name}={name}"),
+                ("train", "x", "--out", "y", f"--{name}", name),
                 ("bench", name, "--out", "y"),
             )
         )

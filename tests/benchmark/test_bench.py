@@ -11,12 +11,12 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from popdyn.base.errors import PopdynError
 from popdyn.benchmark import bench
 from popdyn.benchmark.cells import Cell
 from popdyn.benchmark.commands import reproduce
 from popdyn.benchmark.suites import load_suite
 from popdyn.cli import group
-from popdyn.errors import PopdynError
 
 LEARNERS = ("zero", "oracle", "ijkonet")
 BOWL = {"learners": LEARNERS, "seeds": 2, "entries": ("bowl",)}

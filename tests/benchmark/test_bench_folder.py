@@ -14,9 +14,9 @@ import time
 import psutil
 import pytest
 
+from popdyn.base.errors import PopdynError
+from popdyn.base.files import MANIFEST, Target, files_below, write_manifest
 from popdyn.benchmark import bench, check_bench
-from popdyn.errors import PopdynError
-from popdyn.files import MANIFEST, Target, files_below, write_manifest
 from popdyn.learners import load_run
 
 QUICK = {"learners": ("zero", "oracle"), "entries": ("bowl", "still")}

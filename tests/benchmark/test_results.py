@@ -5,12 +5,12 @@ import json
 
 import pytest
 
+from popdyn.base.files import write_manifest
 from popdyn.benchmark import Entry, Suite
 from popdyn.benchmark.folder import publish
 from popdyn.benchmark.records import write_record
 from popdyn.benchmark.results import flatten, higher_is_better, summarise
 from popdyn.benchmark.tables import entry_table, leaderboards, matrix, number
-from popdyn.files import write_manifest
 
 
 def scores(skill, w2, references=None):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from popdyn.base.errors import PopdynError
 from popdyn.benchmark import Entry, make_store, make_suite
 from popdyn.benchmark.stores import definition, store_digest
-from popdyn.errors import PopdynError
 from popdyn.snapshots import counts, make_tree, open_snapshots, positions, validate
 
 SMALL = {"particles": 40, "snapshots": 3}

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from popdyn.base.errors import PopdynError
 from popdyn.benchmark import load_suite
 from popdyn.benchmark.tables import leaderboards
 from popdyn.cli import group
 from popdyn.cli.bench import _table
-from popdyn.errors import PopdynError
 from popdyn.snapshots import open_snapshots, validate
 
 

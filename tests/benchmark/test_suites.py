@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from popdyn.base.errors import PopdynError
 from popdyn.benchmark import SUITES, load_suite, read_suite
 from popdyn.benchmark.suite import entry_from
 from popdyn.benchmark.toml_lines import line_of
 from popdyn.energies import POTENTIALS
-from popdyn.errors import PopdynError
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 NAMES = [
@@ -135,7 +135,7 @@ def test_unknown_suite_names_the_nearest():
         ("height = 1.0", "hight = 1.0", 18, "potential_params", "height"),
         ("particles = 50", "particles = 0", 5, "particles", "1 or more"),
         ("particles = 50", 'particles = "many"', 5, "particles", "many"),
-        ("dt = 0.1", "dt = -0.1", 6, "dt", "positive"),
+        ("dt = 0.1", "dt = -0.1", 6, "dt", "number > 0"),
         ("[0.0, 0.1, 0.4]", "[0.0, 0.4, 0.1]", 19, "times", "increasing"),
         ('name = "b"', 'name = "a"', 16, "name", "second time"),
         ('name = "b"', 'name = "b/c"', 16, "name", "letters"),

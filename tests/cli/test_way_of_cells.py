@@ -9,8 +9,8 @@ import pytest
 import scipy.sparse
 from click.testing import CliRunner
 
+from popdyn.base.errors import PopdynError
 from popdyn.cli import group
-from popdyn.errors import PopdynError
 from popdyn.learners import load_run
 from popdyn.snapshots import counts, open_snapshots, positions, times, validate
 

@@ -91,7 +91,9 @@ def test_list_shows_formulas(run_popdyn):
     assert "16 v²" in one.out
     assert "scale = 1.0" in one.out
     assert "two_moons" in run_popdyn("list", "initial").out
-    assert "learn = ('potential',)" in run_popdyn("list", "learners", "weak_form").out
+    assert (
+        "learn = ('potential',): What is learned" in run_popdyn("list", "learners", "weak_form").out
+    )
     near = run_popdyn("list", "initial", "rong")
     assert near.code == 1
     assert near.last_line == "popdyn: error: unknown initial law 'rong': did you mean ring?"
@@ -156,7 +158,7 @@ def test_wrong_command_and_option(run_popdyn):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, tmp_path, number):
     assert run_popdyn(*SIMULATE, "--out", "st.zarr").code == 0
-    train = ("train", "st.zarr", "--option", "model=mlp", "--steps", "300", "--batch", "300")
+    train = ("train", "st.zarr", "--model", "mlp", "--steps", "300", "--batch", "300")
     assert run_popdyn(*train, "--out", "whole").code == 0
     for patience in (1.0, 2.0, 4.0, 8.0, 16.0):
         process = subprocess.Popen(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
 from popdyn.energies.interactions import SymmetrisedTerm
-from popdyn.errors import PopdynError
 
 X = np.random.default_rng(0).uniform(-3, 3, (12, 2))
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy, Term
 from popdyn.energies.interactions import SymmetrisedTerm, check_even
 from popdyn.energies.terms import CallableTerm
-from popdyn.errors import PopdynError
 
 
 def lennard_jones(r):

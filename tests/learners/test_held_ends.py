@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.inner import Simulate
 

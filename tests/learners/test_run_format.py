@@ -3,7 +3,7 @@
 import pytest
 
 import popdyn
-from popdyn.files import write_manifest
+from popdyn.base.files import write_manifest
 from popdyn.learners import load_run, save_run
 
 

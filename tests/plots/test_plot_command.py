@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 import popdyn
+from popdyn.base.errors import PopdynError
 from popdyn.cli import group
-from popdyn.errors import PopdynError
 from popdyn.plots import FIGURES
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.scores.moments import MAX_PAIRS, gradient_table, part_moments
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import gradient_scores

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.scores.prediction import Support, predict_targets
 from popdyn.scores.protocol import Protocol, parse_points
 from popdyn.scores.uncertainty import bootstrap_weights, half_sample_errors

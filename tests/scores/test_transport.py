@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.scores import transport
 from popdyn.scores.transport import displacement_interpolation, sliced_w2, transport_plan, w1, w2
 

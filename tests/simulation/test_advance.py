@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.simulation import SCHEMES, advance
 from popdyn.simulation.forces import Drive
 

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.simulation import simulate
 
 ENERGY = FreeEnergy(lambda x: 0.1 * x.square().sum(-1).square(), diffusivity=0.2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.simulation.initial import INITIAL_LAWS, initial_law
 from popdyn.simulation.streams import generator
 

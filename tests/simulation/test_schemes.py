@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from scipy.interpolate import CubicSpline
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy, Term
-from popdyn.errors import PopdynError
 from popdyn.simulation import SCHEMES, advance, simulate
 from popdyn.simulation.brownian import Brownian, Noise, join
 from popdyn.simulation.forces import Drive

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.simulation import simulate
 from popdyn.simulation.blocks import simulate_block
 from popdyn.simulation.simulate import configure
@@ -235,7 +235,7 @@ def test_the_step_of_an_explosion_is_the_first_that_is_not_finite():
         ({"particles": 0}, "particles is 0"),
         ({"particles": 2.5}, "particles is 2.5"),
         ({"particles": [5, 5]}, "particles has 2 numbers: expected one, or 6"),
-        ({"particles": 5, "n_particles": 6}, "expected one of the two"),
+        ({"n_particles": 6}, "no option 'n_particles': expected one of particles"),
         ({"test_particles": -1}, "test_particles is -1"),
         ({"particles": [5, 5, 5, 5, 5, 6], "paired": True}, "paired observation needs one"),
         ({"dim": 0}, "dim is 0"),

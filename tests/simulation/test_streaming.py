@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from popdyn.base.errors import PopdynError
 from popdyn.energies import FreeEnergy
-from popdyn.errors import PopdynError
 from popdyn.simulation import simulate
 from popdyn.snapshots import open_snapshots, validate
 

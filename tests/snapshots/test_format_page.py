@@ -14,7 +14,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from popdyn.files import write_manifest
+from popdyn.base.files import write_manifest
 from popdyn.snapshots import make_tree, validate, write
 from popdyn.snapshots.metadata import KIND, consolidate
 from popdyn.snapshots.rules import RULES

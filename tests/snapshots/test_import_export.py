@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 import xarray as xr
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots import (
     counts,
     export,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots import make_tree, open_snapshots, positions, validate, write
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots import (
     StoreWriter,
     block_rows,

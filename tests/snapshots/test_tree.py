@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 from popdyn.snapshots import (
     counts,
     dimension,

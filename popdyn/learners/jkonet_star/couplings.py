@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.errors import PopdynError
+from popdyn.base.errors import PopdynError
 
 __all__ = ["Couplings", "couple", "optimal_pairs"]
 

@@ -16,6 +16,7 @@ from popdyn.learners.jkonet_star.linear import Dictionary, choose_ridges, mean_o
 from popdyn.learners.jkonet_star.options import JKOnetStarOptions
 from popdyn.learners.jkonet_star.problem import Halves, Scored, StarProblem
 from popdyn.learners.models import set_mean_zero
+from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
@@ -25,6 +26,11 @@ __all__ = ["fit_jkonet_star"]
 Coupler = Callable[[Sequence[Tensor]], Scored]
 
 
+@learner(
+    "jkonet_star",
+    "First-order condition over optimal couplings (Terpin et al. 2024): V, W and β.",
+    JKOnetStarOptions,
+)
 def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`.
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from popdyn.errors import PopdynError
-from popdyn.learners.checks import check_diffusivity, check_least, check_parts
-from popdyn.learners.jkonet_star.density import DENSITIES
-from popdyn.registry import lookup
+from popdyn.base.errors import PopdynError
+from popdyn.base.options import Bounds, Options
+from popdyn.learners.registry import Part
 
 __all__ = ["JKOnetStarOptions"]
 
-MODELS = ("linear", "mlp", "published")
-
 
 @dataclass(frozen=True)
-class JKOnetStarOptions:
+class JKOnetStarOptions(Options):
     """Options of JKOnet*; all quantities are dimensionless.
 
     The published protocol is ``model="published", early_stop=False, density="mixture"`` with
@@ -24,7 +21,7 @@ class JKOnetStarOptions:
 
     Attributes:
         learn: What is learned; the rest is 0 or fixed.
-        diffusivity: β if it is known, else None: learned if asked for, or 0.
+        diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
         model: ``linear`` (features, closed form), ``mlp`` (SiLU network of standardised positions)
             or ``published`` (softplus network of the positions as they are).
@@ -50,43 +47,29 @@ class JKOnetStarOptions:
         iterations: Most iterations of the transport solver.
     """
 
-    learn: tuple[str, ...] = ("potential",)
-    diffusivity: float | None = None
+    learn: tuple[Part, ...] = ("potential",)
+    diffusivity: Annotated[float | None, Bounds(ge=0)] = None
     time_varying: bool = False
-    model: str = "linear"
-    density: str = "score_matching"
-    block: int = 1000
-    particles: int = 20_000
-    debias: float | None = None
+    model: Literal["linear", "mlp", "published"] = "linear"
+    density: Literal["mixture", "score_matching"] = "score_matching"
+    block: Annotated[int, Bounds(ge=0)] = 1000
+    particles: Annotated[int, Bounds(ge=4)] = 20_000
+    debias: Annotated[float | None, Bounds(ge=0, le=1)] = None
     early_stop: bool = True
-    epochs: int = 100
-    batch: int = 250
-    learning_rate: float = 1e-3
-    hidden: tuple[int, ...] = (64, 64)
-    ridge: float = 1e-2
-    degree: int = 3
-    folds: int = 12
-    iterations: int = 10_000_000
+    epochs: Annotated[int, Bounds(ge=1)] = 100
+    batch: Annotated[int, Bounds(ge=1)] = 250
+    learning_rate: Annotated[float, Bounds(gt=0)] = 1e-3
+    hidden: Annotated[tuple[int, ...], Bounds(ge=1, what="widths")] = (64, 64)
+    ridge: Annotated[float, Bounds(gt=0)] = 1e-2
+    degree: Annotated[int, Bounds(ge=1)] = 3
+    folds: Annotated[int, Bounds(ge=2)] = 12
+    iterations: Annotated[int, Bounds(ge=1)] = 10_000_000
 
-    def __post_init__(self) -> None:
-        check_parts(self.learn)
-        check_diffusivity(self.diffusivity)
-        if self.model not in MODELS:
-            raise PopdynError(f"model is '{self.model}': expected one of {', '.join(MODELS)}")
-        lookup(DENSITIES, self.density, "density")
+    def check(self) -> None:
         if self.time_varying and "potential" not in self.learn:
             raise PopdynError(
                 f"time_varying with learn '{','.join(self.learn)}': expected 'potential' among them"
             )
-        check_least(self, block=0, particles=4, epochs=1, batch=1, degree=1, folds=2, iterations=1)
-        if not self.hidden or min(self.hidden) < 1:
-            raise PopdynError(f"hidden is {self.hidden}: expected widths of 1 or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise PopdynError(f"learning_rate is {self.learning_rate}: expected a number > 0")
-        if not 0 < self.ridge < math.inf:
-            raise PopdynError(f"ridge is {self.ridge}: expected a number > 0")
-        if not 0 <= self.debiased <= 1:
-            raise PopdynError(f"debias is {self.debias}: expected between 0 and 1")
 
     @property
     def debiased(self) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
-from popdyn.learners.models import MODELS, LearnedTerm, MLPPotential, Scaling, dense_layers
+from popdyn.learners.models import LearnedTerm, MLPPotential, Scaling, dense_layers
 from popdyn.learners.units import Units
 
 __all__ = ["RadialMLP", "SoftplusPotential"]
@@ -177,6 +177,3 @@ class RadialMLP(LearnedTerm, RadialKernel):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RadialMLP:
         return cls(1.0, 1.0, config["hidden"])
-
-
-MODELS.update({cls.__name__: cls.from_config for cls in (SoftplusPotential, RadialMLP)})

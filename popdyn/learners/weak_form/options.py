@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from popdyn.learners.checks import check_diffusivity, check_least, check_parts
+from popdyn.base.options import Bounds, Options
+from popdyn.learners.registry import Part
 
 __all__ = ["WeakFormOptions"]
 
 
 @dataclass(frozen=True)
-class WeakFormOptions:
+class WeakFormOptions(Options):
     """Options of the weak form; all quantities are dimensionless.
 
     Attributes:
         learn: What is learned; the rest is 0 or fixed.
-        diffusivity: β if it is known, else None: learned, or 0.
+        diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time, by polynomials in it.
         degree: Highest degree of those.
         coarse: Gauss–Newton steps with polynomials, and as many with the coarse dictionary.
@@ -24,16 +26,11 @@ class WeakFormOptions:
         correct: Whether the bias of noisy regressors is taken off.
     """
 
-    learn: tuple[str, ...] = ("potential",)
-    diffusivity: float | None = None
+    learn: tuple[Part, ...] = ("potential",)
+    diffusivity: Annotated[float | None, Bounds(ge=0)] = None
     time_varying: bool = False
-    degree: int = 3
-    coarse: int = 3
-    fine: int = 8
-    tests: int = 200
+    degree: Annotated[int, Bounds(ge=1)] = 3
+    coarse: Annotated[int, Bounds(ge=1)] = 3
+    fine: Annotated[int, Bounds(ge=1)] = 8
+    tests: Annotated[int, Bounds(ge=2)] = 200
     correct: bool = True
-
-    def __post_init__(self) -> None:
-        check_parts(self.learn)
-        check_diffusivity(self.diffusivity)
-        check_least(self, degree=1, coarse=1, fine=1, tests=2)

@@ -16,6 +16,7 @@ from torch import Tensor
 from popdyn.energies import FreeEnergy
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.models import set_mean_zero
+from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
@@ -298,6 +299,11 @@ def _solution(
     )
 
 
+@learner(
+    "weak_form",
+    "How the means of test functions change: V, W and β in closed form, with error bars.",
+    WeakFormOptions,
+)
 def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`."""
     solution = solve_weak_form(data, options)

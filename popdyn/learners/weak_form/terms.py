@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from popdyn.energies.terms import RadialKernel, Time, squared_norm
 from popdyn.learners.features import FeatureMap
-from popdyn.learners.models import MODELS, LearnedTerm
+from popdyn.learners.models import LearnedTerm
 
 __all__ = ["LinearPotential", "RadialFeatures", "RadialInteraction", "time_basis"]
 
@@ -273,6 +273,3 @@ class RadialInteraction(LearnedTerm, RadialKernel):
 
     def label(self) -> str:
         return f"radial, {len(self.weights)} functions of distance"
-
-
-MODELS.update({cls.__name__: cls.from_config for cls in (LinearPotential, RadialInteraction)})

@@ -1,0 +1,1 @@
+"""Bowls for popdyn: a potential, a score and a learner."""

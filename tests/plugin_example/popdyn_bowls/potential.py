@@ -1,0 +1,10 @@
+"""A potential."""
+
+from popdyn.energies.potentials import POTENTIALS
+from popdyn.energies.terms import entry_of, squared_norm
+
+
+@entry_of(POTENTIALS, "depth·√(1 + |x|²)")
+def round_well(x, depth=1.0):
+    """A bowl in the middle, a cone far away."""
+    return depth * (1.0 + squared_norm(x)).sqrt()
