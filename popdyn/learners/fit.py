@@ -22,6 +22,7 @@ from popdyn.base.files import Target
 from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
+from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.in_units import fit_in_units, in_units, measured
@@ -118,7 +119,7 @@ def fit(
     training = None
     if not entry.sees_truth:
         fraction = getattr(resolved, "validation_fraction", 0.0)
-        fit_one = partial(fit_in_units, entry.fit)
+        fit_one = partial(fit_in_units, partial(fit_chosen, entry.fit))
 
         def training_of(member_seed: int, half: bool = True) -> TrainingSet:
             return TrainingSet.from_data(
@@ -138,7 +139,9 @@ def fit(
         if training is None:
             return entry.fit(data, resolved, place)
         if ensemble > 1:
-            run = fit_ensemble(fit_one, training_of, resolved, ensemble, seed, workers)
+            same, ladder = chosen_for_all(training, resolved)
+            run = fit_ensemble(fit_one, training_of, same, ensemble, seed, workers)
+            run.certificate |= ladder
         else:
             run = fit_one(training, resolved, place)
         _say_what_can_be_told(run, resolved, training)
@@ -168,7 +171,7 @@ def fit(
 
 def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
     """Put into the certificate how well the data tells the energies apart, and warnings."""
-    learned = getattr(options, "learn", ())
+    learned = run.certificate.get("learn", getattr(options, "learn", ()))
     if len(learned) < 2:
         return
     learns_diffusivity = "diffusion" in learned and getattr(options, "diffusivity", None) is None

@@ -9,7 +9,7 @@ from torch import nn
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, Options
-from popdyn.learners.registry import Part
+from popdyn.learners.registry import AUTO, Choice, check_choice
 
 __all__ = ["IJKOnetOptions"]
 
@@ -25,7 +25,7 @@ class IJKOnetOptions(Options):
             does not explain the snapshots the better of the two on held-out particles.
         potential: A ``torch.nn.Module`` of one's own for V, ``(..., d) → (...)``, or ``(x, t)`` if
             it has ``time_dependent = True``; from Python alone. It is a network: no linear model.
-        learn: What is learned; the rest is 0 or fixed.
+        learn: What is learned, the rest is 0 or fixed; ``auto``: what the snapshots ask for.
         diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
         hold_ends: With a time-varying network: V stands still over the first interval, and after
@@ -54,7 +54,7 @@ class IJKOnetOptions(Options):
     inner: Literal["network", "proximal", "simulate"] = "simulate"
     model: Literal["linear", "mlp"] | None = None
     potential: nn.Module | None = None
-    learn: tuple[Part, ...] = ("potential",)
+    learn: tuple[Choice, ...] = AUTO
     diffusivity: Annotated[float | None, Bounds(ge=0)] = None
     time_varying: bool = False
     hold_ends: bool = True
@@ -74,6 +74,9 @@ class IJKOnetOptions(Options):
     validation_fraction: Annotated[float, Bounds(gt=0, lt=1)] = 0.2
 
     def check(self) -> None:
+        check_choice(self.learn)
+        if self.potential is not None and self.learn == AUTO:
+            object.__setattr__(self, "learn", ("potential",))
         if self.inner == "proximal" and (self.diffusivity or self.learns_diffusivity):
             raise PopdynError(
                 "--inner proximal has no entropy term, found diffusion: use --inner simulate, "
@@ -96,7 +99,7 @@ class IJKOnetOptions(Options):
             raise PopdynError(
                 "interaction 'even' is a network: use --model mlp, or --inner network"
             )
-        if not self.linear and not {"potential", "interaction"} & set(self.learn):
+        if not self.linear and set(self.learn) == {"diffusion"}:
             raise PopdynError(
                 "learn 'diffusion' alone with a network: use --inner simulate with model linear"
             )
@@ -120,4 +123,6 @@ class IJKOnetOptions(Options):
     @property
     def begins_seeded(self) -> bool:
         """Whether networks begin at the weak form's solution."""
-        return self.learn != ("potential",) if self.seeded is None else self.seeded
+        if self.seeded is None:
+            return self.learn not in (AUTO, ("potential",))
+        return self.seeded

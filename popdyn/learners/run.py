@@ -64,7 +64,8 @@ class Run:
         """The parts of the energy that were learned; the rest is 0, or a β that was given."""
         options = self.config.get("options", {})
         known = set() if options.get("diffusivity") is None else {"diffusion"}
-        return [part for part in options.get("learn", ()) if part not in known]
+        learn = self.certificate.get("learn", options.get("learn", ()))
+        return [part for part in learn if part not in known]
 
     def summary(self) -> dict[str, Any]:
         """Return what ``popdyn train --json`` prints, less the run's path."""

@@ -96,14 +96,14 @@ def test_the_tests_see_every_number_of_a_sum_over_components(monkeypatch):
     energy = FreeEnergy("styblinski_tang", potential_params={"scale": 0.05})
     data = training_set(energy, 4000, dim=30, snapshots=2, initial="gaussian")
     with pytest.raises(StopIteration) as seen:
-        solve_weak_form(data, WeakFormOptions())
+        solve_weak_form(data, WeakFormOptions(("potential",)))
     assert seen.value.args[0] >= 4 * 30
 
 
 @pytest.mark.parametrize("tabulated", [True, False])
 def test_a_sum_from_a_table_is_the_sum(tabulated: bool) -> None:
     data = training_set(FreeEnergy("styblinski_tang"), 500)
-    dictionary = levels(data, data.fit, WeakFormOptions())[2][1]
+    dictionary = levels(data, data.fit, WeakFormOptions(("potential",)))[2][1]
     assert {block.separate for block in dictionary.blocks} == {True, False}
     weights = torch.randn(dictionary.size, 1, generator=torch.Generator().manual_seed(0))
     x = torch.cat([data.fit[0], 1.5 * data.fit[0]])  # beyond the box as well

@@ -219,7 +219,7 @@ def test_fields_on_a_grid_are_those_of_all_pairs():
 
 def test_a_potential_comes_back():
     truth = FreeEnergy("styblinski_tang")
-    solution = solve_weak_form(training_set(truth, 4000), WeakFormOptions())
+    solution = solve_weak_form(training_set(truth, 4000), WeakFormOptions(("potential",)))
     x = torch.rand(2000, 2, generator=torch.Generator().manual_seed(0)) * 6 - 3
     error, size = gradient_error(solution.potential, truth, x)
     assert error < 0.03 * size
@@ -230,7 +230,7 @@ def test_a_potential_comes_back():
 def test_where_nothing_moves_nothing_is_learned(seed):
     # A seed where no group of functions earns a place at all, and one where some do.
     data = training_set(FreeEnergy("flat"), 1000, seed)
-    solution = solve_weak_form(data, WeakFormOptions())
+    solution = solve_weak_form(data, WeakFormOptions(("potential",)))
     x = data.fit[0]
     found = FreeEnergy(solution.potential).potential_gradient(x).square().mean()
     # A gradient that is all noise: |x|/t_K of the means is known to 1/√N, for some ten modes.
@@ -274,7 +274,7 @@ def test_wells_a_tenth_wide_are_found():
     # From the coarse solution χ² is 100 for each degree of freedom and linear equations mislead.
     truth = FreeEnergy("bohachevsky")
     data = training_set(truth, 10_000)
-    solution = solve_weak_form(data, WeakFormOptions())
+    solution = solve_weak_form(data, WeakFormOptions(("potential",)))
     error, size = gradient_error(solution.potential, truth, data.fit[1])
     assert error < 0.1 * size  # 0.36 where no steps with few particles come first
     assert solution.trace[-1]["outer_step"] < 0.1
@@ -299,7 +299,7 @@ def test_what_is_off_far_from_the_data_may_be_needed():
     # Linear equations switch the narrowest bumps off here: left out at once, χ² stayed at 41.
     truth = FreeEnergy("bohachevsky")
     data = training_set(truth, 10_000, 23)
-    solution = solve_weak_form(data, WeakFormOptions())
+    solution = solve_weak_form(data, WeakFormOptions(("potential",)))
     assert solution.misfit < 3.0
 
 
@@ -349,7 +349,7 @@ def test_data_that_no_potential_explains_is_fitted_all_the_same():
         [torch.from_numpy(x[:1]) for x in snapshots],
         0,
     )
-    solution = solve_weak_form(data, WeakFormOptions())
+    solution = solve_weak_form(data, WeakFormOptions(("potential",)))
     assert solution.misfit > 2.0
     assert np.isfinite(FreeEnergy(solution.potential).potential_gradient(snapshots[0])).all()
 
@@ -375,14 +375,14 @@ def test_an_interaction_of_which_nothing_is_left_has_no_field():
 
 def test_a_known_diffusivity_is_kept():
     data = training_set(FreeEnergy("quadratic", diffusivity=0.2), 500, dt=0.1)
-    solution = solve_weak_form(data, WeakFormOptions(diffusivity=0.2))
+    solution = solve_weak_form(data, WeakFormOptions(("potential",), diffusivity=0.2))
     assert (solution.diffusivity, solution.diffusivity_standard_error) == (0.2, None)
 
 
 def test_a_moving_potential_comes_back():
     truth = FreeEnergy("moving_well", potential_params={"frequency": 0.125})
     data = training_set(truth, 600, dt=0.2, snapshots=4)
-    solution = solve_weak_form(data, WeakFormOptions(time_varying=True, degree=1))
+    solution = solve_weak_form(data, WeakFormOptions(("potential",), time_varying=True, degree=1))
     x = data.fit[2]
     error, size = gradient_error(solution.potential, truth, x, 0.4)
     assert error < 0.1 * size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from popdyn.base.options import Bounds, Options
-from popdyn.learners.registry import Part
+from popdyn.learners.registry import AUTO, Choice, check_choice
 
 __all__ = ["WeakFormOptions"]
 
@@ -16,7 +16,7 @@ class WeakFormOptions(Options):
     """Options of the weak form; all quantities are dimensionless.
 
     Attributes:
-        learn: What is learned; the rest is 0 or fixed.
+        learn: What is learned, the rest is 0 or fixed; ``auto``: what the snapshots ask for.
         diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time, by polynomials in it.
         degree: Highest degree of those.
@@ -26,7 +26,7 @@ class WeakFormOptions(Options):
         correct: Whether the bias of noisy regressors is taken off.
     """
 
-    learn: tuple[Part, ...] = ("potential",)
+    learn: tuple[Choice, ...] = AUTO
     diffusivity: Annotated[float | None, Bounds(ge=0)] = None
     time_varying: bool = False
     degree: Annotated[int, Bounds(ge=1)] = 3
@@ -34,3 +34,6 @@ class WeakFormOptions(Options):
     fine: Annotated[int, Bounds(ge=1)] = 8
     tests: Annotated[int, Bounds(ge=2)] = 200
     correct: bool = True
+
+    def check(self) -> None:
+        check_choice(self.learn)

@@ -28,7 +28,7 @@ from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import descend, estimated
 from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
-__all__ = ["FITS", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
+__all__ = ["FITS", "Levels", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
@@ -145,6 +145,70 @@ class WeakFormSolution:
         return out
 
 
+class Levels:
+    """The data set's moment equations at each level, and the way to the coarse solution."""
+
+    def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
+        self.data, self.options = data, options
+        self.snapshots = [
+            torch.cat([a[:MOST], b])[:MOST].cpu()
+            for a, b in zip(data.fit, data.validation, strict=True)
+        ]
+        self.smallest = min(len(x) for x in self.snapshots)
+        self.start, self.coarse, self.fine = levels(data, self.snapshots, options)
+        self.beyond = self.fine[0].beyond_potential
+        # A sum over components has some numbers for each, and the tests have to see them all.
+        self.seen = min(TESTS_PER_COMPONENT * data.dim, self.smallest // 20)
+        self.few = self.snapshots if self.beyond else [x[:BEGUN] for x in self.snapshots]
+
+    def equations(
+        self,
+        unknowns: Unknowns,
+        tests: FeatureMap,
+        strengths: dict[str, float] | None = None,
+        particles: Sequence[Tensor] | None = None,
+        least: float = LEAST_TESTS,
+        known: float = math.inf,
+        correct: bool | None = None,
+    ) -> MomentEquations:
+        """Return the equations of some unknowns on all particles, or on those that are given."""
+        tests, weights = weighted(tests, strengths)
+        most = self.smallest / PARTICLES_PER_TEST
+        if self.beyond:
+            most = min(most, TESTS_PER_KNOWN * known)
+        count = max(min(self.options.tests, int(max(least, most))), self.seen)
+        count = min(count, max(2, self.smallest // PARTICLES_OF_COVARIANCE))
+        return MomentEquations(
+            unknowns,
+            tests,
+            weights,
+            self.snapshots if particles is None else particles,
+            self.data.times,
+            count,
+            self.data.seed,
+            self.options.correct if correct is None else correct,
+        )
+
+    def begin(
+        self, trace: list[dict[str, float]], everything: bool = False
+    ) -> tuple[Equations, Posterior, float]:
+        """Solve with polynomials, then with the coarse dictionary.
+
+        Returns:
+            The coarse solution, its posterior, and χ² for each degree of freedom.
+        """
+        theta, known = np.zeros(self.start[0].size), math.inf
+        for level, after in ((self.start, self.coarse), (self.coarse, None)):
+            whole = everything or not (level is self.coarse or self.fine[0].plain)
+            particles = self.snapshots if whole else self.few
+            own = self.equations(*level, particles=particles, known=known)
+            at, posterior, misfit = descend(own, theta, None, trace, self.options.coarse, NEAR)
+            known = sum(posterior.determined.values())
+            if after is not None:
+                theta = carried(level[0], at.theta, after[0])
+        return at, posterior, misfit
+
+
 def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
     """Solve E_{k+1} f = E_k f∘Φ_θ for V, W and β, for many test functions f and all intervals.
 
@@ -152,44 +216,19 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     a coarse dictionary give the start; one look with the whole dictionary says which of its groups
     the data asks for; Gauss–Newton steps with those give the solution.
     """
-    snapshots = [
-        torch.cat([a[:MOST], b])[:MOST].cpu()
-        for a, b in zip(data.fit, data.validation, strict=True)
-    ]
-    smallest = min(len(x) for x in snapshots)
-    start, coarse, fine = levels(data, snapshots, options)
+    if options not in data.solved:
+        data.solved[options] = _solved(data, options)
+    return data.solved[options]  # type: ignore[no-any-return]
+
+
+def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
+    ways = Levels(data, options)
+    equations, snapshots, few, smallest = ways.equations, ways.snapshots, ways.few, ways.smallest
+    start, coarse, fine = ways.start, ways.coarse, ways.fine
     trace: list[dict[str, float]] = []
-    # A sum over components has some numbers for each of them, and the tests have to see them all.
-    seen = min(TESTS_PER_COMPONENT * data.dim, smallest // 20)
-
-    def equations(
-        unknowns: Unknowns,
-        tests: FeatureMap,
-        strengths: dict[str, float] | None = None,
-        particles: Sequence[Tensor] = snapshots,
-        least: float = LEAST_TESTS,
-        known: float = math.inf,
-        correct: bool = options.correct,
-    ) -> MomentEquations:
-        tests, weights = weighted(tests, strengths)
-        most = min(smallest / PARTICLES_PER_TEST, TESTS_PER_KNOWN * known if beyond else math.inf)
-        count = max(min(options.tests, int(max(least, most))), seen)
-        count = min(count, max(2, smallest // PARTICLES_OF_COVARIANCE))
-        return MomentEquations(
-            unknowns, tests, weights, particles, data.times, count, data.seed, correct
-        )
-
-    theta = np.zeros(start[0].size)
     every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
-    beyond = fine[0].beyond_potential
-    few = snapshots if beyond else [x[:BEGUN] for x in snapshots]
-    known = math.inf
-    for level, after in ((start, coarse), (coarse, fine)):
-        early = few if level is coarse or fine[0].plain else snapshots
-        own = equations(*level, particles=early, known=known)
-        at, posterior, _ = descend(own, theta, None, trace, options.coarse, NEAR)
-        known = sum(posterior.determined.values())
-        theta = carried(level[0], at.theta, after[0])
+    at, posterior, _ = ways.begin(trace)
+    theta = carried(coarse[0], at.theta, fine[0])
     some = [x[:SCREENED] for x in snapshots]
     whole = equations(*fine, particles=some, least=smallest / 20)
     at = whole.evaluate(theta)

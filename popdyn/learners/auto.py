@@ -1,0 +1,59 @@
+"""``learn=auto``: the parts that the snapshots ask for, whatever learner then learns them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from popdyn.learners.in_units import in_units, measured
+from popdyn.learners.registry import AUTO
+from popdyn.learners.run import Run
+from popdyn.learners.training import Workplace
+from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form.ladder import parts_asked_for
+
+__all__ = ["chosen_for_all", "fit_chosen"]
+
+
+def fit_chosen(
+    fit_one: Callable[..., Run], data: TrainingSet, options: Any, place: Workplace
+) -> Run:
+    """Fit what the snapshots ask for, if the options leave it to them.
+
+    Args:
+        fit_one: A learner's ``(training set, options, workplace) → Run``.
+        data: The training set, in units of its own.
+        options: The learner's options.
+        place: Where checkpoints go.
+    """
+    if getattr(options, "learn", None) != AUTO:
+        return fit_one(data, options, place)
+    options, ladder = _chosen(data, options)
+    run = fit_one(data, options, place)
+    run.certificate |= ladder
+    return run
+
+
+def chosen_for_all(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]]:
+    """Return options for all members of an ensemble, and the certificate of the choice.
+
+    Args:
+        data: The whole training set, in the user's units.
+        options: The learner's options.
+    """
+    if getattr(options, "learn", None) != AUTO:
+        return options, {}
+    units, _ = measured(data)
+    inside = options
+    if options.diffusivity is not None:
+        inside = dataclasses.replace(options, diffusivity=options.diffusivity / units.energy)
+    found, ladder = _chosen(in_units(data, units), inside)
+    return dataclasses.replace(options, learn=found.learn), ladder
+
+
+def _chosen(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]]:
+    without_noise = getattr(options, "inner", "") == "proximal"  # it has no entropy term
+    known = 0.0 if without_noise else options.diffusivity
+    parts, rungs = parts_asked_for(data, known, options.time_varying)
+    return dataclasses.replace(options, learn=parts), {"learn": list(parts), "ladder": rungs}
