@@ -21,11 +21,11 @@ def parts_asked_for(
 ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """Return what is to be learned, and what each rung that was tried says.
 
-    Where V alone with a coarse dictionary meets the moments of all particles, nothing else is asked
-    for. Where it does not, V, W and β are solved for together: W takes part where its functions
-    earn their place by evidence, β where it is above 0 by more than its error allows. Where not
-    even all three meet the moments the dictionary is too coarse to tell, and the lowest rung that
-    does with the whole one is taken.
+    Where V alone meets the moments of all particles, with a coarse dictionary or with the whole
+    one, nothing else is asked for. Where it does not, V, W and β are solved for together: W takes
+    part where its functions earn their place by evidence, β where it is above 0 by more than its
+    error allows. Where not even all three meet the moments the dictionary is too coarse to tell,
+    and V and β are tried with the whole one.
 
     Args:
         data: The training set, in units of its own.
@@ -60,15 +60,14 @@ def parts_asked_for(
         found = solve_weak_form(data, options(*learn))
         return rung(learn, found.misfit, found.freedom, dictionary="whole")
 
-    if coarse("potential")["p_value"] >= REJECTED:
-        return ("potential",), rungs
+    for rung_of_potential in (coarse, whole):
+        if rung_of_potential("potential")["p_value"] >= REJECTED:
+            return ("potential",), rungs
     every = coarse("potential", "interaction", *noise)
     asked = [part for part in ("interaction", "diffusion") if every.get(part, False)]
     if noise and not asked:  # W, though it is not asked for, may have hidden β
         asked = [part for part in noise if coarse("potential", *noise)[part]]
-    if every["p_value"] < REJECTED:
-        below = [(), *((part,) for part in noise if len(asked) == 2)]
-        for more in below:
-            if whole("potential", *more)["p_value"] >= REJECTED:
-                return ("potential", *more), rungs
+    if every["p_value"] < REJECTED and noise and len(asked) == 2:
+        if whole("potential", *noise)["p_value"] >= REJECTED:
+            return ("potential", *noise), rungs
     return ("potential", *asked), rungs
