@@ -67,7 +67,7 @@ def parts_asked_for(
     asked = [part for part in ("interaction", "diffusion") if every.get(part, False)]
     if noise and not asked:  # W, though it is not asked for, may have hidden β
         asked = [part for part in noise if coarse("potential", *noise)[part]]
-    if every["p_value"] < REJECTED and noise and len(asked) == 2:
-        if whole("potential", *noise)["p_value"] >= REJECTED:
-            return ("potential", *noise), rungs
+    too_coarse = every["p_value"] < REJECTED and noise and len(asked) == 2
+    if too_coarse and whole("potential", *noise)["p_value"] >= REJECTED:
+        return ("potential", *noise), rungs
     return ("potential", *asked), rungs
