@@ -71,6 +71,8 @@ class Bounds:
         if low is not None and high is not None:
             if kind is int:
                 return f"{high:g} or fewer" if found > high else f"{low:g} or more"
+            if self.ge is not None and self.lt is not None:
+                return f"{low:g} or more, below {high:g}"
             return f"between {low:g} and {high:g}"
         if self.gt is not None:
             return f"a number > {self.gt:g}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from popdyn.base.errors import PopdynError
-from popdyn.snapshots.cells import Cells, Keys, name_among, refuse
+from popdyn.snapshots.cells import Cells, ImportOptions, name_among, refuse
 
 __all__ = ["is_annotated", "read_annotated"]
 
@@ -27,7 +27,7 @@ def is_annotated(path: Path) -> bool:
     return False
 
 
-def read_annotated(path: Path, keys: Keys) -> Cells:
+def read_annotated(path: Path, keys: ImportOptions) -> Cells:
     """Read ``.h5ad``, or an AnnData written as Zarr.
 
     Raises:
@@ -45,9 +45,9 @@ def read_annotated(path: Path, keys: Keys) -> Cells:
     columns = [str(c) for c in adata.obs.columns]
     # A file that popdyn exported has both, and the times of the labels.
     usual = ("sample_labels",) if "popdyn_times" in adata.uns else ("time", "sample_labels")
-    obs = name_among(keys.obs or keys.label, usual, columns, path, "obs column")
+    obs = name_among(keys.obs_key or keys.label_key, usual, columns, path, "obs column")
     arrays = [str(k) for k in adata.obsm]
-    obsm = keys.obsm or keys.data
+    obsm = keys.obsm_key or keys.data_key
     if obsm is None and "X_pca" in arrays:
         obsm = "X_pca"
     components: tuple[str, ...] = ()

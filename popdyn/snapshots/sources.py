@@ -9,13 +9,13 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.snapshots.annotated import is_annotated, read_annotated
-from popdyn.snapshots.cells import Cells, Keys, checked, name_among, refuse
+from popdyn.snapshots.cells import Cells, ImportOptions, checked, name_among, refuse
 from popdyn.snapshots.tables import read_table
 
 __all__ = ["SOURCES", "read_cells"]
 
 
-def read_cells(source: str | os.PathLike[str] | xr.Dataset, keys: Keys) -> Cells:
+def read_cells(source: str | os.PathLike[str] | xr.Dataset, keys: ImportOptions) -> Cells:
     """Read a source of any kind.
 
     Raises:
@@ -31,9 +31,9 @@ def read_cells(source: str | os.PathLike[str] | xr.Dataset, keys: Keys) -> Cells
             f"columns were named and {where} is no table: expected the name of an array "
             "(--data-key, --obsm-key), or --components"
         )
-    if keys.data is not None and SOURCES.get(kind) is read_table:
+    if keys.data_key is not None and SOURCES.get(kind) is read_table:
         raise PopdynError(
-            f"the array '{keys.data}' was named and {where} is a table: expected --columns"
+            f"the array '{keys.data_key}' was named and {where} is a table: expected --columns"
         )
     if isinstance(source, xr.Dataset):
         return checked(_from_dataset(source, keys), keys, where)
@@ -61,13 +61,13 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _from_npz(path: Path, keys: Keys) -> Cells:
+def _from_npz(path: Path, keys: ImportOptions) -> Cells:
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
-            data = name_among(keys.data, ("pcs", "x", "data"), names, path, "array")
+            data = name_among(keys.data_key, ("pcs", "x", "data"), names, path, "array")
             usual = ("sample_labels", "labels", "time")
-            label = name_among(keys.label, usual, names, path, "array")
+            label = name_among(keys.label_key, usual, names, path, "array")
             times = archive["times"] if "times" in names else None
             x, labels = archive[data], archive[label]
     except Exception as error:
@@ -76,14 +76,14 @@ def _from_npz(path: Path, keys: Keys) -> Cells:
     return Cells(x, labels, data, label, times)
 
 
-def _from_npy(path: Path, keys: Keys) -> Cells:
-    return _npy_pair(path, path.with_name(f"{keys.label or 'sample_labels'}.npy"))
+def _from_npy(path: Path, keys: ImportOptions) -> Cells:
+    return _npy_pair(path, path.with_name(f"{keys.label_key or 'sample_labels'}.npy"))
 
 
-def _from_directory(path: Path, keys: Keys) -> Cells:
+def _from_directory(path: Path, keys: ImportOptions) -> Cells:
     found = sorted(p.stem for p in path.glob("*.npy"))
-    data = name_among(keys.data, ("data",), found, path, "array")
-    label = name_among(keys.label, ("sample_labels",), found, path, "array")
+    data = name_among(keys.data_key, ("data",), found, path, "array")
+    label = name_among(keys.label_key, ("sample_labels",), found, path, "array")
     return _npy_pair(path / f"{data}.npy", path / f"{label}.npy")
 
 
@@ -99,13 +99,13 @@ def _npy_pair(data: Path, label: Path) -> Cells:
     return Cells(x, labels, data.name, label.name, at)
 
 
-def _from_dataset(source: xr.Dataset, keys: Keys) -> Cells:
+def _from_dataset(source: xr.Dataset, keys: ImportOptions) -> Cells:
     names = [str(name) for name in source.variables]
-    data = name_among(keys.data, ("x", "pcs", "data"), names, "the Dataset", "variable")
+    data = name_among(keys.data_key, ("x", "pcs", "data"), names, "the Dataset", "variable")
     x = source[data]
     first = str(x.dims[0]) if x.dims else "sample"
     usual = (first, "time", "sample_labels")
-    label = name_among(keys.label, usual, names, "the Dataset", "variable")
+    label = name_among(keys.label_key, usual, names, "the Dataset", "variable")
     values, labels = x.values, source[label].values
     if values.ndim == 3 and len(labels) == len(values):
         # Padded snapshots (time, particle, component): rows that are all NaN are padding.
@@ -116,7 +116,7 @@ def _from_dataset(source: xr.Dataset, keys: Keys) -> Cells:
     return Cells(values, labels, data, label)
 
 
-SOURCES: dict[str, Callable[[Path, Keys], Cells]] = {
+SOURCES: dict[str, Callable[[Path, ImportOptions], Cells]] = {
     ".npz": _from_npz,
     ".npy": _from_npy,
     ".csv": read_table,

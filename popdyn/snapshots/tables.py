@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from popdyn.base.errors import PopdynError
-from popdyn.snapshots.cells import Cells, Keys, listed, name_among, refuse
+from popdyn.snapshots.cells import Cells, ImportOptions, listed, name_among, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ SHOWN = 40
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
-def read_table(path: Path, keys: Keys) -> Cells:
+def read_table(path: Path, keys: ImportOptions) -> Cells:
     """Read ``.csv``, ``.tsv`` or ``.parquet``, also compressed as ``.gz``.
 
     Without ``keys.columns`` the positions are the columns of numbers; where some hold fractions,
@@ -46,7 +46,7 @@ def read_table(path: Path, keys: Keys) -> Cells:
     def where(row: int) -> str:
         return f"row {row}" if separator is None else f"line {_line(content, separator, row)}"
 
-    label = name_among(keys.label, LABELS, columns, path, "column")
+    label = name_among(keys.label_key, LABELS, columns, path, "column")
     table = _Table(path, frame, label, where)
     notes: tuple[str, ...] = ()
     if keys.columns is None:

@@ -474,7 +474,7 @@ BAD = {
     "a fraction of 1": (
         lambda f: npz(f, pcs=X, sample_labels=TWO),
         {"test_fraction": 1},
-        "test_fraction is 1: expected 0 or more, below 1",
+        "test_fraction is 1.0: expected 0 or more, below 1",
     ),
     "a constant component": (
         lambda f: npz(f, pcs=X, sample_labels=TWO),
