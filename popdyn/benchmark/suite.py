@@ -243,16 +243,11 @@ def _check_keys(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
             _attempt(key, lookup, dict.fromkeys(known), key, "field")
 
 
-def _attempt(name: str | tuple[str, ...], function: Any, *args: Any, **keywords: Any) -> Any:
-    """Call; an error is laid to the field, or to the one of several that its message names."""
+def _attempt(names: str | tuple[str, ...], function: Any, *args: Any, **keywords: Any) -> Any:
+    """Call; an error is laid to the field, of several to the one that it names, or the first."""
     try:
         return function(*args, **keywords)
     except (PopdynError, TypeError, ValueError) as error:
-        message = str(error)
+        fields = (names,) if isinstance(names, str) else (*names, "entry")
         blamed = getattr(error, "field", None)
-        if not isinstance(name, str) and blamed in name:
-            name = blamed
-        if not isinstance(name, str):
-            spoken = [k for k in name if k in message.split(":")[0].split()]
-            name = (spoken or [k for k in name if k in message] or [*name, "entry"])[0]
-        raise FieldError(name, message) from None
+        raise FieldError(blamed if blamed in fields else fields[0], str(error)) from None
