@@ -49,6 +49,10 @@ class Cells:
     dropped: int = 0
 
 
+ORIGIN = "origin"
+"""The group that remembers from which row of the source each particle came."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImportOptions(Options):
     """Options of an import: what to look for in a source, and what becomes of it.

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.base.options import read_options
-from popdyn.snapshots.cells import ImportOptions
+from popdyn.snapshots.cells import ORIGIN, ImportOptions
 from popdyn.snapshots.labels import snapshots_of
 from popdyn.snapshots.oddities import oddities
 from popdyn.snapshots.reader import open_snapshots
@@ -18,10 +18,7 @@ from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import make_tree
 from popdyn.snapshots.writer import store_target
 
-__all__ = ["ORIGIN", "import_data"]
-
-ORIGIN = "origin"
-"""The group that remembers from which row of the source each particle came."""
+__all__ = ["import_data"]
 
 
 def import_data(

@@ -11,11 +11,10 @@ import numpy as np
 
 from popdyn.base.errors import PopdynError
 from popdyn.snapshots.cells import Cells, ImportOptions, listed, name_among, refuse
+from popdyn.snapshots.formats import FORMATS, Format
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["read_table"]
 
 LABELS = ("time", "sample_labels", "label")
 SHOWN = 40
@@ -182,3 +181,16 @@ def _line(content: bytes, separator: str, row: int) -> int:
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig")), delimiter=separator)
     records = (reader.line_num for record in reader if record)
     return next(line for i, line in enumerate(records) if i == row + 1)
+
+
+FORMATS.enter(
+    "table",
+    Format(
+        "table",
+        "A table with a column of labels; the others hold positions.",
+        (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".parquet.gz"),
+        read=read_table,
+        table=True,
+    ),
+    __name__,
+)
