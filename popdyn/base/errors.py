@@ -1,6 +1,11 @@
 """The one exception that a user's mistake raises."""
 
-__all__ = ["PopdynError"]
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+__all__ = ["PopdynError", "blaming"]
 
 
 class PopdynError(ValueError):
@@ -13,3 +18,22 @@ class PopdynError(ValueError):
     def __init__(self, message: str = "", *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+@contextlib.contextmanager
+def blaming(field: str) -> Iterator[None]:
+    """Lay a mistake that is raised inside to a field, unless it says itself which one it is.
+
+    Example:
+        >>> try:
+        ...     with blaming("step"):
+        ...         raise PopdynError("too long")
+        ... except PopdynError as error:
+        ...     error.field
+        'step'
+    """
+    try:
+        yield
+    except PopdynError as error:
+        error.field = error.field or field
+        raise

@@ -71,6 +71,8 @@ class Bounds:
         if low is not None and high is not None:
             if kind is int:
                 return f"{high:g} or fewer" if found > high else f"{low:g} or more"
+            if self.ge is not None and self.lt is not None:
+                return f"{low:g} or more, below {high:g}"
             return f"between {low:g} and {high:g}"
         if self.gt is not None:
             return f"a number > {self.gt:g}"
@@ -91,11 +93,12 @@ class OneOf:
     kind: str
     registries: tuple[str, ...]
 
-    def check(self, name: str) -> None:
-        """Raise PopdynError where there is no such entry."""
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """The entries of all, those of the last one first."""
         paths = (path.partition(":") for path in self.registries)
         found = [getattr(importlib.import_module(module), of) for module, _, of in paths]
-        lookup(ChainMap(*reversed(found)), name, self.kind)
+        return ChainMap(*reversed(found))
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class Option:
             raise self.wrong(f"{self.name} is {value}", self.bounds.expected(self.kind, value))
         if self.one_of is not None:
             try:
-                self.one_of.check(value)
+                lookup(self.one_of.entries, value, self.one_of.kind)
             except PopdynError as error:
                 raise PopdynError(str(error), field=self.name) from None
 
@@ -311,7 +314,8 @@ class _Value(click.ParamType):
         self.name = f"{plain},…" if option.several else plain
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        choices = self.option.choices
+        one_of = self.option.one_of
+        choices = self.option.choices if one_of is None else tuple(one_of.entries)
         if choices:
             return f"[{'|'.join(choices)}]{',…' if self.option.several else ''}"
         return self.name.upper()

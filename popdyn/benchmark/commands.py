@@ -13,6 +13,7 @@ from popdyn.benchmark.cells import Cell
 from popdyn.benchmark.suite import Suite
 from popdyn.learners import LEARNERS
 from popdyn.simulation import SimulationOptions
+from popdyn.snapshots.cells import ImportOptions
 
 __all__ = ["bench_command", "reproduce"]
 
@@ -75,7 +76,7 @@ def _data(cell: Cell) -> list[str]:
     if entry.source is not None:
         out = ["popdyn", "import", str(entry.source["file"])]
         rest = {k: v for k, v in entry.source.items() if k not in ("file", "environment")}
-        return out + _flags(rest)
+        return out + _flags(rest, ImportOptions)
     return ["popdyn", "simulate", *_flags({**entry.energy, **entry.simulation}, SimulationOptions)]
 
 

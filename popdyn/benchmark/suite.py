@@ -15,15 +15,13 @@ from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
 from popdyn.energies.terms import NamedTerm
 from popdyn.learners import LEARNERS
 from popdyn.simulation import SimulationOptions, configure
+from popdyn.snapshots.cells import ImportOptions
 
 __all__ = ["Entry", "FieldError", "Suite", "entry_from"]
 
 ENERGY = ("potential", "potential_params", "interaction", "interaction_params", "diffusivity")
 SIMULATION = tuple(n for n in options_in(SimulationOptions) if n not in ("seed", "device"))
-SOURCE = (
-    *("file", "environment", "data_key", "columns", "label_key", "obs_key", "obsm_key"),
-    *("components", "drop_missing", "time_map", "standardize", "test_fraction"),
-)
+SOURCE = ("file", "environment", *(n for n in options_in(ImportOptions) if n != "seed"))
 SCORE = ("points", "from_")
 
 
@@ -113,11 +111,8 @@ class Entry:
                 raise FieldError("import", "found no 'file', expected the path of the cells")
             if not isinstance(source.get(name, ""), str):
                 raise FieldError(name, f"found {source[name]!r}, expected text")
-        fraction = source.get("test_fraction", 0.2)
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
-            raise FieldError("test_fraction", f"found {fraction!r}, expected 0 or more, below 1")
-        if not 0 <= fraction < 1:
-            raise FieldError("test_fraction", f"found {fraction}, expected 0 or more, below 1")
+        options = {k: v for k, v in source.items() if k not in ("file", "environment")}
+        _attempt(tuple(options), ImportOptions, **options)
 
     def _check_hold_out(self, snapshots: int) -> None:
         if self.hold_out and max(self.hold_out) >= snapshots:
@@ -248,16 +243,11 @@ def _check_keys(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
             _attempt(key, lookup, dict.fromkeys(known), key, "field")
 
 
-def _attempt(name: str | tuple[str, ...], function: Any, *args: Any, **keywords: Any) -> Any:
-    """Call; an error is laid to the field, or to the one of several that its message names."""
+def _attempt(names: str | tuple[str, ...], function: Any, *args: Any, **keywords: Any) -> Any:
+    """Call; an error is laid to the field, of several to the one that it names, or the first."""
     try:
         return function(*args, **keywords)
     except (PopdynError, TypeError, ValueError) as error:
-        message = str(error)
+        fields = (names,) if isinstance(names, str) else (*names, "entry")
         blamed = getattr(error, "field", None)
-        if not isinstance(name, str) and blamed in name:
-            name = blamed
-        if not isinstance(name, str):
-            spoken = [k for k in name if k in message.split(":")[0].split()]
-            name = (spoken or [k for k in name if k in message] or [*name, "entry"])[0]
-        raise FieldError(name, message) from None
+        raise FieldError(blamed if blamed in fields else fields[0], str(error)) from None

@@ -14,6 +14,7 @@ import numpy as np
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import OneOf
+from popdyn.base.registry import lookup
 from popdyn.base.screen import Screen, escaped
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Name(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         try:
-            OneOf(self.name, self.registries).check(value)
+            lookup(OneOf(self.name, self.registries).entries, value, self.name)
         except PopdynError as error:
             self.fail(str(error), param, ctx)
         return value

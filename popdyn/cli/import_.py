@@ -7,9 +7,10 @@ from typing import Any
 import click
 from rich.table import Table
 
+from popdyn.base.options import flags
 from popdyn.cli.common import console, emit, json_option, out_option, overwrite_option, seed_option
 from popdyn.snapshots import counts, dimension, import_data, times
-from popdyn.snapshots.standardize import METHODS
+from popdyn.snapshots.cells import ImportOptions
 
 __all__ = ["command"]
 
@@ -38,31 +39,9 @@ def _time_map(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.command(name="import")
 @click.argument("source", type=click.Path())
 @out_option("Store")
-@click.option("--data-key", help="Array of positions.")
 @click.option("--columns", metavar="A,B,…", help="Columns of positions, of a table.")
-@click.option("--label-key", help="Array or column of time labels.")
-@click.option("--obs-key", help="Column of obs with the time labels (AnnData).")
-@click.option("--obsm-key", help="Array of obsm (AnnData); X_pca or a PCA of X without it.")
-@click.option("--components", type=click.IntRange(1), help="Leading components to keep.")
-@click.option(
-    "--drop-missing", is_flag=True, help="Leave out cells that lack a position or a label."
-)
 @click.option(
     "--time-map", callback=_time_map, metavar="LABEL=TIME,…", help="True times of labels."
-)
-@click.option(
-    "--standardize",
-    type=click.Choice(list(METHODS)),
-    default="none",
-    show_default=True,
-    help="Mean 0, and one scale for all components or one for each.",
-)
-@click.option(
-    "--test-fraction",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.2,
-    show_default=True,
-    help="Share of each snapshot for the test group.",
 )
 @seed_option
 @overwrite_option
@@ -81,7 +60,8 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
       popdyn import cells.csv --columns x,y --label-key day --out cells.zarr
       popdyn import cells.h5ad --obs-key day --time-map ctrl=0,late=7 --out cells.zarr
     """
-    data = import_data(source, out=out, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    data = import_data(source, out=out, **given)
     train, test, done = counts(data), counts(data, "test"), data.attrs["import"]
     if as_json:
         emit(
@@ -113,3 +93,6 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
     console.print(table)
     for note in done["notes"]:
         console.print(f"note: {note}", soft_wrap=True)
+
+
+command.params[2:2] = flags(ImportOptions, less=("seed",))

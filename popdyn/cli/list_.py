@@ -23,9 +23,10 @@ KINDS = {
     "learners": "popdyn.learners:LEARNERS",
     "scores": "popdyn.scores:SCORES",
     "suites": "popdyn.benchmark:SUITES",
+    "formats": "popdyn.snapshots.formats:FORMATS",
 }
 SINGULAR = {"initial": "initial law"}
-FACTS = ("formula", "parameters", "options", "summary")
+FACTS = ("formula", "suffixes", "parameters", "options", "summary")
 
 
 @click.command(name="list")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from torch import nn
 
 from popdyn.base.errors import PopdynError
-from popdyn.base.options import Bounds, Options
+from popdyn.base.options import Bounds, OneOf, Options
 from popdyn.learners.registry import AUTO, Choice, check_choice
 
 __all__ = ["IJKOnetOptions"]
@@ -51,7 +51,7 @@ class IJKOnetOptions(Options):
         validation_fraction: Part of each snapshot kept for that criterion.
     """
 
-    inner: Literal["network", "proximal", "simulate"] = "simulate"
+    inner: Annotated[str, OneOf("inner solver", ("popdyn.learners.inner:INNERS",))] = "simulate"
     model: Literal["linear", "mlp"] | None = None
     potential: nn.Module | None = None
     learn: tuple[Choice, ...] = AUTO

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from popdyn.base.errors import PopdynError
+from popdyn.base.errors import PopdynError, blaming
 from popdyn.energies import FreeEnergy
 from popdyn.energies.interactions import check_even
 from popdyn.simulation.initial import InitialLaw
@@ -71,11 +71,13 @@ class SimulationConfig:
         for name, counts in (("particles", self.train), ("test_particles", self.test)):
             if len(counts) != snapshots:
                 raise PopdynError(
-                    f"{name} has {len(counts)} numbers: expected one, or {snapshots} as snapshots"
+                    f"{name} has {len(counts)} numbers: expected one, or {snapshots} as snapshots",
+                    field=name,
                 )
             if self.paired and len(set(counts)) > 1:
                 raise PopdynError(
-                    f"{name} differ between snapshots: paired observation needs one number"
+                    f"{name} differ between snapshots: paired observation needs one number",
+                    field="paired",
                 )
         _check_device(self.device)
         self._check_size()
@@ -90,19 +92,22 @@ class SimulationConfig:
         numbers = self.dim * (sum(self.train) + sum(self.test))
         if numbers > MAX_NUMBERS:
             raise PopdynError(
-                f"particles: {numbers:.3g} coordinates in all: expected {MAX_NUMBERS:.0e} or fewer"
+                f"particles: {numbers:.3g} coordinates in all: expected {MAX_NUMBERS:.0e} or fewer",
+                field="particles",
             )
         if self.dim * self.block > MAX_BLOCK:
             raise PopdynError(
                 f"block is {self.block}: expected {MAX_BLOCK // self.dim} or fewer particles in "
-                f"dimension {self.dim}"
+                f"dimension {self.dim}",
+                field="block",
             )
         if self.step is not None:
             steps = sum(n for _, _, n in self.intervals)
             if steps > MAX_STEPS:
                 raise PopdynError(
                     f"step is {self.step:g}: {steps:.3g} steps from time {self.times[0]:g} to "
-                    f"{self.times[-1]:g}: expected {MAX_STEPS:.0e} or fewer"
+                    f"{self.times[-1]:g}: expected {MAX_STEPS:.0e} or fewer",
+                    field="step",
                 )
 
     def check(self, energy: FreeEnergy) -> None:
@@ -112,14 +117,18 @@ class SimulationConfig:
             PopdynError: On an impossible pair of scheme and system, random batches without an
                 interaction, or an interaction that is not even.
         """
-        SCHEMES[self.scheme].check(energy, step=self.step, interaction_batch=self.interaction_batch)
+        scheme, batch = SCHEMES[self.scheme], self.interaction_batch
+        with blaming("scheme"):
+            scheme.check(energy, step=self.step, interaction_batch=batch)
         if self.interaction_batch is not None and energy.W is None:
             raise PopdynError(
                 f"interaction_batch is {self.interaction_batch} and there is no interaction: "
-                "expected one, or no interaction_batch"
+                "expected one, or no interaction_batch",
+                field="interaction_batch",
             )
         if energy.W is not None:
-            check_even(energy.W, self.dim)
+            with blaming("interaction"):
+                check_even(energy.W, self.dim)
 
     @property
     def intervals(self) -> list[tuple[float, float, int]]:
@@ -177,7 +186,8 @@ def _steps(span: float, step: float) -> int:
     if not ratio <= MAX_STEPS:
         raise PopdynError(
             f"step is {step:g}: {ratio:.3g} steps for an interval of {span:g}: expected "
-            f"{MAX_STEPS:.0e} or fewer"
+            f"{MAX_STEPS:.0e} or fewer",
+            field="step",
         )
     return math.ceil(ratio)
 

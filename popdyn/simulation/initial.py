@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from popdyn.base.errors import PopdynError
+from popdyn.base.errors import PopdynError, blaming
 from popdyn.base.registry import lookup
 from popdyn.simulation.laws import INITIAL_LAWS
 from popdyn.simulation.streams import generator as stream
@@ -182,13 +182,14 @@ def initial_law(
 
 def _named(name: str, params: dict[str, Any], dim: int) -> InitialLaw:
     known = lookup(INITIAL_LAWS, name, "initial law").parameters
-    for key in params:
-        if key not in known:
-            raise PopdynError(
-                f"initial '{name}' has no parameter '{key}': expected one of {', '.join(known)}"
-            )
     law = InitialLaw(name, params)
-    law.sample(1, dim, torch.Generator())  # a bad parameter speaks up before the work begins
+    with blaming("initial_params" if params else "initial"):
+        for key in params:
+            if key not in known:
+                raise PopdynError(
+                    f"initial '{name}' has no parameter '{key}': expected one of {', '.join(known)}"
+                )
+        law.sample(1, dim, torch.Generator())  # a bad parameter speaks up before the work begins
     return law
 
 

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from popdyn.base.errors import blaming
 from popdyn.base.options import read_options
 from popdyn.base.plain import plain_numbers
 from popdyn.energies import FreeEnergy
@@ -33,8 +34,10 @@ def configure(**options: Any) -> SimulationConfig:
         6000
     """
     o = read_options(SimulationOptions, options, "a simulation")
-    law, d = initial_law(o.initial, o.initial_params, o.dim)
-    t = snapshot_times(o.times, o.snapshots, o.dt)
+    with blaming("initial"):
+        law, d = initial_law(o.initial, o.initial_params, o.dim)
+    with blaming("times"):
+        t = snapshot_times(o.times, o.snapshots, o.dt)
     train = _counts(o.particles, len(t))
     test = train if o.test_particles is None else _counts(o.test_particles, len(t))
     return SimulationConfig(

@@ -1,15 +1,16 @@
 """Labelled cells as every reader gives them, and what all of them are held to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.options import Bounds, OneOf, Options
 
-__all__ = ["Cells", "Keys", "checked", "listed", "name_among", "refuse"]
+__all__ = ["Cells", "ImportOptions", "checked", "listed", "name_among", "refuse"]
 
 MANY = 12
 """Components above which a note advises fewer: beyond, every cell is far from every other."""
@@ -48,30 +49,47 @@ class Cells:
     dropped: int = 0
 
 
-@dataclass(frozen=True)
-class Keys:
-    """What to look for in a source; None means the usual name of its kind.
+ORIGIN = "origin"
+"""The group that remembers from which row of the source each particle came."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImportOptions(Options):
+    """Options of an import: what to look for in a source, and what becomes of it.
 
     Attributes:
-        data: Array or variable of positions.
-        columns: Columns of positions, of a table: a list, or names with commas.
-        label: Array, variable or column of labels.
-        obs: Column of ``obs`` with the labels, of an AnnData file.
-        obsm: Array of ``obsm`` with the positions; without one a PCA of X is computed.
-        components: How many leading components to keep, or of a PCA to compute.
-        drop_missing: Leave out rows with a missing position or label instead of refusing them.
+        data_key: Array or variable of positions, where it has another name than is usual.
+        columns: Columns of positions, of a table: a list, or names with commas. Without them the
+            columns of numbers, less those of whole numbers alone where others have fractions.
+        label_key: Array, variable or column of time labels, likewise.
+        obs_key: Column of obs with the time labels (AnnData).
+        obsm_key: Array of obsm (AnnData). None: ``X_pca``, or a PCA of X.
+        components: Leading components to keep, or of a PCA to compute.
+        drop_missing: Leave out cells that lack a position or a label instead of refusing them.
+        time_map: True time of each label. Without it numbers are the true times, dates give days
+            since the first, and ``day 3``, ``E7.5`` or ``24h`` the number in them.
+        standardize: Over the training cells: ``global`` is mean 0 and one scale for all
+            components, ``component`` mean 0 and variance 1 each.
+        test_fraction: Share of each snapshot for the test group.
+        seed: Seed of the split.
     """
 
-    data: str | None = None
+    data_key: str | None = None
     columns: str | Sequence[str] | None = None
-    label: str | None = None
-    obs: str | None = None
-    obsm: str | None = None
-    components: int | None = None
+    label_key: str | None = None
+    obs_key: str | None = None
+    obsm_key: str | None = None
+    components: Annotated[int | None, Bounds(ge=1)] = None
     drop_missing: bool = False
+    time_map: Mapping[Any, float] | None = None
+    standardize: Annotated[str, OneOf("standardize", ("popdyn.snapshots.standardize:METHODS",))] = (
+        "none"
+    )
+    test_fraction: Annotated[float, Bounds(ge=0, lt=1)] = 0.2
+    seed: Annotated[int, Bounds(ge=0)] = 0
 
 
-def checked(cells: Cells, keys: Keys, source: object) -> Cells:
+def checked(cells: Cells, keys: ImportOptions, source: object) -> Cells:
     """Return cells with float64 positions that float32 holds, named components, nothing missing.
 
     Raises:

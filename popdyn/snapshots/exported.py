@@ -9,7 +9,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import lookup
-from popdyn.snapshots.import_ import ORIGIN
+from popdyn.snapshots.cells import ORIGIN
 from popdyn.snapshots.standardize import standardization
 from popdyn.snapshots.tree import GROUPS, counts, positions, times
 
@@ -62,6 +62,12 @@ class ExportedCells:
     basis: str = "pca"
     learned: Learned | None = None
     into: Path | None = None
+
+    @property
+    def learned_arrays(self) -> dict[str, Any]:
+        """What a run adds, as arrays by name."""
+        names = ("potential", "velocity", "held_out", "predicted", "predicted_times")
+        return {} if self.learned is None else {n: getattr(self.learned, n) for n in names}
 
 
 def cells_of(data: xr.DataTree, *, group: str = "all", units: str = "source") -> ExportedCells:

@@ -1,17 +1,14 @@
 """Ways in: labelled cells of any kind become train and test snapshots at true times."""
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from popdyn.base.errors import PopdynError
-from popdyn.base.plain import plain_numbers
-from popdyn.base.registry import lookup
-from popdyn.snapshots.cells import Keys
+from popdyn.base.options import read_options
+from popdyn.snapshots.cells import ORIGIN, ImportOptions
 from popdyn.snapshots.labels import snapshots_of
 from popdyn.snapshots.oddities import oddities
 from popdyn.snapshots.reader import open_snapshots
@@ -21,29 +18,15 @@ from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import make_tree
 from popdyn.snapshots.writer import store_target
 
-__all__ = ["ORIGIN", "import_data"]
-
-ORIGIN = "origin"
-"""The group that remembers from which row of the source each particle came."""
+__all__ = ["import_data"]
 
 
-@plain_numbers(whole=("components", "seed"))
 def import_data(
     source: str | os.PathLike[str] | xr.Dataset,
     *,
     out: str | os.PathLike[str] | None = None,
-    data_key: str | None = None,
-    columns: str | Sequence[str] | None = None,
-    label_key: str | None = None,
-    obs_key: str | None = None,
-    obsm_key: str | None = None,
-    components: int | None = None,
-    drop_missing: bool = False,
-    time_map: Mapping[Any, float] | None = None,
-    standardize: str = "none",
-    test_fraction: float = 0.2,
-    seed: int = 0,
     overwrite: bool = False,
+    **options: Any,
 ) -> xr.DataTree:
     """Make snapshots of the labelled cells of a file.
 
@@ -52,22 +35,9 @@ def import_data(
             ``sample_labels.npy``), ``.csv``, ``.tsv``, ``.parquet`` (a column ``time``; also
             ``.gz``), ``.h5ad`` or an AnnData as Zarr, or an xarray Dataset.
         out: Store to write; in memory if None.
-        data_key: Array or variable of positions, where it has another name.
-        columns: Columns of positions, of a table: a list, or names with commas. Without them the
-            columns of numbers, less those of whole numbers alone where others have fractions.
-        label_key: Array, variable or column of labels, likewise.
-        obs_key: Column of ``obs`` with the labels, for AnnData.
-        obsm_key: Array of ``obsm``; without one ``X_pca``, or a PCA of X computed here.
-        components: Leading components to keep.
-        drop_missing: Leave out cells that lack a position or a label instead of refusing them.
-        time_map: True time of each label. Without it numbers are the true times, dates give
-            days since the first, and ``day 3``, ``E7.5`` or ``24h`` the number in them.
-        standardize: ``"none"``, ``"global"`` (mean 0, one scale for all components) or
-            ``"component"`` (mean 0 and variance 1 each), over the training cells; recorded in
-            the attribute ``standardize``.
-        test_fraction: Share of each snapshot that becomes the test group.
-        seed: Seed of the split.
         overwrite: Replace an existing ``out``.
+        **options: Keys of the source, ``components``, ``time_map``, ``standardize``,
+            ``test_fraction``, ``seed`` and the others of ``ImportOptions``.
 
     Returns:
         The tree; opened lazily if it was written. Its attribute ``import`` says what was done:
@@ -83,26 +53,20 @@ def import_data(
         >>> import_data(cells, test_fraction=0.25)["train/count"].values.tolist()
         [3, 3]
     """
-    if not (isinstance(test_fraction, (int, float)) and 0 <= test_fraction < 1):
-        raise PopdynError(f"test_fraction is {test_fraction}: expected 0 or more, below 1")
-    if seed < 0:
-        raise PopdynError(f"seed is {seed}: expected 0 or more")
-    if components is not None and components < 1:
-        raise PopdynError(f"components is {components}: expected 1 or more")
-    method = lookup(METHODS, standardize, "standardize")
+    o = read_options(ImportOptions, options, "an import")
+    method = METHODS[o.standardize]
     if out is not None:
         read = None if isinstance(source, xr.Dataset) else source
         store_target(out, overwrite=overwrite, reads=[read]).check()
-    keys = Keys(data_key, columns, label_key, obs_key, obsm_key, components, drop_missing)
-    cells = read_cells(source, keys)
-    labels, times, rows, notes = snapshots_of(cells, time_map)
+    cells = read_cells(source, o)
+    labels, times, rows, notes = snapshots_of(cells, o.time_map)
     odd = oddities(
         (cells.x[r] for r in rows),
         times.tolist(),
         cells.components,
         lambda k, row: cells.where(int(rows[k][row])),
     )
-    split = [_split(r, test_fraction, seed, k) for k, r in enumerate(rows)]
+    split = [_split(r, o.test_fraction, o.seed, k) for k, r in enumerate(rows)]
     train, test = [r for r, _ in split], [r for _, r in split]
     mean, scale = method(cells.x[np.concatenate(train)])
     x = ((cells.x - mean) / scale).astype(np.float32)
@@ -110,15 +74,15 @@ def import_data(
     attrs = {
         "title": f"imported from {name}",
         "observation": "unpaired",
-        "seed": seed,
+        "seed": o.seed,
         "labels": labels,
-        "standardize": {"method": standardize, "mean": mean.tolist(), "scale": scale.tolist()},
+        "standardize": {"method": o.standardize, "mean": mean.tolist(), "scale": scale.tolist()},
         "import": {
             "source": name,
             "data": cells.x_name,
             "components": list(cells.components),
             "label": cells.label_name,
-            "test_fraction": test_fraction,
+            "test_fraction": o.test_fraction,
             "dropped": cells.dropped,
             "notes": [*cells.notes, *notes, *odd],
         },

@@ -78,7 +78,7 @@ def test_import_inspect_and_export(run_popdyn, tmp_path):
         (["import", "a", "--out", "b", "--test-fraction", "1"], 2, "--test-fraction"),
         (["import", "a", "--out", "b", "--standardize", "all"], 2, "--standardize"),
         (["export", "none.zarr", "--out", "b.npz"], 1, "none.zarr does not exist"),
-        (["export", "a.zarr", "--out", "b.mat"], 1, "expected one of .npz, .h5ad"),
+        (["export", "a.zarr", "--out", "b.mat"], 1, "expected one of .h5ad, .npz"),
         (["inspect", "none.zarr"], 1, "none.zarr does not exist"),
         (["validate", "none.zarr"], 1, ""),
     ],

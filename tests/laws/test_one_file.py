@@ -79,6 +79,26 @@ from popdyn.scores.catalogue import score_of
 def median_shift(x, y, a, b):
     return float(np.linalg.norm(np.median(x, 0) - np.median(y, 0)))
 """,
+    "snapshots/formats/dat.py": """
+import numpy as np
+
+from popdyn.snapshots.cells import Cells
+from popdyn.snapshots.formats import FORMATS, Format
+
+
+def read(path, keys):
+    rows = np.loadtxt(path)
+    return Cells(rows[:, 1:], rows[:, 0], "columns", "first column")
+
+
+def write(cells, path):
+    np.savetxt(path, np.column_stack([cells.labels, cells.x]))
+
+
+FORMATS.enter(
+    "dat", Format("dat", "Numbers, the label first.", (".dat",), read=read, write=write), __name__
+)
+""",
     "learners/drift.py": '''
 from dataclasses import dataclass
 from typing import Annotated
@@ -156,7 +176,7 @@ def test_every_kind_is_listed(ask):
         for kind, entries in json.loads(ask("list", "--json")).items()
     }
     new = {"potentials": "quartic", "interactions": "plummer", "initial": "laplace"}
-    new |= {"schemes": "midpoint", "scores": "median_shift", "learners": "drift"}
+    new |= {"schemes": "midpoint", "scores": "median_shift", "learners": "drift", "formats": "dat"}
     assert all(name in found[kind] for kind, name in new.items())
 
 
@@ -183,3 +203,11 @@ def test_they_are_used_together_and_the_truth_is_rebuilt(ask):
     ask("train", "s.zarr", "--learner", "oracle", "--out", "truth")
     known = json.loads(ask("score", "truth", "--points", "60", "--json"))
     assert known["gradient"]["potential"]["skill"] == 1
+
+
+def test_a_format_is_written_and_read(ask):
+    few = ("--particles", "20", "--snapshots", "3")
+    ask("simulate", "--potential", "flat", *few, "--out", "f.zarr")
+    ask("export", "f.zarr", "--out", "f.dat")
+    read = json.loads(ask("import", "f.dat", "--out", "g.zarr", "--test-fraction", "0.5", "--json"))
+    assert (read["dimension"], read["train"], read["test"]) == (2, [20] * 3, [20] * 3)

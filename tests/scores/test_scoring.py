@@ -188,10 +188,11 @@ def test_original_units_scale_the_distances():
     assert original["outside"] == stored["outside"]
 
 
-def test_a_score_entered_in_the_registry_is_everywhere(data, monkeypatch):
+def test_a_score_entered_in_the_registry_is_everywhere(data, request):
     entry = SCORES["w1"]
     own = type(entry)(**{**vars(entry), "name": "own", "function": lambda x, y, a, b: len(x) + 0.5})
-    monkeypatch.setitem(SCORES, "own", own)
+    SCORES.enter("own", own)
+    request.addfinalizer(lambda: SCORES.remove("own"))
     found = score(TRUTH, data, points=20)
     assert found["distribution"]["own"] == [20.5] * 3
     assert found["references"]["mccann"]["distribution"]["own"] == [20.5, 20.5, None]

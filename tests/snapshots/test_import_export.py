@@ -461,7 +461,7 @@ BAD = {
     "another suffix": (
         lambda f: text(f, "c.txt", "1"),
         {},
-        r"ends in '.txt': expected one of .npz, .npy, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, ",
+        r"ends in '.txt': expected one of .h5ad, .zarr, .npy, .npz, .csv, .csv.gz, .tsv, ",
     ),
     "no npz inside": (lambda f: text(f, "c.npz", "hello"), {}, "c.npz cannot be read"),
     "no parquet inside": (lambda f: text(f, "c.parquet", "hello"), {}, "c.parquet cannot be read"),
@@ -474,7 +474,7 @@ BAD = {
     "a fraction of 1": (
         lambda f: npz(f, pcs=X, sample_labels=TWO),
         {"test_fraction": 1},
-        "test_fraction is 1: expected 0 or more, below 1",
+        "test_fraction is 1.0: expected 0 or more, below 1",
     ),
     "a constant component": (
         lambda f: npz(f, pcs=X, sample_labels=TWO),
@@ -502,7 +502,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, name):
 
 def test_exports_refuse(tmp_path):
     tree = make_tree(np.ones((2, 3, 2)), np.ones((2, 0, 2)), [0, 1])
-    with pytest.raises(PopdynError, match=r"ends in '.mat': expected one of .npz, .h5ad"):
+    with pytest.raises(PopdynError, match=r"ends in '.mat': expected one of .h5ad, .npz"):
         export(tree, tmp_path / "a.mat")
     with pytest.raises(PopdynError, match="does not exist"):
         export(tmp_path / "none.zarr", tmp_path / "a.npz")

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from popdyn.base.errors import PopdynError
-from popdyn.snapshots.cells import Cells, Keys, listed, name_among, refuse
+from popdyn.snapshots.cells import Cells, ImportOptions, listed, name_among, refuse
+from popdyn.snapshots.formats import FORMATS, Format
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["read_table"]
 
 LABELS = ("time", "sample_labels", "label")
 SHOWN = 40
@@ -23,7 +22,7 @@ SHOWN = 40
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
-def read_table(path: Path, keys: Keys) -> Cells:
+def read_table(path: Path, keys: ImportOptions) -> Cells:
     """Read ``.csv``, ``.tsv`` or ``.parquet``, also compressed as ``.gz``.
 
     Without ``keys.columns`` the positions are the columns of numbers; where some hold fractions,
@@ -46,7 +45,7 @@ def read_table(path: Path, keys: Keys) -> Cells:
     def where(row: int) -> str:
         return f"row {row}" if separator is None else f"line {_line(content, separator, row)}"
 
-    label = name_among(keys.label, LABELS, columns, path, "column")
+    label = name_among(keys.label_key, LABELS, columns, path, "column")
     table = _Table(path, frame, label, where)
     notes: tuple[str, ...] = ()
     if keys.columns is None:
@@ -182,3 +181,16 @@ def _line(content: bytes, separator: str, row: int) -> int:
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig")), delimiter=separator)
     records = (reader.line_num for record in reader if record)
     return next(line for i, line in enumerate(records) if i == row + 1)
+
+
+FORMATS.enter(
+    "table",
+    Format(
+        "table",
+        "A table with a column of labels; the others hold positions.",
+        (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".parquet.gz"),
+        read=read_table,
+        table=True,
+    ),
+    __name__,
+)

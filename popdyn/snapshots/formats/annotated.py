@@ -1,5 +1,6 @@
-"""AnnData files: positions from an array of ``obsm``, or from principal components of X."""
+"""AnnData files: positions are an array of ``obsm``, or principal components of X."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from popdyn.base.errors import PopdynError
-from popdyn.snapshots.cells import Cells, Keys, name_among, refuse
-
-__all__ = ["is_annotated", "read_annotated"]
+from popdyn.snapshots.cells import Cells, ImportOptions, name_among, refuse
+from popdyn.snapshots.exported import ExportedCells, Learned
+from popdyn.snapshots.formats import FORMATS, MARK, Format
 
 DEFAULT_COMPONENTS = 5
 
@@ -27,7 +28,7 @@ def is_annotated(path: Path) -> bool:
     return False
 
 
-def read_annotated(path: Path, keys: Keys) -> Cells:
+def read_annotated(path: Path, keys: ImportOptions) -> Cells:
     """Read ``.h5ad``, or an AnnData written as Zarr.
 
     Raises:
@@ -45,9 +46,9 @@ def read_annotated(path: Path, keys: Keys) -> Cells:
     columns = [str(c) for c in adata.obs.columns]
     # A file that popdyn exported has both, and the times of the labels.
     usual = ("sample_labels",) if "popdyn_times" in adata.uns else ("time", "sample_labels")
-    obs = name_among(keys.obs or keys.label, usual, columns, path, "obs column")
+    obs = name_among(keys.obs_key or keys.label_key, usual, columns, path, "obs column")
     arrays = [str(k) for k in adata.obsm]
-    obsm = keys.obsm or keys.data
+    obsm = keys.obsm_key or keys.data_key
     if obsm is None and "X_pca" in arrays:
         obsm = "X_pca"
     components: tuple[str, ...] = ()
@@ -111,3 +112,106 @@ def _values(matrix: Any) -> np.ndarray:
     from scipy.sparse import issparse
 
     return np.asarray(matrix.data if issparse(matrix) else matrix)
+
+
+def write_annotated(cells: ExportedCells, path: Path) -> None:
+    import anndata
+    import h5py
+    import pandas as pd
+
+    if cells.into is None:
+        # Times belong to snapshots in time order; labels of text are sorted in another one.
+        distinct = np.unique(cells.labels)
+        time = cells.times[np.searchsorted(distinct, cells.labels)]
+        obs = pd.DataFrame(
+            {
+                "time": time,
+                "sample_labels": cells.labels,
+                "group": np.where(cells.test, "test", "train"),
+            },
+            index=[str(i) for i in range(len(cells.x))],
+        )
+        adata = anndata.AnnData(obs=obs, obsm={f"X_{cells.basis}": cells.x})
+        adata.uns["popdyn_times"] = cells.times
+    else:
+        adata = _same_cells(cells, cells.into)
+    if cells.learned is not None:
+        _add_learned(adata, cells, cells.learned)
+    adata.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["popdyn"] = _outline(file)
+
+
+def _same_cells(cells: ExportedCells, file: Path) -> Any:
+    """Return the AnnData of a file, once it is sure that its rows are these cells."""
+    import anndata
+
+    try:
+        adata = anndata.read_h5ad(file)
+    except (ValueError, OSError, KeyError) as error:
+        raise PopdynError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+    key = f"X_{cells.basis}"
+    if adata.n_obs != len(cells.x):
+        raise PopdynError(
+            f"{file} has {adata.n_obs} cells: expected the {len(cells.x)} that were imported"
+        )
+    if key in adata.obsm:
+        there = np.asarray(adata.obsm[key])[:, : cells.x.shape[1]]
+        if not np.allclose(there, cells.x, rtol=1e-4, atol=1e-4 * np.abs(cells.x).max()):
+            raise PopdynError(f"{file} has another {key}: expected the cells that were imported")
+    else:
+        adata.obsm[key] = cells.x
+    return adata
+
+
+def _add_learned(adata: Any, cells: ExportedCells, learned: Learned) -> None:
+    adata.obs["popdyn_potential"] = learned.potential
+    adata.obs["popdyn_held_out"] = learned.held_out
+    # As wide as the positions: CellRank wants one shape, and drops the components that are NaN.
+    velocity = np.full_like(np.asarray(adata.obsm[f"X_{cells.basis}"], np.float32), np.nan)
+    velocity[:, : learned.velocity.shape[1]] = learned.velocity
+    adata.obsm[f"velocity_{cells.basis}"] = velocity
+    adata.uns["popdyn"] = learned.facts
+    adata.uns["popdyn_predicted"] = {
+        f"X_{cells.basis}": learned.predicted,
+        "time": learned.predicted_times,
+    }
+
+
+def marked(path: Path) -> bool:
+    import h5py
+
+    with h5py.File(path) as file:
+        return bool(file.attrs.get("popdyn") == _outline(file))
+
+
+def _outline(file: Any) -> str:
+    """Return a digest of the names and shapes in a file: who adds to it changes it."""
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(f"{name} {getattr(item, 'shape', '')}"))
+    return f"{MARK} {hashlib.sha256(chr(10).join(sorted(found)).encode()).hexdigest()}"
+
+
+FORMATS.enter(
+    "h5ad",
+    Format(
+        "h5ad",
+        "An AnnData file.",
+        (".h5ad",),
+        read=read_annotated,
+        write=write_annotated,
+        marked=marked,
+    ),
+    __name__,
+)
+FORMATS.enter(
+    "zarr",
+    Format(
+        "zarr",
+        "An AnnData as Zarr, of either version.",
+        (".zarr",),
+        read=read_annotated,
+        recognises=is_annotated,
+    ),
+    __name__,
+)
