@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
+from popdyn.energies import FreeEnergy
 from popdyn.errors import PopdynError
+from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.files import Target
 from popdyn.host import usual_torch
 from popdyn.learners.ensemble import fit_ensemble
@@ -26,6 +28,7 @@ from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
+from popdyn.learners.simple import SimpleOptions
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
 from popdyn.plain import indices, plain_numbers
@@ -116,20 +119,20 @@ def fit(
         target = run_target(out, overwrite=overwrite, keep=True, source=source)
         target.check()
     training = None
+    fraction = getattr(resolved, "validation_fraction", 0.0)
+    fit_one = partial(fit_in_units, entry.fit)
+
+    def training_of(member_seed: int, half: bool = True) -> TrainingSet:
+        return TrainingSet.from_data(
+            data,
+            held_out,
+            validation_fraction=fraction,
+            half=half,
+            seed=member_seed,
+            device=device,
+        )
+
     if not entry.sees_truth:
-        fraction = getattr(resolved, "validation_fraction", 0.0)
-        fit_one = partial(fit_in_units, entry.fit)
-
-        def training_of(member_seed: int, half: bool = True) -> TrainingSet:
-            return TrainingSet.from_data(
-                data,
-                held_out,
-                validation_fraction=fraction,
-                half=half,
-                seed=member_seed,
-                device=device,
-            )
-
         training = training_of(seed, half=False)
         config["training_digest"] = _digest(training)
     begin = time.monotonic()
@@ -144,10 +147,32 @@ def fit(
         _say_what_can_be_told(run, resolved, training)
         return run
 
+    def verdict_on(run: Run) -> Verdict:
+        """Judge the run; see ``popdyn.estimation.verdict`` for who judges what."""
+
+        def unseen() -> tuple[FreeEnergy, Sample] | None:
+            if entry.options is SimpleOptions:  # nothing is learned, so nothing was seen
+                return run.energy, _sample(training or training_of(seed, half=False))
+            assert training is not None
+            if min(_counts(training)) < 5 * LEAST:
+                return None
+            if run.validated and min(len(x) for x in training.validation) >= LEAST:
+                return run.energy, _sample(training, training.validation)
+            less, left_out = training.split(fraction, LEAST)
+            sibling = fit_one(less, resolved, Workplace())
+            _to_cpu(sibling.energy)
+            return sibling.energy, _sample(training, left_out)
+
+        own = None if entry.options is SimpleOptions or training is None else _sample(training)
+        trades = bool(run.certificate.get("undetermined"))
+        return judge(run.energy, own, unseen, undetermined=trades, seed=seed)
+
     def finished(run: Run) -> Run:
-        for term in (run.energy.V, run.energy.W):
-            if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
-                term.cpu()
+        _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
+        run.verdict = verdict_on(run)
+        run.certificate |= run.verdict.certificate()
+        if run.word != "explained":
+            run.notes = [run.verdict.note, *run.notes]
         run.config, run.seconds = config, time.monotonic() - begin
         return run
 
@@ -164,6 +189,24 @@ def fit(
         write_run(run, target.place)
         (target.place / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _sample(training: TrainingSet, cells: Sequence[Tensor] | None = None) -> Sample:
+    """Return some particles of a training set, all of them if None."""
+    if cells is None:
+        parts = zip(training.fit, training.validation, strict=True)
+        cells = [torch.cat([a, b]) for a, b in parts]
+    return Sample([x.cpu().numpy() for x in cells], training.times, training.paired)
+
+
+def _counts(training: TrainingSet) -> list[int]:
+    return [len(a) + len(b) for a, b in zip(training.fit, training.validation, strict=True)]
+
+
+def _to_cpu(energy: FreeEnergy) -> None:
+    for term in (energy.V, energy.W):
+        if isinstance(term, nn.Module):
+            term.cpu()
 
 
 def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
