@@ -58,7 +58,7 @@ RESOLVED = 1e-3  # of the variance of the strongest combination of waves
 RIDGE = 0.02
 SUBSTEPS = 20
 TOGETHER = 1000  # particles of one interacting population: pairs cost their square
-TAIL = 1e-300
+TAIL, TINY = 1e-300, 1e-16  # a p-value is neither below nor 1 less than this
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Comparison:
     @property
     def statistic(self) -> float:
         """The p-value as a standard normal number z, N(0, 1) under the truth."""
-        return float(norm.isf(min(max(self.p_value, TAIL), 1.0 - 1e-16)))
+        return float(norm.isf(min(max(self.p_value, TAIL), 1.0 - TINY)))
 
 
 def carried(
@@ -132,7 +132,9 @@ def compare(
         moved: Where those of each snapshot but the last are carried to, row by row.
         times: Times ``(K + 1)``.
         seed: Draws the waves.
-        paired: Whether row i is the same particle at all times: then all its numbers are one.
+        paired: Whether row i is the same particle at all times. Then one half of them is looked at
+            in every other snapshot, and the other half in the others, so that no particle is
+            compared with itself; all that one says is one number.
         share: Whether the explained share is computed, too.
 
     Example:
@@ -144,6 +146,11 @@ def compare(
         True
     """
     rng = np.random.default_rng([seed, 0x7E57])
+    if paired:
+        half = len(snapshots[0]) // 2
+        rows = [slice(0, half), slice(half, 2 * half)]
+        snapshots = [x[rows[j % 2]] for j, x in enumerate(snapshots)]
+        moved = [y[rows[j % 2]] for j, y in enumerate(moved)]
     smallest = min(len(x) for x in snapshots)
     tau = np.diff(times) / np.diff(times).mean()
     pooled = np.concatenate([x[:4000] for x in snapshots]).astype(np.float64)
@@ -152,13 +159,12 @@ def compare(
     metrics = [waves.metric(x) for x in snapshots[:-1]]
     here = [waves(x) for x in snapshots]
     there = [waves(y) for y in moved]
-    halves, R = _moments(here, [there], paired)
-    S = _prior(metrics, tau)
-    p = _p_value(R, halves, S, smallest - 1)
+    halves, R = _moments(here, [there, here[:-1]] if share else [there], paired)
+    own = slice(0, len(tau) * len(metrics[0]))
+    p = _p_value(R[own], halves[:, own, own], _prior(metrics, tau), smallest - 1)
     particles = sum(len(x) for x in snapshots)
     if not share:
         return Comparison(p, particles)
-    halves, R = _moments(here, [there, here[:-1]], paired)
     C = 0.5 * (halves[0] + halves[1])
     return Comparison(p, particles, *_explained(R, C, metrics, tau))
 
@@ -197,20 +203,21 @@ class _Waves:
         return dataclasses.replace(self, basis=axes[:, kept] / np.sqrt(variance[kept]))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        out: np.ndarray = np.cos(self._angles(x)) / np.linalg.norm(self.wavevectors, axis=1)
-        return out if self.basis is None else out @ self.basis
+        out: np.ndarray = np.cos(self._angles(x))
+        out = out / np.linalg.norm(self.wavevectors, axis=1)
+        return out.astype(np.float64) if self.basis is None else out @ self.basis
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """Return the mean of ∇f∇fᵀ over ``x``."""
         slopes = np.sin(self._angles(x))
         unit = self.wavevectors / np.linalg.norm(self.wavevectors, axis=1, keepdims=True)
-        gram = (slopes.T @ slopes / len(x)) * (unit @ unit.T)
+        gram = ((slopes.T @ slopes).astype(np.float64) / len(x)) * (unit @ unit.T)
         return gram if self.basis is None else self.basis.T @ gram @ self.basis
 
     def _angles(self, x: np.ndarray) -> np.ndarray:
-        z = (x.astype(np.float64) - self.middle) / self.scale
-        angles: np.ndarray = z @ self.wavevectors.T + self.phases
-        return angles
+        z = ((x - self.middle) / self.scale).astype(np.float32)
+        angles: np.ndarray = z @ self.wavevectors.T.astype(np.float32)
+        return angles + self.phases.astype(np.float32)
 
 
 def _moments(
@@ -223,7 +230,7 @@ def _moments(
     K, m = len(here) - 1, here[0].shape[1]
     size = len(carried_by) * K * m
     R, C = np.zeros(size), np.zeros((2, size, size))
-    whole = np.zeros((len(here[0]), size)) if paired else None
+    whole = np.zeros((2, len(here[0]), size)) if paired else None
     for j, f in enumerate(here):
         columns, where = [], []
         for i, there in enumerate(carried_by):
@@ -237,13 +244,13 @@ def _moments(
         at = np.concatenate([np.arange(b * m, (b + 1) * m) for b in where])
         R[at] += u.mean(0)
         if whole is not None:
-            whole[:, at] += u
+            whole[j % 2][:, at] += u
         else:
             for h in (0, 1):
                 C[h][np.ix_(at, at)] += np.cov(u[h::2].T) / len(u)
     if whole is not None:
         for h in (0, 1):
-            C[h] = np.cov(whole[h::2].T) / len(whole)
+            C[h] = sum(np.cov(u[h::2].T) / len(u) for u in whole)
     return C, R
 
 
@@ -279,7 +286,7 @@ def _p_value(R: np.ndarray, halves: np.ndarray, S: np.ndarray, freedom: int) -> 
     h = c2**3 / c3**2
     y = (T - c1) * math.sqrt(h / c2) + h
     # The covariance has errors of its own: Fisher's law in place of χ².
-    return float(f_law.sf(max(y, 0.0) / h, h, freedom))
+    return max(TAIL, float(f_law.sf(max(y, 0.0) / h, h, freedom)))
 
 
 def _explained(
