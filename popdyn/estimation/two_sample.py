@@ -12,8 +12,8 @@ covariance that R would have if the drift were wrong by a random gradient field,
 in all intervals: the smooth and lasting misfits weigh most, and those that noise hides nothing. c
 is the size at which T has ``FREEDOM`` degrees of freedom. Under the truth T is a sum Σ w χ²₁, whose
 p-value Pearson's three moments give. The form is made with the covariance of one half of the
-particles, and the weights are scaled by what the other half says of it: a form that was made for
-the errors of its own covariance would find them again.
+particles, and the moments of the weights come from the other half, the second one from its two
+quarters: a form that was made for the errors of its own covariance would find them again.
 
 The share is 1 − D²(carried, next)/D²(not moved, next), D² = Σ_k R_kᵀG_k⁻¹R_k/τ_k less its noise,
 G = E ∇f∇fᵀ: to first order in τ, the action ∫E|v|²dt of the gradient field v that is left over, and
@@ -55,9 +55,11 @@ LASTING = 0.77  # share of the prior variance that is the same in all intervals
 RESOLVED = 1e-3  # of the variance of the strongest combination of waves
 # Of the mean variance, added to every direction: a sum of waves that all but some outliers leave
 # alone has a variance that a sample doesn't know.
-RIDGE = 0.02
+RIDGE = 0.3
 SUBSTEPS = 20
 TOGETHER = 1000  # particles of one interacting population: pairs cost their square
+# Particles that the form is made by, and two quarters that say what it is worth.
+PARTS = (slice(0, None, 2), slice(1, None, 4), slice(3, None, 4))
 TAIL, TINY = 1e-300, 1e-16  # a p-value is neither below nor 1 less than this
 
 
@@ -159,13 +161,13 @@ def compare(
     metrics = [waves.metric(x) for x in snapshots[:-1]]
     here = [waves(x) for x in snapshots]
     there = [waves(y) for y in moved]
-    halves, R = _moments(here, [there, here[:-1]] if share else [there], paired)
+    parts, R = _moments(here, [there, here[:-1]] if share else [there], paired)
     own = slice(0, len(tau) * len(metrics[0]))
-    p = _p_value(R[own], halves[:, own, own], _prior(metrics, tau), smallest - 1)
+    p = _p_value(R[own], parts[:, own, own], _prior(metrics, tau), smallest - 1)
     particles = sum(len(x) for x in snapshots)
     if not share:
         return Comparison(p, particles)
-    C = 0.5 * (halves[0] + halves[1])
+    C = 0.5 * parts[0] + 0.25 * (parts[1] + parts[2])
     return Comparison(p, particles, *_explained(R, C, metrics, tau))
 
 
@@ -223,13 +225,13 @@ class _Waves:
 def _moments(
     here: Sequence[np.ndarray], carried_by: Sequence[Sequence[np.ndarray]], paired: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the covariance of R from even and from odd particles, ``(2, r, r)``, and R ``(r)``.
+    """Return the covariance of R from a half and two quarters, ``(3, r, r)``, and R ``(r)``.
 
     R has K blocks of m for each dynamics.
     """
     K, m = len(here) - 1, here[0].shape[1]
     size = len(carried_by) * K * m
-    R, C = np.zeros(size), np.zeros((2, size, size))
+    R, C = np.zeros(size), np.zeros((len(PARTS), size, size))
     whole = np.zeros((2, len(here[0]), size)) if paired else None
     for j, f in enumerate(here):
         columns, where = [], []
@@ -246,11 +248,11 @@ def _moments(
         if whole is not None:
             whole[j % 2][:, at] += u
         else:
-            for h in (0, 1):
-                C[h][np.ix_(at, at)] += np.cov(u[h::2].T) / len(u)
+            for i, part in enumerate(PARTS):
+                C[i][np.ix_(at, at)] += np.cov(u[part].T) / len(u)
     if whole is not None:
-        for h in (0, 1):
-            C[h] = sum(np.cov(u[h::2].T) / len(u) for u in whole)
+        for i, part in enumerate(PARTS):
+            C[i] = sum(np.cov(u[part].T) / len(u) for u in whole)
     return C, R
 
 
@@ -265,8 +267,8 @@ def _prior(metrics: Sequence[np.ndarray], tau: np.ndarray) -> np.ndarray:
     return S
 
 
-def _p_value(R: np.ndarray, halves: np.ndarray, S: np.ndarray, freedom: int) -> float:
-    made, other = halves
+def _p_value(R: np.ndarray, parts: np.ndarray, S: np.ndarray, freedom: int) -> float:
+    made, *others = parts
     made = made + RIDGE * np.diag(made).mean() * np.eye(len(made))
     s, U = scipy.linalg.eigh(S, made, driver="gvd")
     s = np.maximum(s, 1e-12 * s[-1])
@@ -281,9 +283,15 @@ def _p_value(R: np.ndarray, halves: np.ndarray, S: np.ndarray, freedom: int) -> 
     w = scaled / (1.0 + scaled)
     form = U * np.sqrt(w)
     T = float(np.square(form.T @ R).sum())
-    w = w * (((other @ form) * form).sum() / w.sum())
-    c1, c2, c3 = (float((w**power).sum()) for power in (1, 2, 3))
-    h = c2**3 / c3**2
+    one, two = (form.T @ C @ form for C in others)
+    # Where the quarters differ by more than Fisher's law allows for, rare outliers make the noise,
+    # and the one that holds them is right.
+    c1 = max(float(np.trace(one)), float(np.trace(two)))
+    w = w * (c1 / w.sum())
+    # The weights are at least as uneven as the half says that made the form.
+    least, c3 = float((w**2).sum()), float((w**3).sum())
+    c2 = max(least, float((one * two).sum()))
+    h = c2**3 / (c3 * (c2 / least) ** 2) ** 2
     y = (T - c1) * math.sqrt(h / c2) + h
     # The covariance has errors of its own: Fisher's law in place of χ².
     return max(TAIL, float(f_law.sf(max(y, 0.0) / h, h, freedom)))
@@ -312,7 +320,7 @@ def _explained(
 
     left = squared(R[:half], C[:half, :half])
     there = squared(R[half:], C[half:, half:])
-    if there < 2.0 * math.sqrt(variance(M, R[half:], C[half:, half:])):
+    if there < 3.0 * math.sqrt(variance(M, R[half:], C[half:, half:])):
         return None, None
     N = scipy.linalg.block_diag(-M / there, left / there**2 * M)
     return 1.0 - left / there, math.sqrt(variance(N, R, C))

@@ -61,7 +61,13 @@ def test_the_level_holds_where_particles_attract_each_other():
     z = []
     for seed in range(20):
         data = popdyn.simulate(
-            energy, particles=300, test_particles=0, dt=0.2, initial="gaussian", seed=seed, step=0.02
+            energy,
+            particles=300,
+            test_particles=0,
+            dt=0.2,
+            initial="gaussian",
+            seed=seed,
+            step=0.02,
         )
         t = times(data)
         x = [positions(data, k) for k in range(len(t))]
