@@ -15,7 +15,8 @@ WORDS = {"explained", "below_noise", "undetermined", "unexplained"}
 
 @pytest.fixture(scope="module")
 def data():
-    return popdyn.simulate(FreeEnergy("styblinski_tang"), particles=2000, snapshots=4, seed=0)
+    energy = FreeEnergy("styblinski_tang")
+    return popdyn.simulate(energy, particles=2000, snapshots=4, dt=0.03, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +77,16 @@ def test_where_nothing_moves_it_is_below_noise():
 def test_what_is_missing_is_seen():
     # A static V for one that moves.
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, dt=0.1, seed=0)
-    run = popdyn.fit(data, model="linear")
+    run = popdyn.fit(data, model="mlp", steps=200)
     assert run.verdict.verdict == "unexplained"
     share = run.certificate["explained_share"]
     assert share["value"] + 4 * share["standard_error"] < 1
 
 
 def test_too_few_particles_are_said():
-    data = popdyn.simulate(FreeEnergy("quadratic"), particles=60, snapshots=3, dt=0.3, seed=0)
+    data = popdyn.simulate(FreeEnergy("flat"), particles=60, snapshots=3, dt=0.3, seed=1)
     run = popdyn.fit(data)
-    assert run.verdict.verdict in ("undetermined", "below_noise")
+    assert run.verdict.verdict == "below_noise"
     assert "60 in the smallest snapshot, expected 200 or more" in run.verdict.note
 
 
