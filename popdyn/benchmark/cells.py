@@ -271,6 +271,7 @@ def _train(task: Task, folder: Path) -> dict[str, Any]:
         "seconds": run.seconds,
         # Linux counts in KiB, macOS in bytes.
         "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
+        "verdict": run.word,
         "scores": {},
     }
 
@@ -300,7 +301,7 @@ def failure_of(task: Task) -> Path:
 def write_failure(task: Task, reason: str, trace: str = "") -> None:
     """Write the row of a task that gave no result."""
     row = _identity(task) | {"status": "failed", "reason": reason}
-    row |= {"seconds": None, "peak_memory_mb": None, "scores": {}}
+    row |= {"seconds": None, "peak_memory_mb": None, "verdict": None, "scores": {}}
     write_record(failure_of(task), {"row": row, "reason": reason, "traceback": trace.splitlines()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,11 +94,14 @@ def _leaderboard(rows: Sequence[Mapping[str, Any]], headline: str, title: str) -
         summary[name] = _reference(rows, name)
     names = _columns(headline, (s for s in summary.values()))
     table = Table(title, [("", "name"), *((LABELS.get(n, n), n) for n in names)])
+    table.head += [("explained", "explained")]
     table.head += [("seconds", "seconds"), ("MB", "peak_memory_mb"), ("cells", "done")]
     for name in sorted(learners, key=lambda n: _rank(summary.get(n, {}), headline)):
         mine = [row for row in rows if row["learner"] == name]
         good = [row for row in mine if row["status"] == "ok"]
         cells = [TableCell(name), *(_spread_cell(summary.get(name, {}).get(n), n) for n in names)]
+        explained = sum(row.get("verdict") == "explained" for row in good)
+        cells.append(TableCell(f"{explained}/{len(mine)}", explained))
         for key in ("seconds", "peak_memory_mb"):
             mean = statistics.fmean(row[key] for row in good) if good else None
             cells.append(TableCell(_brief(mean), mean))
@@ -106,7 +110,7 @@ def _leaderboard(rows: Sequence[Mapping[str, Any]], headline: str, title: str) -
     for name in REFERENCES:
         cells = [TableCell(name), *(_spread_cell(summary[name].get(n), n) for n in names)]
         if any(cell.value is not None for cell in cells):
-            blank = [TableCell("–"), TableCell("–"), TableCell("–")]
+            blank = [TableCell("–")] * 4
             table.rows.append(("reference", cells + blank))
     return table
 
@@ -131,10 +135,13 @@ def entry_table(rows: Sequence[Mapping[str, Any]], headline: str, title: str) ->
     found = [flatten(row["scores"]) for row in rows]
     names = _columns(headline, found)
     table = Table(title, [("", "name"), *((LABELS.get(n, n), n) for n in names)])
-    table.head += [("seconds", "seconds"), ("MB", "peak_memory_mb")]
+    table.head += [("verdict", "verdict"), ("seconds", "seconds"), ("MB", "peak_memory_mb")]
     for learner in learners:
         mine = [row for row in rows if row["learner"] == learner]
         cells = [TableCell(learner), *(_cell(mine, n) for n in names)]
+        words = collections.Counter(row["verdict"] for row in mine if row.get("verdict"))
+        told = [f"{word} ({n})" if len(mine) > 1 else word for word, n in words.most_common()]
+        cells.append(TableCell(", ".join(told).replace("_", " ") or "–"))
         for key in ("seconds", "peak_memory_mb"):
             values = [row[key] for row in mine if row[key] is not None]
             mean = statistics.fmean(values) if values else None
@@ -144,7 +151,7 @@ def entry_table(rows: Sequence[Mapping[str, Any]], headline: str, title: str) ->
         summary = _reference(rows, name)
         cells = [TableCell(name), *(_spread_cell(summary.get(n), n) for n in names)]
         if any(cell.value is not None for cell in cells):
-            table.rows.append(("reference", [*cells, TableCell("–"), TableCell("–")]))
+            table.rows.append(("reference", [*cells, *([TableCell("–")] * 3)]))
     return table
 
 

@@ -102,7 +102,8 @@ def command(
             found = score(
                 run.energy, tree, hold_out=hold_out, references=references[key], **options
             )
-        results.append({"run": name, "learner": run.learner} | found)
+        found = {"run": name, "learner": run.learner, "verdict": run.word} | found
+        results.append(found)
     if as_json:
         emit(results[0] if len(results) == 1 else {"runs": results})
         return

@@ -163,6 +163,12 @@ def command(
     facts = ", ".join(
         f"{k} {_short(v)}" for k, v in run.certificate.items() if isinstance(v, (int, float))
     )
+    verdict = run.verdict
+    if verdict is not None:
+        console.print(f"{verdict.verdict}: {verdict.note}")
+        share, error = verdict.explained_share, verdict.explained_share_error
+        if share is not None and error is not None:
+            console.print(f"explained share of the motion: {share:.2f} ± {error:.2f}")
     console.print(
         f"{out}: {run.learner}, {run.steps} steps in {run.seconds:.1f} s, {state}"
         + (f" ({facts})" if facts else ""),
@@ -170,6 +176,8 @@ def command(
     for warning in run.certificate.get("warnings", ()):
         console.print(f"warning: {warning}")
     for note in run.notes:
+        if verdict is not None and note == verdict.note:
+            continue
         console.print(f"note: {note}")
 
 

@@ -15,13 +15,16 @@ from typing import Any
 
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target
 from popdyn.base.host import usual_torch
+from popdyn.base.options import Options
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
+from popdyn.energies import FreeEnergy
+from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose
@@ -117,20 +120,20 @@ def fit(
         target = run_target(out, overwrite=overwrite, keep=True, source=source)
         target.check()
     training = None
+    fraction = getattr(resolved, "validation_fraction", 0.0)
+    fit_one = partial(fit_in_units, partial(fit_chosen, entry.fit))
+
+    def training_of(member_seed: int, half: bool = True) -> TrainingSet:
+        return TrainingSet.from_data(
+            data,
+            held_out,
+            validation_fraction=fraction,
+            half=half,
+            seed=member_seed,
+            device=device,
+        )
+
     if not entry.sees_truth:
-        fraction = getattr(resolved, "validation_fraction", 0.0)
-        fit_one = partial(fit_in_units, partial(fit_chosen, entry.fit))
-
-        def training_of(member_seed: int, half: bool = True) -> TrainingSet:
-            return TrainingSet.from_data(
-                data,
-                held_out,
-                validation_fraction=fraction,
-                half=half,
-                seed=member_seed,
-                device=device,
-            )
-
         training = training_of(seed, half=False)
         config["training_digest"] = _digest(training)
     begin = time.monotonic()
@@ -147,10 +150,35 @@ def fit(
         _say_what_can_be_told(run, resolved, training)
         return run
 
+    def verdict_on(run: Run) -> Verdict:
+        """Judge the run; see ``popdyn.estimation.verdict`` for who judges what."""
+
+        def unseen() -> tuple[FreeEnergy, Sample] | None:
+            if entry.options is Options:  # nothing is learned, so nothing was seen
+                return run.energy, _sample(training or training_of(seed, half=False))
+            assert training is not None
+            if min(_counts(training)) < 5 * LEAST:
+                return None
+            if run.validated and min(len(x) for x in training.validation) >= LEAST:
+                return run.energy, _sample(training, training.validation)
+            less, left_out = training.split(fraction, LEAST)
+            options = resolved
+            if "learn" in run.certificate:  # what all particles ask for
+                options = dataclasses.replace(resolved, learn=tuple(run.certificate["learn"]))
+            sibling = fit_one(less, options, Workplace())
+            _to_cpu(sibling.energy)
+            return sibling.energy, _sample(training, left_out)
+
+        own = None if entry.options is Options or training is None else _sample(training)
+        trades = bool(run.certificate.get("undetermined"))
+        return judge(run.energy, own, unseen, undetermined=trades, seed=seed)
+
     def finished(run: Run) -> Run:
-        for term in (run.energy.V, run.energy.W):
-            if isinstance(term, nn.Module):  # whoever evaluates it has NumPy arrays
-                term.cpu()
+        _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
+        run.verdict = verdict_on(run)
+        run.certificate |= run.verdict.certificate()
+        if run.word != "explained":
+            run.notes = [run.verdict.note, *run.notes]
         run.config, run.seconds = config, time.monotonic() - begin
         return run
 
@@ -167,6 +195,24 @@ def fit(
         write_run(run, target.place)
         (target.place / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _sample(training: TrainingSet, cells: Sequence[Tensor] | None = None) -> Sample:
+    """Return some particles of a training set, all of them if None."""
+    if cells is None:
+        parts = zip(training.fit, training.validation, strict=True)
+        cells = [torch.cat([a, b]) for a, b in parts]
+    return Sample([x.cpu().numpy() for x in cells], training.times, training.paired)
+
+
+def _counts(training: TrainingSet) -> list[int]:
+    return [len(a) + len(b) for a, b in zip(training.fit, training.validation, strict=True)]
+
+
+def _to_cpu(energy: FreeEnergy) -> None:
+    for term in (energy.V, energy.W):
+        if isinstance(term, nn.Module):
+            term.cpu()
 
 
 def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:

@@ -114,7 +114,15 @@ def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -
     if not solved:
         notes.append("inner problem not solved: more inner steps, or --inner simulate")
     return Run(
-        energy, "ijkonet", {}, history.metrics, certificate, solved, history.steps, notes=notes
+        energy,
+        "ijkonet",
+        {},
+        history.metrics,
+        certificate,
+        solved,
+        history.steps,
+        notes=notes,
+        validated=True,
     )
 
 

@@ -99,6 +99,7 @@ def fit_jkonet(data: TrainingSet, options: JKOnetOptions, place: Workplace) -> R
         solved,
         history.steps,
         notes=notes,
+        validated=True,
     )
 
 

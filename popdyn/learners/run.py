@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from popdyn.base.files import (
     write_text,
 )
 from popdyn.energies import FreeEnergy, Term
+from popdyn.estimation import Verdict
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
 
@@ -47,6 +48,8 @@ class Run:
         steps: Training steps done.
         seconds: Wall-clock time.
         notes: Warnings in plain words.
+        verdict: What the fit is worth; None of a run of an older version.
+        validated: Whether the validation particles chose among states, and no more.
     """
 
     energy: FreeEnergy
@@ -58,6 +61,8 @@ class Run:
     steps: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    verdict: Verdict | None = None
+    validated: bool = False
 
     @property
     def learned(self) -> list[str]:
@@ -69,8 +74,14 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Return what ``popdyn train --json`` prints, less the run's path."""
-        names = ("learner", "learned", "steps", "seconds", "converged", "certificate", "notes")
-        return {name: getattr(self, name) for name in names}
+        names = ("learned", "steps", "seconds", "converged", "certificate", "notes")
+        out = {name: getattr(self, name) for name in names}
+        return {"learner": self.learner, "verdict": self.word} | out
+
+    @property
+    def word(self) -> str | None:
+        """The verdict in one word."""
+        return None if self.verdict is None else self.verdict.verdict
 
 
 def run_target(
@@ -116,7 +127,9 @@ def write_run(run: Run, folder: Path) -> None:
         "diffusivity": run.energy.diffusivity,
         "diffusivity_standard_error": run.energy.diffusivity_standard_error,
     }
-    write_json(folder / "run.json", {"energy": energy} | run.summary())
+    verdict = None if run.verdict is None else asdict(run.verdict)
+    record = {"energy": energy} | run.summary() | {"verdict": verdict}
+    write_json(folder / "run.json", record)
     files = ("config.json", "metrics.jsonl", "run.json", "weights.safetensors")
     write_manifest(folder, KIND, format=RUN_FORMAT, files=files)
 
@@ -169,6 +182,7 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
             **{k: record[k] for k in ("learner", "steps", "seconds", "converged")},
             certificate=record["certificate"],
             notes=record["notes"],
+            verdict=Verdict(**record["verdict"]) if record.get("verdict") else None,
         )
     except (json.JSONDecodeError, SafetensorError, KeyError, RuntimeError) as e:
         raise PopdynError(f"'{folder}' is a damaged run: {type(e).__name__} {e}") from e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ class TrainingSet:
         seed: Seeds the split and the batches.
         units: What positions and times are in, None: as the user's. See ``popdyn.learners.units``.
         notes: What has to be said about the cells, in plain words.
+        paired: Whether row i is the same particle in all snapshots.
     """
 
     times: np.ndarray
@@ -47,6 +49,7 @@ class TrainingSet:
     seed: int
     units: Units | None = None
     notes: tuple[str, ...] = ()
+    paired: bool = False
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
@@ -93,6 +96,8 @@ class TrainingSet:
                 f"expected at least {least}"
             )
         fit, validation, repeated, most = [], [], [], 0
+        # A particle that is to validate must not be one to fit at another time.
+        paired = data.attrs.get("observation") == "paired" and len(set(n[kept])) == 1
         share = max(4, MAX_VALUES // (len(kept) * dimension(data)))
         for k in kept:
             # A store larger than memory: the order of particles carries no information, so the
@@ -108,7 +113,9 @@ class TrainingSet:
                 _, first = np.unique(cells, axis=0, return_index=True)
                 cells = cells[np.sort(first)]
             x = torch.from_numpy(cells)
-            order = torch.from_numpy(np.random.default_rng([seed, 0, k]).permutation(len(x)))
+            order = torch.from_numpy(
+                np.random.default_rng([seed, 0, 0 if paired else k]).permutation(len(x))
+            )
             order = order[: len(x) // 2] if half else order
             held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(order))))
             fit.append(x[order[held:]].to(device))
@@ -117,7 +124,30 @@ class TrainingSet:
             raise PopdynError(
                 f"no snapshot has more than {most} different cell(s): expected at least 4 in one"
             )
-        return cls(t[kept], kept, fit, validation, seed, notes=_told(repeated, len(kept)))
+        notes = _told(repeated, len(kept))
+        paired = paired and len({len(x) for x in fit}) == 1
+        return cls(t[kept], kept, fit, validation, seed, notes=notes, paired=paired)
+
+    def split(self, validation_fraction: float, least: int) -> tuple[TrainingSet, list[Tensor]]:
+        """Return the set without a fifth of each snapshot, and that fifth.
+
+        Raises:
+            PopdynError: If a fifth of the smallest snapshot has fewer than ``least`` particles.
+        """
+        fit, validation, out = [], [], []
+        for a, b in zip(self.fit, self.validation, strict=True):
+            x = torch.cat([a, b])
+            away = min(VALIDATION_CAP, len(x) // 5)
+            if away < least:
+                raise PopdynError(
+                    f"a fifth of {len(x)} particles is {away}: expected {least} or more"
+                )
+            rest = x[: len(x) - away]
+            held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(rest))))
+            fit.append(rest[held:])
+            validation.append(rest[:held])
+            out.append(x[len(x) - away :])
+        return dataclasses.replace(self, fit=fit, validation=validation), out
 
     @property
     def dim(self) -> int:

@@ -1,0 +1,15 @@
+"""What a sample says of dynamics that someone else estimated."""
+
+from popdyn.estimation.two_sample import LEAST, Comparison, carried, compare
+from popdyn.estimation.verdict import VERDICTS, Sample, Verdict, judge
+
+__all__ = [
+    "LEAST",
+    "VERDICTS",
+    "Comparison",
+    "Sample",
+    "Verdict",
+    "carried",
+    "compare",
+    "judge",
+]
