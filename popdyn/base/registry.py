@@ -68,10 +68,9 @@ class Registry(Mapping[str, T], Generic[T]):
             )
         self._owners[name] = owner
         # What a person enters in a session of his own is no plug-in: nothing is wrapped.
-        foreign = owner not in ("popdyn", "__main__") and dataclasses.is_dataclass(entry)
-        self._entries[name] = (
-            _guarded(entry, f"plug-in '{owner}', {self.kind} '{name}'") if (foreign) else entry
-        )
+        foreign = owner not in ("popdyn", "__main__")
+        whose = f"plug-in '{owner}', {self.kind} '{name}'"
+        self._entries[name] = _guarded(entry, whose) if foreign else entry
 
     def remove(self, name: str) -> None:
         """Forget an entry."""
@@ -150,12 +149,12 @@ def summary_of(function: Callable[..., Any]) -> str:
 
 def _guarded(entry: Any, whose: str) -> Any:
     """Return an entry whose functions, or a class whose methods, say whose they are."""
-    if not dataclasses.is_dataclass(entry) and not isinstance(entry, type):
-        return entry
     if isinstance(entry, type):
         for name, value in list(vars(entry).items()):
             if inspect.isfunction(value) and not name.startswith("_"):
                 setattr(entry, name, _Guarded(value, whose))
+        return entry
+    if not dataclasses.is_dataclass(entry):
         return entry
     functions = {
         f.name: _Guarded(value, whose)
