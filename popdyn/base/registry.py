@@ -153,15 +153,14 @@ def _guarded(entry: Any, whose: str) -> Any:
         for name, value in list(vars(entry).items()):
             if inspect.isfunction(value) and not name.startswith("_"):
                 setattr(entry, name, _Guarded(value, whose))
-        return entry
-    if not dataclasses.is_dataclass(entry):
+    if isinstance(entry, type) or not dataclasses.is_dataclass(entry):
         return entry
     functions = {
         f.name: _Guarded(value, whose)
         for f in dataclasses.fields(entry)
         if f.init and inspect.isroutine(value := getattr(entry, f.name))
     }
-    return dataclasses.replace(entry, **functions)
+    return dataclasses.replace(entry, **functions)  # type: ignore[type-var]
 
 
 class _Guarded:
