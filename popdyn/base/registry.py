@@ -68,10 +68,9 @@ class Registry(Mapping[str, T], Generic[T]):
             )
         self._owners[name] = owner
         # What a person enters in a session of his own is no plug-in: nothing is wrapped.
-        foreign = owner not in ("popdyn", "__main__") and dataclasses.is_dataclass(entry)
-        self._entries[name] = (
-            _guarded(entry, f"plug-in '{owner}', {self.kind} '{name}'") if (foreign) else entry
-        )
+        foreign = owner not in ("popdyn", "__main__")
+        whose = f"plug-in '{owner}', {self.kind} '{name}'"
+        self._entries[name] = _guarded(entry, whose) if foreign else entry
 
     def remove(self, name: str) -> None:
         """Forget an entry."""
@@ -150,19 +149,18 @@ def summary_of(function: Callable[..., Any]) -> str:
 
 def _guarded(entry: Any, whose: str) -> Any:
     """Return an entry whose functions, or a class whose methods, say whose they are."""
-    if not dataclasses.is_dataclass(entry) and not isinstance(entry, type):
-        return entry
     if isinstance(entry, type):
         for name, value in list(vars(entry).items()):
             if inspect.isfunction(value) and not name.startswith("_"):
                 setattr(entry, name, _Guarded(value, whose))
+    if isinstance(entry, type) or not dataclasses.is_dataclass(entry):
         return entry
     functions = {
         f.name: _Guarded(value, whose)
         for f in dataclasses.fields(entry)
         if f.init and inspect.isroutine(value := getattr(entry, f.name))
     }
-    return dataclasses.replace(entry, **functions)
+    return dataclasses.replace(entry, **functions)  # type: ignore[type-var]
 
 
 class _Guarded:

@@ -37,6 +37,21 @@ def test_what_a_plugin_raises_names_it_and_what_popdyn_raises_does_not():
         entered("popdyn.things")["inverse"].function(0)
 
 
+def test_a_class_of_a_plugin_says_whose_its_methods_are():
+    class Thing:
+        def __init__(self, x):
+            self.x = x
+
+        def inverse(self):
+            return 1 / self.x
+
+    registry: Registry[type] = Registry("popdyn.of_nobody", "term")
+    registry.enter("Thing", Thing, "other.things")
+    assert Thing(2).inverse() == 0.5
+    with pytest.raises(PopdynError, match="plug-in 'other', term 'Thing': ZeroDivisionError"):
+        Thing(0).inverse()
+
+
 def test_a_guarded_entry_goes_to_another_process():
     entry = cloudpickle.loads(cloudpickle.dumps(entered("other.things")["inverse"]))
     assert entry.function(4) == 0.25

@@ -223,7 +223,7 @@ def test_a_diverging_fit_is_an_error_in_one_line(joint_data):
     [
         ({"inner": "proximal", "learn": ALL}, "no entropy term.*--inner simulate"),
         ({"inner": "network", "learn": ALL, "diffusivity": -0.1}, "-0.1"),
-        ({"learn": ALL, "interaction": "even"}, "model=mlp"),
+        ({"learn": ALL, "interaction": "even"}, "--model mlp"),
         ({"learn": ALL, "interaction": "odd"}, "radial or even"),
         ({"learn": ("diffusion",), "inner": "network"}, "alone with a network"),
     ],
