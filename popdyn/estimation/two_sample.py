@@ -158,12 +158,14 @@ def compare(
     pooled = np.concatenate([x[:4000] for x in snapshots]).astype(np.float64)
     most = min(FUNCTIONS, max(6, smallest // PARTICLES_PER_FUNCTION))
     waves = _Waves.draw(pooled, rng).resolved(pooled, most)
-    metrics = [waves.metric(x) for x in snapshots[:-1]]
+    pushes = [waves.metric(x) for x in snapshots[:-1]]
+    assert waves.basis is not None
+    metrics = [G @ waves.basis for G in pushes]
     here = [waves(x) for x in snapshots]
     there = [waves(y) for y in moved]
     parts, R = _moments(here, [there, here[:-1]] if share else [there], paired)
     own = slice(0, len(tau) * len(metrics[0]))
-    p = _p_value(R[own], parts[:, own, own], _prior(metrics, tau), smallest - 1)
+    p = _p_value(R[own], parts[:, own, own], _prior(pushes, tau), smallest - 1)
     particles = sum(len(x) for x in snapshots)
     if not share:
         return Comparison(p, particles)
@@ -210,11 +212,11 @@ class _Waves:
         return out.astype(np.float64) if self.basis is None else out @ self.basis
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        """Return the mean of ∇f∇fᵀ over ``x``."""
+        """Return the mean of ∇f∇gᵀ over ``x``, f the combinations and g the waves themselves."""
         slopes = np.sin(self._angles(x))
         unit = self.wavevectors / np.linalg.norm(self.wavevectors, axis=1, keepdims=True)
         gram = ((slopes.T @ slopes).astype(np.float64) / len(x)) * (unit @ unit.T)
-        return gram if self.basis is None else self.basis.T @ gram @ self.basis
+        return gram if self.basis is None else self.basis.T @ gram
 
     def _angles(self, x: np.ndarray) -> np.ndarray:
         z = ((x - self.middle) / self.scale).astype(np.float32)
@@ -256,10 +258,13 @@ def _moments(
     return C, R
 
 
-def _prior(metrics: Sequence[np.ndarray], tau: np.ndarray) -> np.ndarray:
-    """Return the covariance of R under a random gradient field, part of it lasting."""
-    m = len(metrics[0])
-    J = np.concatenate([t * G for t, G in zip(tau, metrics, strict=True)])
+def _prior(pushes: Sequence[np.ndarray], tau: np.ndarray) -> np.ndarray:
+    """Return the covariance of R under a random gradient field, part of it lasting.
+
+    Its potential is a sum of waves cos(ω·z + φ)/|ω|, as strong at every length.
+    """
+    m = len(pushes[0])
+    J = np.concatenate([t * G for t, G in zip(tau, pushes, strict=True)])
     S: np.ndarray = LASTING * (J @ J.T)
     for k in range(len(tau)):
         own = slice(k * m, (k + 1) * m)
