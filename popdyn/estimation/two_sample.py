@@ -4,8 +4,9 @@ Particles of snapshot k are carried through interval k by the dynamics that is j
 with the particles of snapshot k + 1 by the means of waves cos(ω·z + φ), which are no functions that
 an energy here is made of. With u = f(x), less f of where x is carried to, a particle of snapshot j
 has one number for every f and both of its intervals, and so the covariance C of all differences
-R = (R_0 … R_{K−1}) is that of a mean of independent vectors in each snapshot: exact for any counts,
-intervals and dynamics, with no splitting of particles and nothing trained.
+R = (R_0 … R_{K−1}) is that of a mean of independent vectors in each snapshot, for any counts and
+intervals, with nothing trained. Only strong attraction makes particles so dependent that the level
+suffers (``docs/verdict.md``).
 
 The statistic is a Bayes factor's quadratic form, T = Rᵀ[C⁻¹ − (C + cS)⁻¹]R, where S is the
 covariance that R would have if the drift were wrong by a random gradient field, most of it the same
