@@ -4,8 +4,9 @@ Particles of snapshot k are carried through interval k by the dynamics that is j
 with the particles of snapshot k + 1 by the means of waves cos(ω·z + φ), which are no functions that
 an energy here is made of. With u = f(x), less f of where x is carried to, a particle of snapshot j
 has one number for every f and both of its intervals, and so the covariance C of all differences
-R = (R_0 … R_{K−1}) is that of a mean of independent vectors in each snapshot: exact for any counts,
-intervals and dynamics, with no splitting of particles and nothing trained.
+R = (R_0 … R_{K−1}) is that of a mean of independent vectors in each snapshot, for any counts and
+intervals, with nothing trained. Only strong attraction makes particles so dependent that the level
+suffers (``docs/verdict.md``).
 
 The statistic is a Bayes factor's quadratic form, T = Rᵀ[C⁻¹ − (C + cS)⁻¹]R, where S is the
 covariance that R would have if the drift were wrong by a random gradient field, most of it the same
@@ -158,12 +159,14 @@ def compare(
     pooled = np.concatenate([x[:4000] for x in snapshots]).astype(np.float64)
     most = min(FUNCTIONS, max(6, smallest // PARTICLES_PER_FUNCTION))
     waves = _Waves.draw(pooled, rng).resolved(pooled, most)
-    metrics = [waves.metric(x) for x in snapshots[:-1]]
+    pushes = [waves.metric(x) for x in snapshots[:-1]]
+    assert waves.basis is not None
+    metrics = [G @ waves.basis for G in pushes]
     here = [waves(x) for x in snapshots]
     there = [waves(y) for y in moved]
     parts, R = _moments(here, [there, here[:-1]] if share else [there], paired)
     own = slice(0, len(tau) * len(metrics[0]))
-    p = _p_value(R[own], parts[:, own, own], _prior(metrics, tau), smallest - 1)
+    p = _p_value(R[own], parts[:, own, own], _prior(pushes, tau), smallest - 1)
     particles = sum(len(x) for x in snapshots)
     if not share:
         return Comparison(p, particles)
@@ -210,11 +213,11 @@ class _Waves:
         return out.astype(np.float64) if self.basis is None else out @ self.basis
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        """Return the mean of ∇f∇fᵀ over ``x``."""
+        """Return the mean of ∇f∇gᵀ over ``x``, f the combinations and g the waves themselves."""
         slopes = np.sin(self._angles(x))
         unit = self.wavevectors / np.linalg.norm(self.wavevectors, axis=1, keepdims=True)
         gram = ((slopes.T @ slopes).astype(np.float64) / len(x)) * (unit @ unit.T)
-        return gram if self.basis is None else self.basis.T @ gram @ self.basis
+        return gram if self.basis is None else self.basis.T @ gram
 
     def _angles(self, x: np.ndarray) -> np.ndarray:
         z = ((x - self.middle) / self.scale).astype(np.float32)
@@ -256,10 +259,13 @@ def _moments(
     return C, R
 
 
-def _prior(metrics: Sequence[np.ndarray], tau: np.ndarray) -> np.ndarray:
-    """Return the covariance of R under a random gradient field, part of it lasting."""
-    m = len(metrics[0])
-    J = np.concatenate([t * G for t, G in zip(tau, metrics, strict=True)])
+def _prior(pushes: Sequence[np.ndarray], tau: np.ndarray) -> np.ndarray:
+    """Return the covariance of R under a random gradient field, part of it lasting.
+
+    Its potential is a sum of waves cos(ω·z + φ)/|ω|, as strong at every length.
+    """
+    m = len(pushes[0])
+    J = np.concatenate([t * G for t, G in zip(tau, pushes, strict=True)])
     S: np.ndarray = LASTING * (J @ J.T)
     for k in range(len(tau)):
         own = slice(k * m, (k + 1) * m)

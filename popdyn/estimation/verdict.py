@@ -6,7 +6,7 @@ have made them more like what they are compared with, so what even they reject i
 are several times as many.
 
 Unseen particles cost skill where they are set aside: a fifth less took `flowers` at N = 10 000 from
-0.83 to 0.71 (weak form, two draws), `watershed` at N = 1000 from 0.24 to 0.16 (three draws), and
+0.83 to 0.71 (weak form, two draws), `watershed` at N = 1000 from 0.24 to 0.17 (three draws), and
 nothing where the motion is far above the noise. So nothing is set aside. A fit that validates has
 particles that chose among its states and no more; a fit that learns from all is done once more
 without a fifth of each snapshot, which judges that sibling. The run itself is the one fitted to

@@ -55,7 +55,7 @@ def test_wrong_dynamics_is_rejected(wrong):
     assert z_of(0, (2000,) * 4, wrong) > 5
 
 
-def test_the_level_holds_where_particles_attract_each_other():
+def test_the_level_holds_where_springs_tie_particles_together():
     # One population each: its particles hang together, and are fewer than they look.
     energy = FreeEnergy(interaction="quadratic", diffusivity=0.1)
     z = []
