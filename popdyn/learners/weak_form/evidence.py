@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import lapack
 
 from popdyn.learners.weak_form.linearised import Linearised
 
@@ -79,7 +78,7 @@ def maximise_evidence(
     groups: Sequence[str],
     flat: Sequence[int] = (),
     off: Sequence[int] = (),
-    whitened: tuple[np.ndarray, np.ndarray] | None = None,
+    root: tuple[np.ndarray, np.ndarray] | None = None,
     near: Posterior | None = None,
 ) -> Posterior:
     """Return the posterior at the prior strengths under which the data is most likely.
@@ -92,7 +91,7 @@ def maximise_evidence(
         groups: The group of each unknown.
         flat: Unknowns without a prior.
         off: Unknowns that are 0.
-        whitened: AᵀS⁻¹A and AᵀS⁻¹b where they are known already.
+        root: That of the equations where it is known already.
         near: A posterior whose strengths are a good place to begin at.
 
     References:
@@ -103,40 +102,43 @@ def maximise_evidence(
     member[list(flat)] = -1
     member[list(off)] = -1
     inside = member >= 0
-    precision, right = whitened or system.whitened()
+    # R has a row for each equation that says something, fewer than there are unknowns: with D the
+    # prior's standard deviations (1 + D RᵀR D)⁻¹ = 1 − BᵀB, B = G^(−½) R D, G = 1 + R D² Rᵀ.
+    R, z = root or system.root()
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
-    own = system.units(precision)
+    own = system.units(np.square(R).sum(0))
     variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
     known = np.square([near.strengths.get(name, 0.0) if near else 0.0 for name in names])
     variance = np.where(known > 0.0, known, variance)
     determined = np.zeros(len(names))
     active = np.ones(len(names), dtype=bool)
     mean, covariance = np.zeros(len(groups)), np.zeros((len(groups), len(groups)))
-    part: np.ndarray | None = None
     for _ in range(ROUNDS):
         scale = np.zeros(len(groups))
         scale[inside] = (np.sqrt(variance) * active)[member[inside]]
         scale[list(flat)] = FLAT / own[list(flat)]
         use = np.flatnonzero(scale)
         s = scale[use]
-        if part is None or len(use) < len(part):
-            part = precision[np.ix_(use, use)]
-        inner = _inverse(np.eye(len(use)) + s[:, None] * part * s)
+        scaled = R[:, use] * s
+        gram = scaled @ scaled.T
+        gram[np.diag_indices(len(gram))] += 1.0
+        factor = np.linalg.cholesky(gram)
+        B, y = solve_triangular(factor, scaled), solve_triangular(factor, z)
         mean[:] = 0.0
-        mean[use] = s * (inner @ (s * right[use]))
-        seen = np.eye(len(use)) - inner  # what the data, not the prior, says about each unknown
+        mean[use] = s * (B.T @ y)
         mine = member[use][:, None] == np.flatnonzero(active)
-        determined[active] = np.diag(seen) @ mine
+        determined[active] = np.square(B).sum(0) @ mine  # what the data, not the prior, says
         size = np.square(mean[use]) @ mine / variance[active]
         # Fisher scoring in log s²: the gradient is ½(|θ_g|²/s_g² − γ_g).
-        information = mine.T.astype(float) @ np.square(seen) @ mine
+        squares = np.stack([(B[:, m] @ B[:, m].T).ravel() for m in mine.T])
+        information = squares @ squares.T
         information[np.diag_indices(len(information))] += 1e-9 + 0.01 * determined[active]
         change = np.linalg.solve(information, size - determined[active]).clip(-2.0, 2.0)
         variance[active] *= np.exp(change)
         active &= determined > SWITCHED_OFF
         if not len(change) or np.abs(change).max() < CHANGE:
             break
-    covariance[np.ix_(use, use)] = s[:, None] * inner * s
+    covariance[np.ix_(use, use)] = s[:, None] * (np.eye(len(use)) - B.T @ B) * s
     determined[~active] = 0.0
     with np.errstate(divide="ignore"):
         prior = np.zeros(len(groups))
@@ -148,7 +150,7 @@ def maximise_evidence(
         prior,
         {name: float(np.sqrt(variance[g]) * active[g]) for g, name in enumerate(names)},
         {name: float(determined[g]) for g, name in enumerate(names)},
-        0.5 * float(right @ mean) + 0.5 * float(np.linalg.slogdet(inner)[1]),
+        0.5 * float(y @ y) - float(np.log(np.diag(factor)).sum()),
     )
 
 
@@ -324,8 +326,8 @@ def weak_groups(
         flat: Unknowns without a prior.
         least: What each group must earn, in natural units; the others stay.
     """
-    whitened = system.whitened()
-    full = maximise_evidence(system, groups, flat, (), whitened)
+    root = system.root()
+    full = maximise_evidence(system, groups, flat, (), root)
     gone: list[str] = []
     while True:
         # The absence of a group that is switched off already costs nothing.
@@ -333,19 +335,10 @@ def weak_groups(
         trials = {}
         for name in [n for n in least if n not in gone]:
             off = [j for j, g in enumerate(groups) if g in gone or g == name]
-            trials[name] = maximise_evidence(system, groups, flat, off, whitened, full)
+            trials[name] = maximise_evidence(system, groups, flat, off, root, full)
         lacks = {n: least[n] - full.evidence + trial.evidence for n, trial in trials.items()}
         if not lacks or max(lacks.values()) <= 0:
             return gone
         name = max(lacks, key=lacks.__getitem__)
         gone.append(name)
         full = trials[name]
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Return the inverse of a symmetric positive matrix: half the work of that of any matrix."""
-    factor, failed = lapack.dpotrf(matrix, lower=True)
-    if failed or not len(matrix):
-        return np.linalg.inv(matrix)
-    lower = np.tril(lapack.dpotri(factor, lower=True)[0])
-    return lower + np.tril(lower, -1).T  # type: ignore[no-any-return]

@@ -63,8 +63,14 @@ class Linearised:
         )
 
     def whitened(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b, S inverted where it has a part at all.
+        """Return Aᵀ S⁻¹ A and Aᵀ S⁻¹ b; see :meth:`root`."""
+        root, right = self.root()
+        return root.T @ root, root.T @ right
 
+    def root(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return R and z with RᵀR = Aᵀ S⁻¹ A and Rᵀz = Aᵀ S⁻¹ b, ``(r, p)`` and ``(r)``.
+
+        S is inverted where it has a part at all; r is at most p and the number of equations.
         At the truth A is positive. Where the bias that was taken off leaves it negative, its noise
         is all that there is: the data says nothing there, and Gauss–Newton steps would drift for
         ever.
@@ -77,8 +83,7 @@ class Linearised:
         matrix = root @ (0.5 * (self.matrix + self.matrix.T))
         strengths, vectors = np.linalg.eigh(matrix @ root.T)
         seen = vectors[:, strengths > 0.0].T
-        matrix = seen @ matrix
-        return matrix.T @ matrix, matrix.T @ (seen @ (root @ self.right))
+        return seen @ matrix, seen @ (root @ self.right)
 
     def units(self, precision: np.ndarray) -> np.ndarray:
         """Return one over the standard error of each unknown on its own, ``(p,)``.
