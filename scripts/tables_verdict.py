@@ -159,7 +159,7 @@ CASES: dict[str, tuple[FreeEnergy | None, Any, str, dict[str, Any]]] = {
         "ijkonet",
         {},
     ),
-    "in the class: V and β": (DIFFUSING, {"particles": 4000}, "ijkonet", {"energies": PARTS}),
+    "in the class: V and β": (DIFFUSING, {"particles": 4000}, "ijkonet", {"learn": PARTS}),
     "β missing": (DIFFUSING, {"particles": 4000}, "ijkonet", {"model": "linear"}),
     "W missing": (
         REPELLING,
@@ -185,9 +185,9 @@ CASES: dict[str, tuple[FreeEnergy | None, Any, str, dict[str, Any]]] = {
         "ijkonet",
         {"model": "linear"},
     ),
-    "circulation, a third": (None, (turning, 0.1, None), "ijkonet", {"energies": PARTS}),
-    "growth, a half doubles": (None, (bowl, 0.1, doubling), "ijkonet", {"energies": PARTS}),
-    "in the class: the bowl": (None, (bowl, 0.1, None), "ijkonet", {"energies": PARTS}),
+    "circulation, a third": (None, (turning, 0.1, None), "ijkonet", {"learn": PARTS}),
+    "growth, a half doubles": (None, (bowl, 0.1, doubling), "ijkonet", {"learn": PARTS}),
+    "in the class: the bowl": (None, (bowl, 0.1, None), "ijkonet", {"learn": PARTS}),
     "a network after 50 steps": (
         FreeEnergy("styblinski_tang"),
         {"particles": 4000},

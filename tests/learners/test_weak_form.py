@@ -13,7 +13,6 @@ from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import solve_weak_form
 from popdyn.learners.weak_form.evidence import (
     Posterior,
-    _inverse,
     freed,
     maximise_evidence,
     weak_groups,
@@ -411,12 +410,6 @@ def test_each_particles_matrix_turns_its_own_rows():
         rows = torch.randn(d, 7, 4, generator=generator, dtype=torch.float64)
         wanted = torch.stack([m @ r for m, r in zip(matrix, rows.movedim(1, 0), strict=True)], 1)
         torch.testing.assert_close(_turned(matrix, rows), wanted)
-
-
-def test_the_inverse_of_a_positive_matrix():
-    a = np.random.default_rng(0).normal(size=(6, 6))
-    for matrix in (a @ a.T + np.eye(6), np.empty((0, 0)), np.diag([1.0, -1.0])):
-        np.testing.assert_allclose(_inverse(matrix) @ matrix, np.eye(len(matrix)), atol=1e-12)
 
 
 @pytest.mark.slow

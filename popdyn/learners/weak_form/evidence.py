@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg import solve_triangular
 
 from popdyn.learners.weak_form.linearised import Linearised
 
@@ -123,14 +124,15 @@ def maximise_evidence(
         gram = scaled @ scaled.T
         gram[np.diag_indices(len(gram))] += 1.0
         factor = np.linalg.cholesky(gram)
-        B, y = solve_triangular(factor, scaled), solve_triangular(factor, z)
+        B, y = (solve_triangular(factor, x, lower=True) for x in (scaled, z))
         mean[:] = 0.0
         mean[use] = s * (B.T @ y)
         mine = member[use][:, None] == np.flatnonzero(active)
         determined[active] = np.square(B).sum(0) @ mine  # what the data, not the prior, says
         size = np.square(mean[use]) @ mine / variance[active]
         # Fisher scoring in log s²: the gradient is ½(|θ_g|²/s_g² − γ_g).
-        squares = np.stack([(B[:, m] @ B[:, m].T).ravel() for m in mine.T])
+        squares = np.array([(B[:, m] @ B[:, m].T).ravel() for m in mine.T])
+        squares = squares.reshape(mine.shape[1], B.shape[0] ** 2)
         information = squares @ squares.T
         information[np.diag_indices(len(information))] += 1e-9 + 0.01 * determined[active]
         change = np.linalg.solve(information, size - determined[active]).clip(-2.0, 2.0)
@@ -150,7 +152,7 @@ def maximise_evidence(
         prior,
         {name: float(np.sqrt(variance[g]) * active[g]) for g, name in enumerate(names)},
         {name: float(determined[g]) for g, name in enumerate(names)},
-        0.5 * float(y @ y) - float(np.log(np.diag(factor)).sum()),
+        0.5 * float(z @ z - y @ y) - float(np.log(np.diag(factor)).sum()),
     )
 
 
@@ -208,7 +210,9 @@ def freed(
     use = np.flatnonzero(np.isfinite(posterior.precision))
     part = system.restricted(use)
     precision, right = part.whitened()
-    prior = np.maximum(posterior.precision[use] / loose**2, (part.units(precision) / FLAT) ** 2)
+    prior = np.maximum(
+        posterior.precision[use] / loose**2, (part.units(np.diag(precision)) / FLAT) ** 2
+    )
     wide = np.linalg.inv(precision + np.diag(prior))
     inside = functional @ posterior.covariance @ functional
     gain = posterior.covariance @ functional / inside
@@ -260,7 +264,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int, now: float = 0.0
     part = system.restricted(use)
     matrix, right = part.whitened()
     prior = np.where(use == j, 0.0, precision[use])
-    covariance = np.linalg.inv(matrix + np.diag(prior + (part.units(matrix) / FLAT) ** 2))
+    covariance = np.linalg.inv(matrix + np.diag(prior + (part.units(np.diag(matrix)) / FLAT) ** 2))
     own = int(np.flatnonzero(use == j)[0])
     ratio, variance = float(covariance[own] @ right), float(covariance[own, own])
     along = np.zeros(len(precision))

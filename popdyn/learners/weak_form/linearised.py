@@ -85,10 +85,13 @@ class Linearised:
         seen = vectors[:, strengths > 0.0].T
         return seen @ matrix, seen @ (root @ self.right)
 
-    def units(self, precision: np.ndarray) -> np.ndarray:
+    def units(self, diagonal: np.ndarray) -> np.ndarray:
         """Return one over the standard error of each unknown on its own, ``(p,)``.
+
+        Args:
+            diagonal: That of Aᵀ S⁻¹ A.
 
         Where the data says nothing once the bias is taken off, it is that of the noise.
         """
         least = 1e-6 * np.diag(self.spread)
-        return np.sqrt(np.maximum(np.diag(precision), np.maximum(least, 1e-300)))
+        return np.sqrt(np.maximum(diagonal, np.maximum(least, 1e-300)))
