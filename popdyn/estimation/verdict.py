@@ -37,8 +37,10 @@ VERDICTS = {
     "unexplained": "the learned dynamics does not carry the snapshots into each other",
 }
 LEVEL = 0.01
+REFUTED = 1e-4  # level of the fit's own moments
 MOST = 10_000  # particles of each snapshot that are compared
 MOST_INTERACTING = 4000
+FEW = 100  # particles that say whether a force is 0 everywhere
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def judge(
     unseen: Callable[[], tuple[FreeEnergy, Sample] | None],
     *,
     undetermined: bool = False,
+    moments: float | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Return the verdict on an energy.
@@ -107,13 +110,20 @@ def judge(
             fit to fewer; None where there are too few to leave any out. It is called where the
             own particles have not decided.
         undetermined: Whether the fit's certificate says that terms trade with each other.
+        moments: The p-value of the fit's own χ², where it has one. Moments see a β or W that is
+            missing and that V makes good for long before fresh particles do; but their covariance
+            is itself an estimate, so that they have to reject at ``REFUTED``.
         seed: Seeds the noise of what is carried, and the functions that it is compared by.
     """
     try:
-        return _judged(energy, own, unseen, undetermined, seed)
+        found = _judged(energy, own, unseen, undetermined, seed)
     except (LinAlgError, np.linalg.LinAlgError, PopdynError) as error:
         reason = str(error).splitlines()[0]
         return _verdict("undetermined", None, f"the fit could not be judged ({reason})")
+    if moments is not None and moments < REFUTED and found.verdict != "unexplained":
+        note = f"{VERDICTS['unexplained']}: the fit's own moments reject it (p = {moments:.1g})"
+        found = dataclasses.replace(found, verdict="unexplained", note=note)
+    return found
 
 
 def _judged(
@@ -151,7 +161,7 @@ def _judged(
     if total.p_value < LEVEL:
         return _rejected(total, "particles that it has not seen")
     assert everybody is not None
-    if _moves_nothing(energy) or _stands_still(everybody, seed):
+    if _moves_nothing(energy, everybody) or _stands_still(everybody, seed):
         return _verdict("below_noise", total, VERDICTS["below_noise"])
     word = "undetermined" if undetermined else "explained"
     return _verdict(word, total, VERDICTS[word])
@@ -178,8 +188,12 @@ def _stands_still(sample: Sample, seed: int) -> bool:
     return _compared(FreeEnergy(), sample, seed, share=False).p_value >= LEVEL
 
 
-def _moves_nothing(energy: FreeEnergy) -> bool:
-    return energy.V is None and energy.W is None and energy.diffusivity == 0
+def _moves_nothing(energy: FreeEnergy, sample: Sample) -> bool:
+    """Whether what was learned is 0: the fit itself found nothing above the noise."""
+    starts = zip(sample.snapshots, sample.times, strict=True)
+    return energy.diffusivity == 0 and not any(
+        np.asarray(energy.force(x[:FEW], t=float(t))).any() for x, t in starts
+    )
 
 
 def _rejected(found: Comparison, whom: str) -> Verdict:

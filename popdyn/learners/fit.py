@@ -171,7 +171,8 @@ def fit(
 
         own = None if entry.options is Options or training is None else _sample(training)
         trades = bool(run.certificate.get("undetermined"))
-        return judge(run.energy, own, unseen, undetermined=trades, seed=seed)
+        moments = run.certificate.get("misfit_p_value")
+        return judge(run.energy, own, unseen, undetermined=trades, moments=moments, seed=seed)
 
     def finished(run: Run) -> Run:
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays

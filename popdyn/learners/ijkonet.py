@@ -83,6 +83,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
         "inner_residual": inner.residual(energy, sample, start, tau),
         "outer_step": solution.outer_step,
         "misfit": solution.misfit,
+        "misfit_p_value": solution.p_value,
     } | debiased_gap(data, energy, inner, start, tau)
     if solution.undetermined:
         certificate["undetermined"] = solution.undetermined

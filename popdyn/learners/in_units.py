@@ -42,23 +42,27 @@ def fit_in_units(
     Raises:
         PopdynError: Where no cell moves or differs, or the learner's equations are singular.
     """
-    units, notes = measured(data)
+    units, notes = measured(data) if data.beside is None else (data.beside[0], [])
+    own = in_units(data, units)
+    if data.beside is not None:
+        own.near = data.beside[1]
     known = getattr(options, "diffusivity", None)
     if known is not None:
         options = dataclasses.replace(options, diffusivity=known / units.energy)
     try:
-        run = fit_one(in_units(data, units), options, place)
+        run = fit_one(own, options, place)
     except np.linalg.LinAlgError as singular:
         raise PopdynError(
             "these snapshots do not determine what is to be learned, their equations are singular "
             f"({singular}): expected fewer energies, or more cells that differ"
             + "".join(f"; {note}" for note in notes)
         ) from singular
+    data.found = (units, own.solved)
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
-    own = inner.diffusivity_standard_error
-    energy.diffusivity_standard_error = None if own is None else units.energy * own
+    error = inner.diffusivity_standard_error
+    energy.diffusivity_standard_error = None if error is None else units.energy * error
     certificate = dict(run.certificate)
     if traded := certificate.get("undetermined"):
         certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}

@@ -54,6 +54,10 @@ class TrainingSet:
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
         self.solved: dict[Any, Any] = {}  # solutions by options, which more than one may ask for
+        self.near: dict[Any, Any] = {}  # those of more particles of the same data
+        # The units that a fit was done in, and its solutions: of this set, and of a larger one.
+        self.found: tuple[Units, dict[Any, Any]] | None = None
+        self.beside: tuple[Units, dict[Any, Any]] | None = None
 
     @classmethod
     def from_data(
@@ -147,7 +151,9 @@ class TrainingSet:
             fit.append(rest[held:])
             validation.append(rest[:held])
             out.append(x[len(x) - away :])
-        return dataclasses.replace(self, fit=fit, validation=validation), out
+        less = dataclasses.replace(self, fit=fit, validation=validation)
+        less.beside = self.found
+        return less, out
 
     @property
     def dim(self) -> int:

@@ -81,7 +81,7 @@ class MomentEquations:
         correct: bool = True,
     ) -> None:
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
-        self.seed, self.correct = seed, correct
+        self.seed, self.correct, self.weights = seed, correct, weights
         values = [tests.values(x) for x in snapshots]
         pooled = sum(_spread(v) for v in values) / len(values)
         strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)

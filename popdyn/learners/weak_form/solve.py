@@ -66,6 +66,7 @@ class WeakFormSolution:
             where it begins, its size in standard errors, and how often it was halved.
         posterior: Estimate and covariance of all unknowns.
         unknowns: What they stand for.
+        tests: The test functions of its last equations, with the combinations that were taken.
         freedom: Degrees of freedom of the misfit.
         horizon: The time that the data covers.
         variance: The mean variance of a component over all snapshots.
@@ -80,6 +81,7 @@ class WeakFormSolution:
     trace: list[dict[str, float]] = field(default_factory=list)
     posterior: Posterior | None = None
     unknowns: Unknowns | None = None
+    tests: tuple[FeatureMap, np.ndarray, int] | None = None
     freedom: float = 1.0
     horizon: float = 0.0
     variance: float = math.inf
@@ -95,6 +97,11 @@ class WeakFormSolution:
     def outer_step(self) -> float:
         """The size of the last step in standard errors."""
         return self.trace[-1]["outer_step"]
+
+    @property
+    def p_value(self) -> float:
+        """That of χ² over the moment equations."""
+        return float(chi2.sf(self.misfit * self.freedom, self.freedom))
 
     @property
     def settled(self) -> bool:
@@ -123,8 +130,7 @@ class WeakFormSolution:
                 "the energy does not explain the snapshots to their sampling noise: χ² is "
                 f"{self.misfit:.3g} for each degree of freedom"
             )
-        rejected = self.misfit * self.freedom > chi2.isf(REJECTED, self.freedom)
-        if rejected and self.diffusivity_standard_error is None:
+        if self.p_value < REJECTED and self.diffusivity_standard_error is None:
             out.append(
                 "β was not learned, and the snapshots are not explained to their sampling noise "
                 f"(χ² {self.misfit:.3g} for each of {self.freedom:.0f} degrees of freedom): it can "
@@ -217,7 +223,9 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     the data asks for; Gauss–Newton steps with those give the solution.
     """
     if options not in data.solved:
-        data.solved[options] = _solved(data, options)
+        near = data.near.get(options)
+        solved = _solved(data, options) if near is None else _solved_again(data, options, near)
+        data.solved[options] = solved
     return data.solved[options]  # type: ignore[no-any-return]
 
 
@@ -272,8 +280,30 @@ def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
             coarser = final.evaluate(without(fine[0], before, left_out)[1])
             gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
         if not narrow or gain >= 2.0 * EARNED_NARROW:
-            return _solution(kept, at, posterior, misfit, trace, data)
+            used = (final.tests, final.weights, final.count)
+            return _solution(kept, at, posterior, misfit, trace, data, used)
         gone = gone + narrow
+
+
+def _solved_again(
+    data: TrainingSet, options: WeakFormOptions, near: WeakFormSolution
+) -> WeakFormSolution:
+    """Return the solution for other particles of the same data, with the functions of one near."""
+    assert near.unknowns is not None
+    assert near.posterior is not None
+    assert near.tests is not None
+    snapshots = [
+        torch.cat([a[:MOST], b])[:MOST].cpu()
+        for a, b in zip(data.fit, data.validation, strict=True)
+    ]
+    tests, weights, count = near.tests
+    trace: list[dict[str, float]] = []
+    own = MomentEquations(
+        near.unknowns, tests, weights, snapshots, data.times, count, data.seed, options.correct
+    )
+    theta, posterior = near.posterior.mean, near.posterior
+    at, posterior, misfit = descend(own, theta, posterior, trace, options.fine, SETTLED)
+    return _solution(near.unknowns, at, posterior, misfit, trace, data, near.tests)
 
 
 def _unexplained_errors(
@@ -300,6 +330,7 @@ def _solution(
     misfit: float,
     trace: list[dict[str, float]],
     data: TrainingSet,
+    tests: tuple[FeatureMap, np.ndarray, int],
 ) -> WeakFormSolution:
     V = W = None
     theta = at.theta
@@ -332,6 +363,7 @@ def _solution(
         trace,
         posterior,
         unknowns,
+        tests,
         max(1.0, at.residuals.size - sum(posterior.determined.values()) - (error is not None)),
         float(data.times[-1] - data.times[0]),
         float(torch.cat(data.fit).var(0).mean()),
@@ -349,6 +381,7 @@ def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace)
     certificate: dict[str, Any] = {
         "outer_step": solution.outer_step,
         "misfit": solution.misfit,
+        "misfit_p_value": solution.p_value,
         "determined": solution.determined,
     }
     if solution.undetermined:
