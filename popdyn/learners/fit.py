@@ -179,7 +179,7 @@ def fit(
         run.verdict = verdict_on(run)
         run.certificate |= run.verdict.certificate()
         if run.word != "explained":
-            run.notes = [run.verdict.note, *run.notes]
+            run.notes = [*run.notes, run.verdict.note]
         run.config, run.seconds = config, time.monotonic() - begin
         return run
 

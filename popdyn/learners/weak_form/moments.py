@@ -155,7 +155,7 @@ class MomentEquations:
         """
         # At the zero state nothing moves: M from the snapshots around the interval instead.
         drive = Drive(self.unknowns, at.theta)
-        if drive.driven or drive.beta > 0:
+        if drive.driven or drive.pulled or drive.beta > 0:
             return [self.sensitivity.jacobian(drive, path, most) for path in at.paths]
         last = len(at.paths) - 1
         still = [at.paths[min(k, last)] for k in range(last + 2)]
