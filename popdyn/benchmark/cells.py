@@ -88,7 +88,7 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
         known.add("ensemble")
     wishes = dict(entry.fit) | dict(given)
     parts = [p for p in _parts(entry) if p != "diffusion" or wishes.get("diffusivity") is None]
-    if "learn" in known and "learn" not in wishes and len(parts) > 1:
+    if "learn" in known and "learn" not in wishes:
         wishes = {"learn": parts} | wishes
     return {k: v for k, v in wishes.items() if k in known or k in given}
 

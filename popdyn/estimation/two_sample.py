@@ -329,4 +329,7 @@ def _explained(
     if there < 3.0 * math.sqrt(variance(M, R[half:], C[half:, half:])):
         return None, None
     N = scipy.linalg.block_diag(-M / there, left / there**2 * M)
-    return 1.0 - left / there, math.sqrt(variance(N, R, C))
+    spread = variance(N, R, C)
+    if spread <= 0.0:  # too few particles to know their covariance: no share without its error
+        return None, None
+    return 1.0 - left / there, math.sqrt(spread)

@@ -53,6 +53,8 @@ def chosen_for_all(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]
 
 
 def _chosen(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]]:
+    if options.time_varying:  # it makes any marginals: none is left to ask for more
+        return dataclasses.replace(options, learn=("potential",)), {"learn": ["potential"]}
     without_noise = getattr(options, "inner", "") == "proximal"  # it has no entropy term
     known = 0.0 if without_noise else options.diffusivity
     parts, rungs = parts_asked_for(data, known, options.time_varying)

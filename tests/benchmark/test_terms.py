@@ -21,11 +21,11 @@ def test_what_the_data_was_made_with_is_learned_where_nothing_else_is_wished(lea
     def learned(energy, given=(), **fit):
         return cell_options(entry(energy, **fit), learner, dict(given)).get("learn")
 
-    assert learned({"potential": "quadratic"}) is None
+    assert learned({"potential": "quadratic"}) == ["potential"]
     assert learned(NOISY) == ["potential", "diffusion"]
     assert learned(JOINT) == ["potential", "interaction", "diffusion"]
-    assert learned(NOISY, diffusivity=0.1) is None
-    assert learned(NOISY, {"diffusivity": 0.2}) is None
+    assert learned(NOISY, diffusivity=0.1) == ["potential"]
+    assert learned(NOISY, {"diffusivity": 0.2}) == ["potential"]
     assert learned(JOINT, diffusivity=0.1) == ["potential", "interaction"]
     assert learned(NOISY, learn=["potential"]) == ["potential"]
     assert cell_options(entry(NOISY), "zero", {}) == {}

@@ -120,7 +120,7 @@ def test_repeated_particles_are_no_trouble():
         ({"inner_steps": 0}, "inner_steps is 0"),
         ({"batch": 1}, "batch is 1"),
         ({"epsilon": 0.0}, "epsilon is 0"),
-        ({"map_hidden": (8,)}, "two widths"),
+        ({"map_hidden": (8,)}, "2 widths"),
         ({"hidden": ()}, "hidden"),
         ({"time_varying": True}, "no option 'time_varying'"),
     ],
