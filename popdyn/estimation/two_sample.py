@@ -326,7 +326,7 @@ def _explained(
 
     left = squared(R[:half], C[:half, :half])
     there = squared(R[half:], C[half:, half:])
-    if there < 3.0 * math.sqrt(variance(M, R[half:], C[half:, half:])):
+    if there < 3.0 * math.sqrt(max(0.0, variance(M, R[half:], C[half:, half:]))):
         return None, None
     N = scipy.linalg.block_diag(-M / there, left / there**2 * M)
     spread = variance(N, R, C)
