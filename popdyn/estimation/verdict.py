@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,9 +137,10 @@ def _judged(
     everybody = own
     first: Comparison | None = None
     if own is not None and own.smallest >= LEAST:
-        first = _compared(energy, own, seed, share=False)
+        compared = _carried(energy, own, seed)
+        first = compared(share=False)
         if _of_two(first.p_value) < LEVEL:
-            found = _compared(energy, own, seed, share=True)
+            found = compared(share=True)
             found = dataclasses.replace(found, p_value=_of_two(first.p_value))
             return _rejected(found, "even the particles that it was fitted to")
     left_out = unseen()
@@ -151,7 +153,7 @@ def _judged(
         still = own is None or own.smallest < LEAST or _stands_still(own, seed)
         return _verdict("below_noise" if still else "undetermined", first, note)
     judged, sample = left_out
-    fresh = _compared(judged, sample, seed, share=True)
+    fresh = _carried(judged, sample, seed)(share=True)
     p = fresh.p_value
     if first is not None:
         p = _of_two(min(p, first.p_value))
@@ -172,20 +174,19 @@ def _of_two(p: float) -> float:
     return p * (2.0 - p)
 
 
-def _compared(energy: FreeEnergy, sample: Sample, seed: int, share: bool) -> Comparison:
+def _carried(energy: FreeEnergy, sample: Sample, seed: int) -> Callable[..., Comparison]:
+    """Carry a sample, and return how it is compared with what comes next: with a share or not."""
     sample = sample.up_to(MOST if energy.W is None else MOST_INTERACTING)
     moved = carried(energy, sample.snapshots, sample.times, seed)
     count = sum(len(x) for x in sample.snapshots)
     if not all(np.isfinite(y).all() for y in moved):
-        return Comparison(TAIL, count)  # no population runs to infinity
-    return compare(
-        sample.snapshots, moved, sample.times, seed=seed, paired=sample.paired, share=share
-    )
+        return lambda share: Comparison(TAIL, count)  # no population runs to infinity
+    return partial(compare, sample.snapshots, moved, sample.times, seed=seed, paired=sample.paired)
 
 
 def _stands_still(sample: Sample, seed: int) -> bool:
     """Whether no motion at all explains the particles: nothing was fitted to any of them."""
-    return _compared(FreeEnergy(), sample, seed, share=False).p_value >= LEVEL
+    return _carried(FreeEnergy(), sample, seed)(share=False).p_value >= LEVEL
 
 
 def _moves_nothing(energy: FreeEnergy, sample: Sample) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from popdyn.learners.in_units import in_units, measured
+from popdyn.learners.in_units import determined, in_units, measured, options_in_units
 from popdyn.learners.registry import AUTO
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
@@ -44,11 +44,9 @@ def chosen_for_all(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]
     """
     if getattr(options, "learn", None) != AUTO:
         return options, {}
-    units, _ = measured(data)
-    inside = options
-    if options.diffusivity is not None:
-        inside = dataclasses.replace(options, diffusivity=options.diffusivity / units.energy)
-    found, ladder = _chosen(in_units(data, units), inside)
+    units, notes = measured(data)
+    with determined(notes):
+        found, ladder = _chosen(in_units(data, units), options_in_units(options, units))
     return dataclasses.replace(options, learn=found.learn), ladder
 
 
@@ -57,5 +55,5 @@ def _chosen(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]]:
         return dataclasses.replace(options, learn=("potential",)), {"learn": ["potential"]}
     without_noise = getattr(options, "inner", "") == "proximal"  # it has no entropy term
     known = 0.0 if without_noise else options.diffusivity
-    parts, rungs = parts_asked_for(data, known, options.time_varying)
+    parts, rungs = parts_asked_for(data, known)
     return dataclasses.replace(options, learn=parts), {"learn": list(parts), "ladder": rungs}

@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -157,7 +157,8 @@ def fit(
             if entry.options is Options:  # nothing is learned, so nothing was seen
                 return run.energy, _sample(training or training_of(seed, half=False))
             assert training is not None
-            if min(_counts(training)) < 5 * LEAST:
+            assert own is not None
+            if own.smallest < 5 * LEAST:
                 return None
             if run.validated and min(len(x) for x in training.validation) >= LEAST:
                 return run.energy, _sample(training, training.validation)
@@ -198,16 +199,10 @@ def fit(
     return run
 
 
-def _sample(training: TrainingSet, cells: Sequence[Tensor] | None = None) -> Sample:
+def _sample(training: TrainingSet, cells: Iterable[Tensor] | None = None) -> Sample:
     """Return some particles of a training set, all of them if None."""
-    if cells is None:
-        parts = zip(training.fit, training.validation, strict=True)
-        cells = [torch.cat([a, b]) for a, b in parts]
+    cells = training.cells if cells is None else cells
     return Sample([x.cpu().numpy() for x in cells], training.times, training.paired)
-
-
-def _counts(training: TrainingSet) -> list[int]:
-    return [len(a) + len(b) for a, b in zip(training.fit, training.validation, strict=True)]
 
 
 def _to_cpu(energy: FreeEnergy) -> None:

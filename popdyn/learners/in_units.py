@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.units import KernelInUnits, TermInUnits, Units
 
-__all__ = ["fit_in_units", "in_units", "measured"]
+__all__ = ["determined", "fit_in_units", "in_units", "measured", "options_in_units"]
 
 EPS = float(np.finfo(np.float32).eps)  # of the positions as they are stored
 # A cell this many times as far out as nine in ten is no part of the law that the others follow, as
@@ -42,21 +43,12 @@ def fit_in_units(
     Raises:
         PopdynError: Where no cell moves or differs, or the learner's equations are singular.
     """
-    units, notes = measured(data) if data.beside is None else (data.beside[0], [])
+    units, notes = measured(data) if data.found is None else (data.found[0], [])
     own = in_units(data, units)
-    if data.beside is not None:
-        own.near = data.beside[1]
+    own.near = {} if data.found is None else data.found[1]
     known = getattr(options, "diffusivity", None)
-    if known is not None:
-        options = dataclasses.replace(options, diffusivity=known / units.energy)
-    try:
-        run = fit_one(own, options, place)
-    except np.linalg.LinAlgError as singular:
-        raise PopdynError(
-            "these snapshots do not determine what is to be learned, their equations are singular "
-            f"({singular}): expected fewer energies, or more cells that differ"
-            + "".join(f"; {note}" for note in notes)
-        ) from singular
+    with determined(notes):
+        run = fit_one(own, options_in_units(options, units), place)
     data.found = (units, own.solved)
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
@@ -68,6 +60,27 @@ def fit_in_units(
         certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}
     notes = notes + run.notes
     return dataclasses.replace(run, energy=energy, certificate=certificate, notes=notes)
+
+
+def options_in_units(options: Any, units: Units) -> Any:
+    """Return a learner's options with a β that is known in these units."""
+    known = getattr(options, "diffusivity", None)
+    if known is None:
+        return options
+    return dataclasses.replace(options, diffusivity=known / units.energy)
+
+
+@contextlib.contextmanager
+def determined(notes: Sequence[str]) -> Iterator[None]:
+    """Say in one line that equations are singular, with what is to be known of the cells."""
+    try:
+        yield
+    except np.linalg.LinAlgError as singular:
+        raise PopdynError(
+            "these snapshots do not determine what is to be learned, their equations are singular "
+            f"({singular}): expected fewer energies, or more cells that differ"
+            + "".join(f"; {note}" for note in notes)
+        ) from singular
 
 
 def in_units(data: TrainingSet, units: Units) -> TrainingSet:
@@ -90,15 +103,16 @@ def measured(data: TrainingSet) -> tuple[Units, list[str]]:
         PopdynError: If all cells of all snapshots are at one place.
     """
     far, notes = _far_cells(data), list(data.notes)
-    for k, rows in enumerate(far):
+    near = []
+    for k, (rows, cells) in enumerate(zip(far, _all_cells(data), strict=True)):
+        near.append(cells[~rows])
         if rows.any():
-            x = _together(data, k)[rows]
+            x = cells[rows]
             place = np.array2string(x[np.abs(x).max(1).argmax()], precision=4, threshold=6)
             notes.append(
                 f"snapshot {data.indices[k]} has {len(x)} cell(s) more than {FAR:g} times as far "
                 f"out as nine in ten of the others, at {place}: left out"
             )
-    near = [_together(data, k)[~rows] for k, rows in enumerate(far)]
     count = sum(len(x) for x in near)
     mean = sum(x.sum(0, dtype=np.float64) for x in near) / count
     spread = np.sqrt(sum(np.square(x - mean).sum(0) for x in near) / count)
@@ -133,10 +147,8 @@ def measured(data: TrainingSet) -> tuple[Units, list[str]]:
     return Units(mean, scale, first, interval, kept, followed), notes
 
 
-def _together(data: TrainingSet, k: int) -> np.ndarray:
-    """Return all cells of a snapshot, those to fit first, ``(n_k, d)`` float32."""
-    out: np.ndarray = torch.cat([data.fit[k], data.validation[k]]).cpu().numpy()
-    return out
+def _all_cells(data: TrainingSet) -> Iterator[np.ndarray]:
+    return (x.cpu().numpy() for x in data.cells)
 
 
 def _far_cells(data: TrainingSet) -> list[np.ndarray]:
@@ -146,8 +158,8 @@ def _far_cells(data: TrainingSet) -> list[np.ndarray]:
     population is none of them.
     """
     away = []
-    for k in range(len(data.fit)):
-        x = _together(data, k).astype(np.float64)
+    for cells in _all_cells(data):
+        x = cells.astype(np.float64)
         away.append(np.sqrt(np.square(x - np.median(x, 0)).sum(1)))
     size = np.quantile(np.concatenate(away), NEAR_SHARE)
     out = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +55,8 @@ class TrainingSet:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
         self.solved: dict[Any, Any] = {}  # solutions by options, which more than one may ask for
         self.near: dict[Any, Any] = {}  # those of more particles of the same data
-        # The units that a fit was done in, and its solutions: of this set, and of a larger one.
+        # The units that this set, or one with more particles, was fitted in, and the solutions.
         self.found: tuple[Units, dict[Any, Any]] | None = None
-        self.beside: tuple[Units, dict[Any, Any]] | None = None
 
     @classmethod
     def from_data(
@@ -139,8 +138,7 @@ class TrainingSet:
             PopdynError: If a fifth of the smallest snapshot has fewer than ``least`` particles.
         """
         fit, validation, out = [], [], []
-        for a, b in zip(self.fit, self.validation, strict=True):
-            x = torch.cat([a, b])
+        for x in self.cells:
             away = min(VALIDATION_CAP, len(x) // 5)
             if away < least:
                 raise PopdynError(
@@ -152,8 +150,13 @@ class TrainingSet:
             validation.append(rest[:held])
             out.append(x[len(x) - away :])
         less = dataclasses.replace(self, fit=fit, validation=validation)
-        less.beside = self.found
+        less.found = self.found
         return less, out
+
+    @property
+    def cells(self) -> Iterator[Tensor]:
+        """All particles of one snapshot after the other, those to fit first, ``(n_k, d)``."""
+        return (torch.cat(pair) for pair in zip(self.fit, self.validation, strict=True))
 
     @property
     def dim(self) -> int:

@@ -56,16 +56,22 @@ def test_a_plain_script_fits_an_ensemble_with_and_without_workers(tmp_path):
     assert run(FIT, tmp_path) == ["the script runs", "0", "True"]
 
 
-def test_helpers_end_with_a_parent_that_is_killed(tmp_path):
-    (tmp_path / "script.py").write_text(SLEEP)
+def asleep(folder):
+    """Start a script whose two helpers sleep; return it and them."""
+    (folder / "script.py").write_text(SLEEP)
     parent = subprocess.Popen(
-        [sys.executable, "script.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "script.py"], cwd=folder, stderr=subprocess.PIPE, text=True
     )
     assert parent.stderr is not None
     for _ in range(2):
         assert parent.stderr.readline() == "60\n"
     helpers = psutil.Process(parent.pid).children(recursive=True)
     assert len(helpers) == 2
+    return parent, helpers
+
+
+def test_helpers_end_with_a_parent_that_is_killed(tmp_path):
+    parent, helpers = asleep(tmp_path)
     parent.kill()
     parent.wait()
     parent.stderr.close()
@@ -98,14 +104,7 @@ def test_an_error_comes_back_as_itself():
 
 
 def test_an_interrupt_leaves_no_helper(tmp_path):
-    (tmp_path / "script.py").write_text(SLEEP)
-    parent = subprocess.Popen(
-        [sys.executable, "script.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    assert parent.stderr is not None
-    for _ in range(2):
-        parent.stderr.readline()
-    helpers = psutil.Process(parent.pid).children(recursive=True)
+    parent, helpers = asleep(tmp_path)
     parent.send_signal(signal.SIGINT)
     parent.wait(20)
     parent.stderr.close()

@@ -3,6 +3,7 @@
 ``scripts/golden`` writes ``golden.json`` anew; ``test_golden.py`` compares with it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 import popdyn
 from popdyn.benchmark import SUITES
@@ -87,7 +89,7 @@ def small():
 def energies(fit: str, data) -> dict:
     """Fit and return the energy's gradients at a few points, and β."""
     learner, options = FITS[fit]
-    with popdyn_threads():
+    with one_thread():
         run = popdyn.fit(data, learner, seed=0, **options)
     t = float(data["train"]["time"].values[-1])
     return {
@@ -97,15 +99,16 @@ def energies(fit: str, data) -> dict:
     }
 
 
-class popdyn_threads:  # noqa: N801 - reads as a function
-    """One thread of torch inside: sums in parallel are rounded otherwise."""
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_) -> None:
-        torch.set_num_threads(self.before)
+@contextlib.contextmanager
+def one_thread():
+    """One thread inside, of torch and of BLAS: sums in parallel are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shape(value):

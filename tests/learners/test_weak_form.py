@@ -333,6 +333,14 @@ def test_a_descent_settles_where_the_data_hardly_knows_the_diffusivity():
     assert trace[-1]["outer_step"] < 0.02
 
 
+def test_a_fit_without_the_correction_of_noisy_regressors():
+    data = training_set(FreeEnergy("double_well", None, 0.3), 500, dt=0.1, snapshots=4)
+    options = WeakFormOptions(("potential", "diffusion"), correct=False)
+    solution = solve_weak_form(data, options)
+    # Plain least squares draws β to 0 and never beyond.
+    assert 0.0 <= solution.diffusivity < 0.3 + 2.0 * solution.diffusivity_standard_error
+
+
 def test_data_that_no_potential_explains_is_fitted_all_the_same():
     # Four clouds that turn by 90° from snapshot to snapshot: the evidence keeps next to nothing.
     rng = np.random.default_rng(0)

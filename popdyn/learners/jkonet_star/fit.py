@@ -44,7 +44,7 @@ def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workpl
         Terpin, Lanzetti, Gadea and Dörfler, arXiv:2406.12616.
     """
     most = options.particles
-    snapshots = [torch.cat([a, b])[:most] for a, b in zip(data.fit, data.validation, strict=True)]
+    snapshots = [x[:most] for x in data.cells]
     density = DENSITIES[options.density]
     # No pair ends in the first snapshot, all of whose particles may be in one place.
     later = {k: density(x, data.seed) for k, x in enumerate(snapshots) if k and options.noisy}

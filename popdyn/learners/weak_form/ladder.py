@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from scipy.stats import chi2, norm
+from scipy.stats import norm
 
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.solve import Levels, solve_weak_form
+from popdyn.learners.weak_form.solve import Levels, freedom_of, p_value_of, solve_weak_form
 
 __all__ = ["parts_asked_for"]
 
@@ -17,7 +17,7 @@ REJECTED = 0.01  # level of the tests whether a rung explains the data, and whet
 
 
 def parts_asked_for(
-    data: TrainingSet, diffusivity: float | None = None, time_varying: bool = False
+    data: TrainingSet, diffusivity: float | None = None
 ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """Return what is to be learned, and what each rung that was tried says.
 
@@ -30,21 +30,21 @@ def parts_asked_for(
     Args:
         data: The training set, in units of its own.
         diffusivity: β where it is known: then it is not asked for.
-        time_varying: Whether V depends on time.
     """
     noise = ("diffusion",) if diffusivity is None else ()
     rungs: list[dict[str, Any]] = []
 
     def options(*learn: str) -> WeakFormOptions:
-        return WeakFormOptions(learn, diffusivity, time_varying)  # type: ignore[arg-type]
+        return WeakFormOptions(learn, diffusivity)  # type: ignore[arg-type]
 
     def rung(learn: tuple[str, ...], misfit: float, freedom: float, **more: Any) -> dict[str, Any]:
-        p_value = float(chi2.sf(misfit * freedom, freedom))
+        p_value = p_value_of(misfit, freedom)
         rungs.append({"learn": list(learn), "misfit": misfit, "p_value": p_value} | more)
         return rungs[-1]
 
     def coarse(*learn: str) -> dict[str, Any]:
-        at, posterior, misfit = Levels(data, options(*learn)).begin([], everything=True)
+        levels = Levels(data, options(*learn))
+        at, posterior, misfit = levels.begin([], everything=True)
         more: dict[str, Any] = {"dictionary": "coarse"}
         if "interaction" in learn:
             more["interaction"] = any(
@@ -53,8 +53,7 @@ def parts_asked_for(
         if "diffusion" in learn:
             error = math.sqrt(max(posterior.covariance[-1, -1], 0.0) * max(1.0, misfit))
             more["diffusion"] = bool(at.theta[-1] > norm.isf(REJECTED) * error)
-        freedom = max(1.0, at.residuals.size - sum(posterior.determined.values()))
-        return rung(learn, misfit, freedom, **more)
+        return rung(learn, misfit, freedom_of(levels.coarse[0], at, posterior), **more)
 
     def whole(*learn: str) -> dict[str, Any]:
         found = solve_weak_form(data, options(*learn))

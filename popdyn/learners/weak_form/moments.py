@@ -239,7 +239,8 @@ class MomentEquations:
             return first, second
 
         count = at.residuals.size
-        return Linearised(matrix, right, raw, float(r @ r), score, count, away)
+        known_noise = away if self.correct else None  # it takes the correction's witnesses
+        return Linearised(matrix, right, raw, float(r @ r), score, count, known_noise)
 
     def _leverages(
         self,

@@ -28,7 +28,15 @@ from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import descend, estimated
 from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
-__all__ = ["FITS", "Levels", "WeakFormSolution", "fit_weak_form", "solve_weak_form"]
+__all__ = [
+    "FITS",
+    "Levels",
+    "WeakFormSolution",
+    "fit_weak_form",
+    "freedom_of",
+    "p_value_of",
+    "solve_weak_form",
+]
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
@@ -101,7 +109,7 @@ class WeakFormSolution:
     @property
     def p_value(self) -> float:
         """That of χ² over the moment equations."""
-        return float(chi2.sf(self.misfit * self.freedom, self.freedom))
+        return p_value_of(self.misfit, self.freedom)
 
     @property
     def settled(self) -> bool:
@@ -151,15 +159,29 @@ class WeakFormSolution:
         return out
 
 
+def freedom_of(unknowns: Unknowns, at: Equations, posterior: Posterior) -> float:
+    """Return the degrees of freedom of χ²: equations less what they determine."""
+    known = sum(posterior.determined.values()) + (unknowns.diffusivity is None)
+    return max(1.0, at.residuals.size - known)
+
+
+def p_value_of(misfit: float, freedom: float) -> float:
+    """Return the p-value of χ² for each degree of freedom."""
+    return float(chi2.sf(misfit * freedom, freedom))
+
+
+def _snapshots(data: TrainingSet) -> list[Tensor]:
+    """Return the particles that are learned from, those to validate with them."""
+    pairs = zip(data.fit, data.validation, strict=True)
+    return [torch.cat([a[:MOST], b])[:MOST].cpu() for a, b in pairs]
+
+
 class Levels:
     """The data set's moment equations at each level, and the way to the coarse solution."""
 
     def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
         self.data, self.options = data, options
-        self.snapshots = [
-            torch.cat([a[:MOST], b])[:MOST].cpu()
-            for a, b in zip(data.fit, data.validation, strict=True)
-        ]
+        self.snapshots = _snapshots(data)
         self.smallest = min(len(x) for x in self.snapshots)
         self.start, self.coarse, self.fine = levels(data, self.snapshots, options)
         self.beyond = self.fine[0].beyond_potential
@@ -244,9 +266,10 @@ def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
     # from the data they are a worse start: a fit of `bohachevsky` did not settle, at χ² of 2.
     for share in (2, 1) if fine[0].plain and data.dim <= 3 else (1,):
         system = whole.linearise(at, whole.jacobians(at, SCREENED // share))
-        posterior, gone, far, *_ = estimated(system, at, fine[0])
-        if not far:
+        found = estimated(system, at, fine[0])
+        if not found.far:
             break
+    posterior, gone, far = found.posterior, found.gone, found.far
     off = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
@@ -292,14 +315,17 @@ def _solved_again(
     assert near.unknowns is not None
     assert near.posterior is not None
     assert near.tests is not None
-    snapshots = [
-        torch.cat([a[:MOST], b])[:MOST].cpu()
-        for a, b in zip(data.fit, data.validation, strict=True)
-    ]
     tests, weights, count = near.tests
     trace: list[dict[str, float]] = []
     own = MomentEquations(
-        near.unknowns, tests, weights, snapshots, data.times, count, data.seed, options.correct
+        near.unknowns,
+        tests,
+        weights,
+        _snapshots(data),
+        data.times,
+        count,
+        data.seed,
+        options.correct,
     )
     theta, posterior = near.posterior.mean, near.posterior
     at, posterior, misfit = descend(own, theta, posterior, trace, options.fine, SETTLED)
@@ -364,7 +390,7 @@ def _solution(
         posterior,
         unknowns,
         tests,
-        max(1.0, at.residuals.size - sum(posterior.determined.values()) - (error is not None)),
+        freedom_of(unknowns, at, posterior),
         float(data.times[-1] - data.times[0]),
         float(torch.cat(data.fit).var(0).mean()),
     )
