@@ -9,13 +9,26 @@ if TYPE_CHECKING:
     from popdyn.learners import Run, fit, load_run, save_run
     from popdyn.scores import score
     from popdyn.simulation import predict, simulate
-    from popdyn.snapshots import import_data, inspect, open_snapshots, validate, write
+    from popdyn.snapshots import (
+        from_anndata,
+        from_arrays,
+        from_frame,
+        import_data,
+        inspect,
+        open_snapshots,
+        validate,
+        write,
+    )
+    from popdyn.snapshots.torch_data import torch_dataset
 
 __all__ = [
     "FreeEnergy",
     "PopdynError",
     "Run",
     "fit",
+    "from_anndata",
+    "from_arrays",
+    "from_frame",
     "import_data",
     "inspect",
     "load_run",
@@ -24,6 +37,7 @@ __all__ = [
     "save_run",
     "score",
     "simulate",
+    "torch_dataset",
     "validate",
     "write",
 ]
@@ -34,7 +48,17 @@ ROOMS = {
     "learners": ("Run", "fit", "load_run", "save_run"),
     "scores": ("score",),
     "simulation": ("predict", "simulate"),
-    "snapshots": ("import_data", "inspect", "open_snapshots", "validate", "write"),
+    "snapshots": (
+        "from_anndata",
+        "from_arrays",
+        "from_frame",
+        "import_data",
+        "inspect",
+        "open_snapshots",
+        "validate",
+        "write",
+    ),
+    "snapshots.torch_data": ("torch_dataset",),
 }
 
 

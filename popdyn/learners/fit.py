@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,7 @@ from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
+from popdyn.snapshots import opened
 
 __all__ = ["fit"]
 
@@ -41,7 +43,7 @@ __all__ = ["fit"]
 @plain_numbers(whole=("ensemble", "seed"))
 @usual_torch()
 def fit(
-    data: xr.DataTree,
+    data: xr.DataTree | str | os.PathLike[str],
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] | int = (),
@@ -53,13 +55,14 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = False,
-    source: str | Path | None = None,
+    source: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Run:
     """Learn a free energy from the train group of a data set.
 
     Args:
-        data: A data set of :func:`popdyn.simulate`, ``import_data`` or ``open_snapshots``.
+        data: A data set of :func:`popdyn.simulate`, ``from_arrays``, ``import_data`` or
+            ``open_snapshots``, or the path of a store.
         learner: A name of ``LEARNERS``.
         hold_out: Index of a snapshot that is not looked at, from 0, or several.
         ensemble: Number of members; above 1 each is fitted to its own random half of the
@@ -73,7 +76,8 @@ def fit(
         overwrite: Replace an existing run at ``out``, once the new one is whole.
         resume: Go on from the last checkpoint of an interrupted fit to ``out``.
         progress: Show a progress bar on a terminal.
-        source: Path of the store, recorded so that ``popdyn score`` finds it.
+        source: Path of the store, recorded so that ``popdyn score`` finds it; ``data`` if that is
+            one.
         **options: Options of the learner, see its options dataclass.
 
     Returns:
@@ -94,6 +98,9 @@ def fit(
     """
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
+    if source is None and isinstance(data, (str, os.PathLike)):
+        source = data
+    data = opened(data)
     held_out = indices(hold_out, "hold_out")
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")

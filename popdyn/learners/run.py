@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def run_target(
     *,
     overwrite: bool = False,
     keep: bool = False,
-    source: str | Path | None = None,
+    source: str | os.PathLike[str] | None = None,
 ) -> Target:
     """Return the target of a run, which says whether it may be written there."""
 

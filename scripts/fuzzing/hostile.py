@@ -135,7 +135,7 @@ def table(folder: Path, rng: Rng) -> tuple[str, Words]:
         (folder / name_).write_bytes(gzip.compress(data) if name_.endswith(".gz") else data)
     keys: Words = ()
     if rng.random() < 0.15:
-        keys = ("--label-key", rng.choice((name_of_label, "nothing", "", "x0")))
+        keys = ("--time-key", rng.choice((name_of_label, "nothing", "", "x0")))
     if rng.random() < 0.2:
         keys = (
             *keys,
@@ -310,7 +310,7 @@ def import_options(rng: Rng) -> Words:
         ("--time-map", rng.choice(("0=1e308,1=-1e308,2=0", "0=1,1=1e-300,2=2", "0=0,1=1,2=2,3=3"))),
         ("--data-key", rng.choice(("pcs", "sample_labels", "none", ""))),
         ("--seed", rng.choice(ODD_NUMBERS)),
-        ("--label-key", rng.choice(("pcs", "sample_labels", "none", ""))),
+        ("--time-key", rng.choice(("pcs", "sample_labels", "none", ""))),
         ("--obs-key", "time"),
     )
     return tuple(word for pair in rng.sample(choices, rng.randrange(1, 4)) for word in pair)
