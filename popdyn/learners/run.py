@@ -73,9 +73,17 @@ class Run:
         learn = self.certificate.get("learn", options.get("learn", ()))
         return [part for part in learn if part not in known]
 
+    @property
+    def model(self) -> str | None:
+        """What was fitted: ``network`` or ``features``; None where nothing was learned."""
+        terms = [t for t in (self.energy.V, self.energy.W) if isinstance(t, LearnedTerm)]
+        if any(any(True for _ in term.parameters()) for term in terms):
+            return "network"  # features are solved for, and have no parameters to train
+        return "features" if terms or self.learned else None
+
     def summary(self) -> dict[str, Any]:
         """Return what ``popdyn train --json`` prints, less the run's path."""
-        names = ("learned", "steps", "seconds", "converged", "certificate", "notes")
+        names = ("learned", "model", "steps", "seconds", "converged", "certificate", "notes")
         out = {name: getattr(self, name) for name in names}
         return {"learner": self.learner, "verdict": self.word} | out
 

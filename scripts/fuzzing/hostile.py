@@ -516,8 +516,8 @@ def train_options(folder: Path, rng: Rng) -> Words:
         (
             ("--learner", "weak_form"),
             ("--learner", "weak_form"),
-            ("--model", "linear"),
-            ("--model", "mlp", "--steps", "6", "--every", "3"),
+            ("--model", "features"),
+            ("--model", "network", "--steps", "6", "--every", "3"),
             ("--inner", "network", "--steps", "4"),
             ("--inner", "proximal", "--steps", "4"),
             ("--learner", "zero"),
@@ -885,7 +885,7 @@ def call(rng: Rng) -> tuple[str, Callable[[], object]]:
         )
         options: dict[str, Any] = {"learner": "ijkonet" if learner == "network" else learner}
         if learner == "network":
-            options |= {"model": "mlp", "steps": 5, "every": 5}
+            options |= {"model": "network", "steps": 5, "every": 5}
         if where in ("hold_out", "ensemble", "seed"):
             options[where] = one
         if where == "diffusivity" and learner != "zero":

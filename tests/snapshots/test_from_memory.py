@@ -100,9 +100,7 @@ def test_the_wrong_kind_of_object_and_missing_names_are_said():
         popdyn.from_frame(ROWS)
     with pytest.raises(PopdynError, match="from_anndata was given DataFrame: expected an AnnData"):
         popdyn.from_anndata(frame())
-    with pytest.raises(
-        PopdynError, match=r"the frame has no column .*: name one of day"
-    ):
+    with pytest.raises(PopdynError, match=r"the frame has no column .*: name one of day"):
         popdyn.from_frame(frame())
     with pytest.raises(PopdynError, match="the AnnData has no obs column"):
         popdyn.from_anndata(adata())
