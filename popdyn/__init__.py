@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from popdyn.base.errors import PopdynError
     from popdyn.energies import FreeEnergy
     from popdyn.learners import Run, fit, load_run, save_run
+    from popdyn.plots import plot
     from popdyn.scores import score
     from popdyn.simulation import predict, simulate
     from popdyn.snapshots import (
@@ -33,6 +34,7 @@ __all__ = [
     "inspect",
     "load_run",
     "open_snapshots",
+    "plot",
     "predict",
     "save_run",
     "score",
@@ -46,6 +48,7 @@ ROOMS = {
     "base.errors": ("PopdynError",),
     "energies": ("FreeEnergy",),
     "learners": ("Run", "fit", "load_run", "save_run"),
+    "plots": ("plot",),
     "scores": ("score",),
     "simulation": ("predict", "simulate"),
     "snapshots": (
@@ -60,6 +63,16 @@ ROOMS = {
     ),
     "snapshots.torch_data": ("torch_dataset",),
 }
+FURTHER = (
+    "base",
+    "benchmark",
+    "energies",
+    "learners",
+    "plots",
+    "scores",
+    "simulation",
+    "snapshots",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -67,10 +80,10 @@ def __getattr__(name: str) -> Any:
     for room, names in ROOMS.items():
         if name in names:
             return getattr(importlib.import_module(f"popdyn.{room}"), name)
-    if name in (*ROOMS, "base", "benchmark", "plots"):
+    if name in FURTHER:
         return importlib.import_module(f"popdyn.{name}")
     raise AttributeError(f"module 'popdyn' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *ROOMS]
+    return [*__all__, *FURTHER]

@@ -188,7 +188,7 @@ def fit(
         run.certificate |= run.verdict.certificate()
         if run.word != "explained":
             run.notes = [*run.notes, run.verdict.note]
-        run.config, run.seconds = config, time.monotonic() - begin
+        run.config, run.seconds, run.data = config, time.monotonic() - begin, data
         return run
 
     if target is None:
