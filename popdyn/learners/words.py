@@ -17,10 +17,11 @@ SHOWN = 3
 
 
 def words_of(run: Run) -> dict[str, str]:
-    """Return what there is to say of a run, a few words by what they are about."""
-    found = {"learned": _learned(run)}
+    """Return what there is to say of a run, a few words by what they are about; verdict first."""
+    found = {}
     if run.verdict is not None:
         found["verdict"] = f"{run.verdict.verdict}: {run.verdict.note}"
+    found["learned"] = _learned(run)
     found["β"] = _diffusivity(run)
     if met := _met(run):
         found["met"] = met
@@ -87,11 +88,14 @@ def next_steps(run: Run, path: str) -> list[str]:
         tries.append(f"--learn {every}")
     if run.model == "features" and run.learner == "ijkonet":
         tries.append("--model network")
+    if run.model == "network" and "steps" in options:
+        tries.append("more --steps")
     if options.get("time_varying") is False:
         tries.append("--time-varying")
     if not tries:
         return use
-    return [f"train again with {' or '.join(tries)}; {use[0]} says how far off it is"]
+    either = ", or ".join(tries)
+    return [f"train again with {either}; {use[0]} says how far off it is"]
 
 
 def html_of(run: Run) -> str:
@@ -129,8 +133,8 @@ def _diffusivity(run: Run) -> str:
 
 def _met(run: Run) -> str:
     """Return how well the snapshots are met, by the numbers of the verdict."""
-    if run.verdict is None:
-        return ""
+    if run.verdict is None or (run.word == "unexplained" and "(p " in run.verdict.note):
+        return ""  # the verdict says it
     said, tested = [], run.verdict.two_sample
     share, error = run.verdict.explained_share, run.verdict.explained_share_error
     if share is not None:
