@@ -102,6 +102,21 @@ def test_terms_that_trade_are_undetermined(data):
     assert judge(truth, None, unseen, undetermined=True).verdict == "undetermined"
 
 
+def test_the_moments_of_a_fit_may_refute_it(data):
+    t = times(data)
+    x = [positions(data, k) for k in range(len(t))]
+    truth = FreeEnergy("styblinski_tang")
+
+    def judged(moments):
+        return judge(truth, None, lambda: (truth, Sample(x, t)), moments=moments)
+
+    assert judged(1e-3).verdict == "explained"  # their covariance is an estimate itself
+    refuted = judged(1e-6)
+    assert refuted.verdict == "unexplained"
+    assert "moments" in refuted.note
+    assert "1e-06" in refuted.note
+
+
 def test_overfitting_is_seen_by_unseen_particles_alone(data):
     # To its own particles a fit may be perfect: here it is judged by others, with no motion.
     t = times(data)
