@@ -99,7 +99,21 @@ def test_terms_that_trade_are_undetermined(data):
         return truth, Sample(x, t)
 
     assert judge(truth, None, unseen).verdict == "explained"
-    assert judge(truth, None, unseen, undetermined=True).verdict == "undetermined"
+    found = judge(truth, None, unseen, undetermined=["potential, interaction"])
+    assert found.verdict == "undetermined"
+    assert "potential with interaction" in found.note
+
+
+@pytest.mark.parametrize(("mean", "told"), [(0.0, False), (2.0, True)])
+def test_where_the_mean_rests_potential_and_interaction_trade(mean, told):
+    energy = FreeEnergy("quadratic", "gaussian_repulsion", interaction_params={"strength": 3.0})
+    law = {"initial": "gaussian", "initial_params": {"mean": [mean, 0.0]}}
+    data = popdyn.simulate(energy, particles=1500, snapshots=6, dt=0.3, seed=0, **law)
+    run = popdyn.fit(data, "weak_form", learn=("potential", "interaction"))
+    assert ("potential, interaction" not in run.certificate.get("undetermined", {})) == told
+    if not told:
+        assert run.word == "undetermined"
+        assert "potential with interaction" in run.notes[-1]
 
 
 def test_the_moments_of_a_fit_may_refute_it(data):
