@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation.two_sample import LEAST, TAIL, Comparison, carried, compare
 
 __all__ = ["VERDICTS", "Sample", "Verdict", "judge"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import Sample, judge
 from popdyn.snapshots import counts, make_tree, positions, times
 
