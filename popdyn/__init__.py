@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popdyn.base.errors import PopdynError
-    from popdyn.energies import FreeEnergy
+    from popdyn.dynamics import FreeEnergy
     from popdyn.learners import Run, fit, load_run, save_run
     from popdyn.plots import plot
     from popdyn.scores import score
@@ -46,7 +46,7 @@ __all__ = [
 
 ROOMS = {
     "base.errors": ("PopdynError",),
-    "energies": ("FreeEnergy",),
+    "dynamics": ("FreeEnergy",),
     "learners": ("Run", "fit", "load_run", "save_run"),
     "plots": ("plot",),
     "scores": ("score",),

@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import carried, compare
 from popdyn.snapshots import make_tree, positions, times
 

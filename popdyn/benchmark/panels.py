@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners import Run
 from popdyn.plots import curves, maps, populations
 from popdyn.plots.figures import shown_times, truth_of

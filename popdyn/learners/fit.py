@@ -24,11 +24,11 @@ from popdyn.base.host import usual_torch
 from popdyn.base.options import Options
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
-from popdyn.learners.identifiability import diagnose
+from popdyn.learners.identifiability import diagnose, traded
 from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
@@ -178,7 +178,7 @@ def fit(
             return sibling.energy, _sample(training, left_out)
 
         own = None if entry.options is Options or training is None else _sample(training)
-        trades = bool(run.certificate.get("undetermined"))
+        trades = tuple(run.certificate.get("undetermined", ()))
         moments = run.certificate.get("misfit_p_value")
         return judge(run.energy, own, unseen, undetermined=trades, moments=moments, seed=seed)
 
@@ -226,6 +226,8 @@ def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None
     learns_diffusivity = "diffusion" in learned and getattr(options, "diffusivity", None) is None
     found = diagnose(in_units(training, measured(training)[0]), learned, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
+    if exchanged := run.certificate.get("undetermined", {}) | traded(run.energy, training, found):
+        run.certificate["undetermined"] = exchanged
     if found.warnings:
         run.certificate["warnings"] = found.warnings
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions

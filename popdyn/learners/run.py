@@ -25,7 +25,7 @@ from popdyn.base.files import (
     write_manifest,
     write_text,
 )
-from popdyn.energies import FreeEnergy, Term
+from popdyn.dynamics import FreeEnergy, ScalarField
 from popdyn.estimation import Verdict
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
@@ -198,7 +198,7 @@ def write_run(run: Run, folder: Path) -> None:
     write_manifest(folder, KIND, format=RUN_FORMAT, files=files)
 
 
-def _describe(term: Term | None, name: str) -> dict[str, Any] | None:
+def _describe(term: ScalarField | None, name: str) -> dict[str, Any] | None:
     if term is None:
         return None
     described = module_of(term) if isinstance(term, LearnedTerm) else term.spec()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import xarray as xr
 from matplotlib.figure import Figure
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots.figures import (
     PlaneLike,
     cells_figure,

@@ -12,7 +12,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
 from popdyn.scores.moments import Moments, gradient_table, part_moments

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from popdyn.energies import POTENTIALS
+from popdyn.dynamics import POTENTIALS
 
 SIMULATE = ("simulate", "--potential", "styblinski_tang", "--particles", "600", "--snapshots", "4")
 

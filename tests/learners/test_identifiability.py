@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.ensemble import MeanKernel, MeanTerm
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.ijkonet import fit_ijkonet

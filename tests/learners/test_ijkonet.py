@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_problem import interval_weights
 from popdyn.learners.inner import Proximal

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
-from popdyn.energies.pairwise import mean_interaction_gradient
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.pairwise import mean_interaction_gradient
 from popdyn.learners import LEARNERS
 from popdyn.learners.jkonet_star.fit import _parted
 from popdyn.learners.jkonet_star.terms import RadialMLP, SoftplusPotential

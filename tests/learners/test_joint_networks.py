@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
-from popdyn.energies.interactions import check_even
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.interactions import check_even
 from popdyn.learners.entropy import entropy, score
 from popdyn.learners.inner import Proximal
 from popdyn.learners.inner_network import Network, TransportMap

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.jkonet_star.couplings import couple
 from popdyn.learners.jkonet_star.density import DENSITIES
 from popdyn.learners.jkonet_star.linear import Dictionary, choose_ridges, mean_of, solve
