@@ -66,7 +66,7 @@ ROOMS = {
 FURTHER = (
     "base",
     "benchmark",
-    "energies",
+    "dynamics",
     "learners",
     "plots",
     "scores",

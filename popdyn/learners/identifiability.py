@@ -11,7 +11,7 @@ import scipy.linalg
 import torch
 from scipy.stats import chi2
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.moments import quadrature
