@@ -14,6 +14,7 @@ from popdyn.base.screen import Screen
 from popdyn.benchmark import bench, load_suite
 from popdyn.benchmark.tables import Table as Leaderboard
 from popdyn.benchmark.tables import leaderboards
+from popdyn.benchmark.variants import split_names
 from popdyn.cli.common import emit, json_option, out_option, overwrite_option, standard_output
 from popdyn.cli.score import Points
 
@@ -24,6 +25,10 @@ PIPE_WIDTH = 240
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
+
+
+def _rows(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return split_names(value or "")
 
 
 def _options(
@@ -47,7 +52,11 @@ def _options(
 @click.argument("suite")
 @out_option("Folder of results")
 @click.option(
-    "--learners", callback=_names, metavar="A,B", help="Learners.  [default: the suite's]"
+    "--learners",
+    callback=_rows,
+    metavar="A,B[K=V]",
+    help="Learners, each a row; one with options in brackets is a row of its own.  "
+    "[default: the suite's]",
 )
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds 0…S−1 of each."
@@ -77,6 +86,7 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
     \b
     Example:
       popdyn bench jko15 --learners zero,ijkonet --seeds 3 --workers 2 --out results/jko15
+      popdyn bench jko15 --learners 'ijkonet,ijkonet[model=network],weak_form' --out results/models
       popdyn bench my/suite.toml --option ijkonet.steps=500 --out results/mine
     """
     loaded = load_suite(suite)
