@@ -116,6 +116,8 @@ def _say(line: str) -> None:
 def _table(found: Leaderboard, width: int) -> Table:
     rows = [[label for label, _ in found.head], *([c.text for c in row] for _, row in found.rows)]
     widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    if wrapped := 2 * widths[0] > width:  # names of variants are long
+        widths[0] = 2 + max(len(word) for row in rows for word in row[0].split(" "))
     # The name, the headline, the cells and the time come first; of the rest as much as fits.
     last = len(widths) - 1
     kept, left = set[int](), width
@@ -125,7 +127,9 @@ def _table(found: Leaderboard, width: int) -> Table:
             left -= widths[i]
     table = Table(title=found.caption, title_justify="left", box=None, pad_edge=False)
     for i in sorted(kept):
-        table.add_column(found.head[i][0], justify="right" if i else "left", no_wrap=True)
+        table.add_column(
+            found.head[i][0], justify="right" if i else "left", no_wrap=bool(i) or not wrapped
+        )
     for kind, cells in found.rows:
         style = "dim" if kind == "reference" else None
         table.add_row(*(cells[i].text for i in sorted(kept)), style=style)
