@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popdyn.base.errors import PopdynError
-    from popdyn.dynamics import FreeEnergy
+    from popdyn.dynamics import Dynamics, FreeEnergy
     from popdyn.learners import Run, fit, load_run, save_run
     from popdyn.scores import score
     from popdyn.simulation import predict, simulate
     from popdyn.snapshots import import_data, inspect, open_snapshots, validate, write
 
 __all__ = [
+    "Dynamics",
     "FreeEnergy",
     "PopdynError",
     "Run",
@@ -30,7 +31,7 @@ __all__ = [
 
 ROOMS = {
     "base.errors": ("PopdynError",),
-    "dynamics": ("FreeEnergy",),
+    "dynamics": ("Dynamics", "FreeEnergy"),
     "learners": ("Run", "fit", "load_run", "save_run"),
     "scores": ("score",),
     "simulation": ("predict", "simulate"),

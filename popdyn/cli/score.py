@@ -100,7 +100,7 @@ def command(
             if key not in references:
                 references[key] = reference_rows(tree, hold_out=hold_out, **options)
             found = score(
-                run.energy, tree, hold_out=hold_out, references=references[key], **options
+                run.dynamics, tree, hold_out=hold_out, references=references[key], **options
             )
         found = {"run": name, "learner": run.learner, "verdict": run.word} | found
         results.append(found)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
 from popdyn.scores.moments import Moments, gradient_table, part_moments
@@ -33,10 +33,10 @@ NOT_FINITE = "the prediction left finite numbers: its distribution scores are nu
 
 @plain_numbers(whole=("seed",))
 def score(
-    energy: FreeEnergy,
+    energy: Dynamics,
     data: xr.DataTree,
     *,
-    truth: FreeEnergy | None = None,
+    truth: Dynamics | None = None,
     hold_out: Sequence[int] | int = (),
     points: int | str = 2000,
     from_: str = "previous",
@@ -48,7 +48,7 @@ def score(
     """Score an energy against the truth (gradients, diffusivity) and the snapshots (prediction).
 
     Args:
-        energy: The energy to score.
+        energy: The energy, or other dynamics, to score.
         data: The snapshots. Gradient scores use at most 20 000 test particles of each.
         truth: The true energy; the one recorded in the data if None.
         hold_out: Indices of snapshots that the fit did not see: then they alone are predicted.
@@ -99,7 +99,7 @@ def score(
 def reference_rows(
     data: xr.DataTree,
     *,
-    truth: FreeEnergy | None = None,
+    truth: Dynamics | None = None,
     hold_out: Sequence[int] | int = (),
     points: int | str = 2000,
     from_: str = "previous",
@@ -123,7 +123,7 @@ def reference_rows(
 
 
 def gradient_scores(
-    energy: FreeEnergy, truth: FreeEnergy, protocol: Protocol
+    energy: Dynamics, truth: Dynamics, protocol: Protocol
 ) -> dict[str, dict[str, Any]]:
     """Return the gradient scores of each part, over the test snapshots k = 1…K.
 
@@ -177,8 +177,8 @@ def _by_time(m: Moments, t: np.ndarray) -> list[dict[str, float | None]]:
 
 
 def _energy_row(
-    energy: FreeEnergy,
-    truth: FreeEnergy | None,
+    energy: Dynamics,
+    truth: Dynamics | None,
     protocol: Protocol,
     support: Support,
     standard_errors: bool,
@@ -199,23 +199,24 @@ def _energy_row(
     return out
 
 
-def _diffusivity(energy: FreeEnergy, truth: FreeEnergy | None) -> dict[str, float | None]:
-    error = getattr(energy, "diffusivity_standard_error", None)
+def _diffusivity(energy: Dynamics, truth: Dynamics | None) -> dict[str, float | None]:
+    error = energy.energy.diffusivity_standard_error
     out: dict[str, float | None] = {
-        "estimate": energy.diffusivity,
+        "estimate": energy.beta,
         "standard_error": None if error is None else number(error),
     }
     if truth is None:
         return out
+    if truth.beta is None or energy.beta is None:  # no one number
+        return {"true": truth.beta, **out}
     differences: dict[str, float | None] = {
-        s.name: number(s.function(truth.diffusivity, energy.diffusivity))
-        for s in scores_of("diffusivity")
+        s.name: number(s.function(truth.beta, energy.beta)) for s in scores_of("diffusivity")
     }
-    return {"true": truth.diffusivity, **out, **differences}
+    return {"true": truth.beta, **out, **differences}
 
 
 def _reference_rows(
-    truth: FreeEnergy | None, protocol: Protocol, support: Support, standard_errors: bool
+    truth: Dynamics | None, protocol: Protocol, support: Support, standard_errors: bool
 ) -> dict[str, Any]:
     def copy(k: int) -> Prediction:
         return protocol.sample(protocol.before(k), "start"), None
@@ -270,6 +271,6 @@ def _protocol(
     return Protocol(data, tuple(hold_out), parse_points(points), from_, seed, units)
 
 
-def _truth(data: xr.DataTree, truth: FreeEnergy | None) -> FreeEnergy | None:
-    spec = data.attrs.get("energy")
-    return FreeEnergy.from_spec(spec) if truth is None and spec is not None else truth
+def _truth(data: xr.DataTree, truth: Dynamics | None) -> Dynamics | None:
+    spec = data.attrs.get("dynamics")
+    return Dynamics.from_spec(spec) if truth is None and spec is not None else truth

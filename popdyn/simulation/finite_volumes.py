@@ -13,7 +13,7 @@ from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import SuperLU, splu
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 
 __all__ = ["BoxError", "Grid", "Solver", "box_label"]
 
@@ -85,21 +85,23 @@ class Grid:
 
 
 class Solver:
-    """One energy on one grid; densities are flat float64 arrays of cell averages."""
+    """Dynamics on one grid; densities are flat float64 arrays of cell averages."""
 
-    def __init__(self, energy: FreeEnergy, grid: Grid) -> None:
-        self.energy, self.grid = energy, grid
-        self.autonomous = energy.W is None and not energy.time_dependent
+    def __init__(self, dynamics: Dynamics, grid: Grid) -> None:
+        self.dynamics, self.grid = dynamics, grid
+        assert dynamics.beta is not None
+        self.beta = dynamics.beta
+        self.autonomous = not dynamics.interacting and not dynamics.time_dependent
         self._factors: dict[float, SuperLU] = {}
         self._padded = tuple(fft.next_fast_len(2 * n - 1, real=True) for n in grid.cells)
-        if energy.W is not None:
+        if dynamics.interacting:
             # differences of cell centres, in the wrapped order of a circular convolution
             offsets = [
                 h * np.where(np.arange(m) < n, np.arange(m), np.arange(m) - m)
                 for h, m, n in zip(grid.spacing, self._padded, grid.cells, strict=True)
             ]
             kernel = _finite(
-                energy.interaction(_product(offsets)), "interaction", "the differences"
+                dynamics.energy.interaction(_product(offsets)), "interaction", "the differences"
             )
             self._kernel = fft.rfftn(kernel.reshape(self._padded)) * grid.volume
         if self.autonomous:
@@ -120,7 +122,7 @@ class Solver:
     def numerical_diffusivity(self, rho: np.ndarray, t: float) -> float:
         """Return the diffusivity that the fluxes add to β, averaged over the mass."""
         left, right, _ = self.grid.faces
-        potential, beta = self._potential(rho, t), self.energy.diffusivity
+        potential, beta = self._potential(rho, t), self.beta
         rises = potential[right] - potential[left]
         excess = (_jump_rate(rises, beta) + _jump_rate(-rises, beta)) / 2 - beta
         weights = rho[left] + rho[right]
@@ -138,8 +140,9 @@ class Solver:
 
     def _potential(self, rho: np.ndarray | None, t: float) -> np.ndarray:
         """Return V + W∗ρ at the cell centres."""
-        out = _finite(self.energy.potential(self.grid.points, float(t)), "potential", "the box")
-        if self.energy.W is not None and rho is not None:
+        V = self.dynamics.energy.potential(self.grid.points, float(t))
+        out = _finite(V, "potential", "the box")
+        if self.dynamics.interacting and rho is not None:
             spectrum = fft.rfftn(rho.reshape(self.grid.cells), self._padded) * self._kernel
             field = fft.irfftn(spectrum, self._padded)
             out = out + field[tuple(slice(n) for n in self.grid.cells)].ravel()
@@ -149,7 +152,7 @@ class Solver:
         """Return the matrix that takes cell averages to the fluxes through the faces."""
         left, right, h = self.grid.faces
         rises = potential[right] - potential[left]
-        beta = self.energy.diffusivity
+        beta = self.beta
         entries = np.stack([_jump_rate(rises, beta) / h, -_jump_rate(-rises, beta) / h], 1)
         where = (np.stack([left, right], 1).ravel(), 2 * np.arange(len(h) + 1))
         return csr_array((entries.ravel(), *where), shape=(len(h), self.grid.size))
@@ -178,7 +181,7 @@ class Solver:
             fluxes = self._static
         else:
             middle = rho
-            if self.energy.W is not None:
+            if self.dynamics.interacting:
                 now = self._fluxes(self._potential(rho, t))
                 middle = self._factor(now, dt / 2).solve(rho)
             fluxes = self._fluxes(self._potential(middle, t + dt / 2))

@@ -10,7 +10,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.dynamics.interactions import check_even
 from popdyn.simulation.finite_volumes import BoxError, Grid, Solver, box_label
 
@@ -29,7 +29,7 @@ DEFAULT_CELLS = {1: 400, 2: 100}
 
 @usual_torch()
 def fokker_planck(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     initial: Density | np.ndarray,
     times: Sequence[float] | np.ndarray,
     *,
@@ -56,7 +56,7 @@ def fokker_planck(
     walls: the box must hold the mass for all ``times``.
 
     Args:
-        energy: V, W and β; V may depend on time.
+        dynamics: What acts; V may depend on time.
         initial: The density at ``times[0]``: a function of points ``(n, d) → (n)`` (NumPy,
             float64), or its cell averages, shape ``cells``. It integrates to 1.
         times: Where the density is wanted, strictly increasing, dimensionless.
@@ -97,10 +97,10 @@ def fokker_planck(
     moments = _times(times)
     if step is not None and not (math.isfinite(step) and step > 0):
         raise PopdynError(f"step is {step}: expected a finite number > 0")
-    if energy.W is not None:
-        check_even(energy.W, grid.dimension)
+    if dynamics.energy.W is not None:
+        check_even(dynamics.energy.W, grid.dimension)
     start = _initial(initial, grid)
-    solver = Solver(energy, grid)
+    solver = Solver(dynamics, grid)
     solver.check_walls(start, moments[0], boundary_mass)
     intervals = np.diff(moments)
     stated: dict[str, float] = {}
@@ -142,7 +142,7 @@ def fokker_planck(
 
 
 def reference_density(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     initial: Density,
     times: Sequence[float] | np.ndarray,
     *,
@@ -153,7 +153,7 @@ def reference_density(
     """Solve as :func:`fokker_planck` does, in a box that is widened until it holds the mass.
 
     Args:
-        energy: V, W and β.
+        dynamics: What acts.
         initial: The density at ``times[0]``, ``(n, d) → (n)``.
         times: Strictly increasing, dimensionless.
         bounds: A first guess of the box, such as the range of some particles.
@@ -171,7 +171,7 @@ def reference_density(
     box = [(float(low), float(high)) for low, high in bounds]
     for attempt in range(WIDENINGS + 1):
         try:
-            return fokker_planck(energy, initial, times, bounds=box, cells=number, step=step)
+            return fokker_planck(dynamics, initial, times, bounds=box, cells=number, step=step)
         except BoxError:
             if attempt == WIDENINGS:
                 raise
