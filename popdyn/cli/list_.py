@@ -18,6 +18,9 @@ __all__ = ["command"]
 KINDS = {
     "potentials": "popdyn.dynamics:POTENTIALS",
     "interactions": "popdyn.dynamics:INTERACTIONS",
+    "circulations": "popdyn.dynamics:CIRCULATIONS",
+    "growths": "popdyn.dynamics:GROWTHS",
+    "diffusions": "popdyn.dynamics:DIFFUSIONS",
     "initial": "popdyn.simulation:INITIAL_LAWS",
     "schemes": "popdyn.simulation:SCHEMES",
     "learners": "popdyn.learners:LEARNERS",
@@ -25,7 +28,7 @@ KINDS = {
     "suites": "popdyn.benchmark:SUITES",
     "formats": "popdyn.snapshots.formats:FORMATS",
 }
-SINGULAR = {"initial": "initial law"}
+SINGULAR = {"initial": "initial law", "diffusions": "diffusivity"}
 FACTS = ("formula", "suffixes", "parameters", "options", "summary")
 
 

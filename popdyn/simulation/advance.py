@@ -52,6 +52,7 @@ def advance(
         PopdynError: On an unknown scheme, times that run backwards, or noise of another shape.
 
     Example:
+        >>> from popdyn.dynamics import FreeEnergy
         >>> x = torch.ones(5, 2)
         >>> y = advance(FreeEnergy("quadratic"), x, 0.0, 1.0, substeps=1000)
         >>> bool((y - x * math.exp(-1)).abs().max() < 1e-5)
