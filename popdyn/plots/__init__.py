@@ -13,6 +13,7 @@ from popdyn.plots.figures import (
     training_figure,
     trajectories_figure,
 )
+from popdyn.plots.of_run import plot, small_picture
 from popdyn.plots.style import save_figure
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "force_figure",
     "interaction_figure",
     "landscape_figure",
+    "plot",
     "potential_figure",
     "prediction_figure",
     "save_figure",
+    "small_picture",
     "snapshots_figure",
     "training_figure",
     "trajectories_figure",
