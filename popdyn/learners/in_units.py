@@ -60,7 +60,7 @@ def fit_in_units(
     if traded := certificate.get("undetermined"):
         certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}
     notes = notes + run.notes
-    return dataclasses.replace(run, energy=energy, certificate=certificate, notes=notes)
+    return dataclasses.replace(run, dynamics=energy, certificate=certificate, notes=notes)
 
 
 def options_in_units(options: Any, units: Units) -> Any:
