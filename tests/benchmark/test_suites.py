@@ -98,7 +98,7 @@ def test_what_the_suites_promise():
     }
     assert reference.simulation["snapshots"] == 11
     assert reference.simulation["initial_params"] == {"mean": [1.5, -1.0], "std": 1.0}
-    assert {e.simulation["dim"] for e in SUITES["highdim"].entries} == {10, 20, 50}
+    assert {e.simulation["dim"] for e in SUITES["highdim"].entries} == {5, 10, 20, 50}
     assert any(e.free_energy.time_dependent for e in SUITES["timevarying"].entries)
     held = {e.name: e.hold_out for e in SUITES["eb5"].entries}
     assert held["leave_two_out"] == (1, 3)
