@@ -23,6 +23,7 @@ from popdyn.base.options import options_in
 from popdyn.benchmark.records import digest, plain, put_aside, read_record, write_record
 from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry, entry_from
+from popdyn.benchmark.variants import folder_name, learner_of
 from popdyn.learners import LEARNERS, fit, load_run
 from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.scores import reference_rows, score
@@ -52,7 +53,7 @@ class Cell:
 
     Attributes:
         entry: The entry.
-        learner: Name of the learner.
+        learner: Name of the row: a learner's, or ``learner[option=value]``.
         seed: Seed of the data, of the training and of the scores.
         options: Options of the learner.
         score: Keywords of ``score``.
@@ -72,7 +73,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of the cell and of its folder."""
-        return f"{self.entry.name}-{self.learner}-seed{self.seed}"
+        return f"{self.entry.name}-{folder_name(self.learner)}-seed{self.seed}"
 
 
 def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
     W and β is not fitted by V alone. A wish of the entry that the learner has no option for is not
     passed on; ``ensemble`` is one of every learner that has something to train.
     """
-    kind = LEARNERS[learner].options
+    kind = LEARNERS[learner_of(learner)].options
     known = set(options_in(kind))
     if known:
         known.add("ensemble")
@@ -104,7 +105,7 @@ def _parts(entry: Entry) -> list[str]:
 
 def terms_of(cell: Cell) -> tuple[str, str]:
     """Return what a learner is to find, and which part of the true energy it takes for 0."""
-    options = LEARNERS[cell.learner].options
+    options = LEARNERS[learner_of(cell.learner)].options
     fields = {name: option.default for name, option in options_in(options).items()}
     if "learn" not in fields:
         return "", ""
@@ -256,7 +257,7 @@ def _run_digest(folder: Path) -> str:
 def _train(task: Task, folder: Path) -> dict[str, Any]:
     run = fit(
         open_snapshots(task["store"]),
-        task["learner"],
+        learner_of(task["learner"]),
         hold_out=task["hold_out"],
         seed=task["seed"],
         out=folder / "run",
@@ -267,6 +268,7 @@ def _train(task: Task, folder: Path) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         **_identity(task),
+        "model": run.model,
         "status": "ok",
         "seconds": run.seconds,
         # Linux counts in KiB, macOS in bytes.
@@ -300,7 +302,7 @@ def failure_of(task: Task) -> Path:
 
 def write_failure(task: Task, reason: str, trace: str = "") -> None:
     """Write the row of a task that gave no result."""
-    row = _identity(task) | {"status": "failed", "reason": reason}
+    row = _identity(task) | {"model": None, "status": "failed", "reason": reason}
     row |= {"seconds": None, "peak_memory_mb": None, "verdict": None, "scores": {}}
     write_record(failure_of(task), {"row": row, "reason": reason, "traceback": trace.splitlines()})
 

@@ -21,6 +21,7 @@ from popdyn.benchmark.cells import Cell, terms_of
 from popdyn.benchmark.commands import reproduce
 from popdyn.benchmark.folder import report_is_sound
 from popdyn.benchmark.suite import Suite
+from popdyn.benchmark.variants import learner_of
 from popdyn.learners import LEARNERS, Run, load_run
 from popdyn.snapshots import counts, dimension, open_snapshots, times
 
@@ -96,7 +97,7 @@ def report_of(
         grid=grid,
         headline=label,
         notes=tables.column_notes([*boards, *(part.table for part in parts)]),
-        learners={name: LEARNERS[name].summary for name in learners},
+        learners={name: LEARNERS[learner_of(name)].summary for name in learners},
         options={name: _own_options(cells, name) for name in learners},
         parts=parts,
         seeds=1 + max(cell.seed for cell in cells),

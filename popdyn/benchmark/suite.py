@@ -11,6 +11,7 @@ from typing import Any
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import options_in
 from popdyn.base.registry import lookup
+from popdyn.benchmark.variants import learner_of, options_in_name
 from popdyn.dynamics import INTERACTIONS, POTENTIALS, FreeEnergy
 from popdyn.dynamics.fields import NamedField
 from popdyn.learners import LEARNERS
@@ -151,7 +152,7 @@ class Suite:
         headline: The score that the leaderboard is ordered by, as a dotted path into the scores,
             such as ``gradient.potential.skill``; a list of numbers stands for its mean.
         plane: Components that figures show, counted from 1; None for popdyn's own choice.
-        learners: Learners that run if none are named.
+        learners: Learners, or variants of them, that run if none are named.
         options: Options of single learners, by name.
         score: Keywords of ``score``: ``points`` and ``from_``.
         path: The file that it was read from.
@@ -181,9 +182,9 @@ class Suite:
         if not self.entries:
             raise FieldError("entry", "found none, expected at least one [[entry]]")
         for name in (*self.learners, *self.options):
-            _attempt(
-                "learners" if name in self.learners else name, lookup, LEARNERS, name, "learner"
-            )
+            where = "learners" if name in self.learners else name
+            _attempt(where, lookup, LEARNERS, learner_of(name), "learner")
+            _attempt(where, options_in_name, name)
         if self.plane is not None and not (
             len(self.plane) == 2 and all(type(i) is int and i > 0 for i in self.plane)
         ):

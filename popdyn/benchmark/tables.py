@@ -10,6 +10,7 @@ from typing import Any
 
 from popdyn.benchmark.results import flatten, higher_is_better, summarise
 from popdyn.benchmark.suite import Suite
+from popdyn.benchmark.variants import row_label
 from popdyn.scores import SCORES
 
 __all__ = ["LABELS", "Table", "TableCell", "column_notes", "entry_table", "leaderboards", "matrix"]
@@ -99,7 +100,8 @@ def _leaderboard(rows: Sequence[Mapping[str, Any]], headline: str, title: str) -
     for name in sorted(learners, key=lambda n: _rank(summary.get(n, {}), headline)):
         mine = [row for row in rows if row["learner"] == name]
         good = [row for row in mine if row["status"] == "ok"]
-        cells = [TableCell(name), *(_spread_cell(summary.get(name, {}).get(n), n) for n in names)]
+        cells = [TableCell(row_label(name, mine))]
+        cells += [_spread_cell(summary.get(name, {}).get(n), n) for n in names]
         explained = sum(row.get("verdict") == "explained" for row in good)
         cells.append(TableCell(f"{explained}/{len(mine)}", explained))
         for key in ("seconds", "peak_memory_mb"):
@@ -138,7 +140,7 @@ def entry_table(rows: Sequence[Mapping[str, Any]], headline: str, title: str) ->
     table.head += [("verdict", "verdict"), ("seconds", "seconds"), ("MB", "peak_memory_mb")]
     for learner in learners:
         mine = [row for row in rows if row["learner"] == learner]
-        cells = [TableCell(learner), *(_cell(mine, n) for n in names)]
+        cells = [TableCell(row_label(learner, mine)), *(_cell(mine, n) for n in names)]
         words = collections.Counter(row["verdict"] for row in mine if row.get("verdict"))
         told = [f"{word} ({n})" if len(mine) > 1 else word for word, n in words.most_common()]
         cells.append(TableCell(", ".join(told).replace("_", " ") or "–"))

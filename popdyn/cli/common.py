@@ -115,11 +115,11 @@ class Name(click.ParamType):
     """
 
     def __init__(self, kind: str, *registries: str) -> None:
-        self.name, self.registries = kind, registries
+        self.name, self.one_of = kind, OneOf(kind, registries)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         try:
-            lookup(OneOf(self.name, self.registries).entries, value, self.name)
+            lookup(self.one_of.entries, value, self.name)
         except PopdynError as error:
             self.fail(str(error), param, ctx)
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -233,6 +234,20 @@ class FreeEnergy(Dynamics):
     def __repr__(self) -> str:
         V, W = ("0" if term is None else term.label() for term in (self.V, self.W))
         return f"FreeEnergy(V={V}, W={W}, diffusivity={self.diffusivity:g})"
+
+    def __str__(self) -> str:
+        lines = []
+        for symbol, term in (("V", self.V), ("W", self.W)):
+            formula = getattr(getattr(term, "entry", None), "formula", "")
+            label = "0" if term is None else term.label()
+            lines.append(f"{symbol}  {label}" + (f" = {formula}" if formula else ""))
+        error = self.diffusivity_standard_error
+        spread = "" if error is None else f" ± {error:.2g}"
+        return "\n".join([*lines, f"β  {self.diffusivity:.4g}{spread}"])
+
+    def _repr_html_(self) -> str:
+        plots = importlib.import_module("popdyn.plots")  # which draws with what is defined here
+        return str(plots.energy_html(self))
 
 
 def _potential_term(term: FieldLike, params: Mapping[str, Any]) -> ScalarField | None:

@@ -13,13 +13,14 @@ from popdyn.plots.figures import (
     training_figure,
     trajectories_figure,
 )
-from popdyn.plots.of_run import plot, small_picture
+from popdyn.plots.of_run import energy_html, plot, small_picture
 from popdyn.plots.style import save_figure
 
 __all__ = [
     "FIGURES",
     "animate",
     "cells_figure",
+    "energy_html",
     "force_figure",
     "interaction_figure",
     "landscape_figure",
