@@ -14,6 +14,7 @@ from popdyn.dynamics import Dynamics
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Brownian, Noise
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
+from popdyn.simulation.stepping import take_step
 
 __all__ = ["advance"]
 
@@ -32,6 +33,7 @@ def advance(
     generator: Generator | None = None,
     noise: Tensor | None = None,
     partners: int | None = None,
+    log_weight: Tensor | None = None,
 ) -> Tensor:
     """Return the populations ``x`` at time ``start``, run to time ``stop``. No gradient flows.
 
@@ -47,6 +49,9 @@ def advance(
         noise: Standard normals ``(substeps, *x.shape)`` instead of drawing them: common random
             numbers.
         partners: Others that act on a particle in a step, drawn anew each time; all if None.
+        log_weight: Log-weights ``(..., n)`` float64 of the particles, to which what grows on the
+            way is added in place, and with which they act on each other; without them growth is
+            left out.
 
     Raises:
         PopdynError: On an unknown scheme, times that run backwards, or noise of another shape.
@@ -80,6 +85,9 @@ def advance(
         raise PopdynError(f"scheme '{scheme}' draws more than increments: expected no noise")
     if noise is not None and noise.shape != (substeps, *x.shape):
         raise PopdynError(f"noise has shape {tuple(noise.shape)}: expected {(substeps, *x.shape)}")
+    if log_weight is not None and log_weight.shape != x.shape[:-1]:
+        shape = tuple(log_weight.shape)
+        raise PopdynError(f"log_weight has shape {shape}: expected {tuple(x.shape[:-1])}")
     h = span / substeps
     wide = h.to(x).unsqueeze(-1) if isinstance(h, Tensor) else h
     drive = Drive(dynamics, partners=partners, generator=generator)
@@ -92,7 +100,8 @@ def advance(
             dB = brownian.draw(x, wide)
         else:
             dB = Noise(noise[j] * sigma)
-        chosen.step(x, t0 + j * h, wide, drive, dB)
+        t = t0 + j * h
+        take_step(chosen, x, t, wide, drive, dB, log_weight, weigh=dynamics.interacting)
     return x
 
 

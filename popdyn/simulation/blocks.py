@@ -18,6 +18,7 @@ from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.stability import PROBES, STABLE, curvature_seen, largest_stable_step
+from popdyn.simulation.stepping import take_step
 from popdyn.simulation.streams import generator
 
 __all__ = ["ExplosionError", "Made", "Report", "simulate_block"]
@@ -291,18 +292,10 @@ class _Marcher:
             self.report(len(steps) * (x.numel() // x.shape[-1]))
 
     def _step(self, x: Tensor, t: float, h: float, log_weight: Tensor | None) -> None:
-        """Take one step; log-weights gain the trapezoidal rule of g along the path."""
         self.drive.begin_step(x)
-        if log_weight is None:
-            self.scheme.step(x, t, h, self.drive, self.brownian.draw(x, h))
-            return
-        half = (h / 2) * self.drive.growth(x, t)
-        log_weight += half
-        if self.dynamics.interacting and self.config.growth_as == "weights":
-            # Their masses in the middle of the step, which makes the mean field of order 2, too.
-            self.drive.weights = log_weight.exp().to(x)
-        self.scheme.step(x, t, h, self.drive, self.brownian.draw(x, h))
-        log_weight += (h / 2) * self.drive.growth(x, t + h)
+        noise = self.brownian.draw(x, h)
+        weigh = self.dynamics.interacting and self.config.growth_as == "weights"
+        take_step(self.scheme, x, t, h, self.drive, noise, log_weight, weigh=weigh)
 
     def _check_growth(self, log_weight: Tensor, t: float) -> None:
         if bool((log_weight <= LARGEST).all()):  # not a number is not ≤ either
