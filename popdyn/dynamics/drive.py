@@ -84,6 +84,11 @@ class Drive:
         beta = total(term.noise(x, t) for term in self.terms)
         return 0.0 if beta is None else beta  # type: ignore[no-any-return]
 
+    def spread(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return √(2β(x, t)), ``(..., n, 1)``: what multiplies dB where β depends on the state."""
+        beta = torch.as_tensor(self.noise(x, t), dtype=x.dtype, device=x.device)
+        return (2.0 * beta).sqrt().expand(x.shape[:-1]).unsqueeze(-1)
+
     def growth(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Return the rate of growth, ``(..., n)``."""
         rate = total(term.growth(x, t) for term in self.terms)

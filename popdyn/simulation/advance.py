@@ -29,7 +29,7 @@ def advance(
     *,
     step: float | None = None,
     substeps: int | None = None,
-    scheme: str = DEFAULT_SCHEME,
+    scheme: str | None = None,
     generator: Generator | None = None,
     noise: Tensor | None = None,
     partners: int | None = None,
@@ -44,7 +44,7 @@ def advance(
         stop: Time to run to, of the same kind.
         step: Integration step; (stop − start)/20 if neither it nor ``substeps`` is given.
         substeps: Number of equal steps, instead of ``step``.
-        scheme: A name of ``SCHEMES``.
+        scheme: A name of ``SCHEMES``; None: heun, or euler_maruyama where β depends on the state.
         generator: Source of the noise where β > 0.
         noise: Standard normals ``(substeps, *x.shape)`` instead of drawing them: common random
             numbers.
@@ -63,8 +63,10 @@ def advance(
         >>> bool((y - x * math.exp(-1)).abs().max() < 1e-5)
         True
     """
+    if scheme is None:
+        scheme = DEFAULT_SCHEME if dynamics.beta is not None else "euler_maruyama"
     chosen = lookup(SCHEMES, scheme, "scheme")
-    chosen.check(dynamics, step=step)
+    chosen.check(dynamics, step=step, dim=x.shape[-1])
     t0, t1 = _time(start, x, "start"), _time(stop, x, "stop")
     span = t1 - t0
     longest = float(torch.as_tensor(span).max())
@@ -94,6 +96,14 @@ def advance(
     brownian = Brownian(dynamics.beta, integral=chosen.integral, generator=generator)
     sigma = (2.0 * brownian.beta * wide) ** 0.5
     x = x.detach().clone(memory_format=torch.contiguous_format)
+    if dynamics.beta is None and chosen.solve is not None:
+        if isinstance(t0, Tensor) or isinstance(h, Tensor) or noise is not None:
+            raise PopdynError(
+                f"scheme '{scheme}' and a diffusivity that depends on the state: expected start "
+                "and stop as numbers, and no noise"
+            )
+        chosen.solve(x, t0, h, substeps, drive, generator)
+        return x
     for j in range(substeps):
         drive.begin_step(x)
         if noise is None or brownian.beta == 0:

@@ -192,6 +192,7 @@ class _Marcher:
         self.drive = Drive(dynamics, partners=config.interaction_batch, generator=partners)
         self.brownian = Brownian(dynamics.beta, integral=self.scheme.integral, generator=noise)
         self.streams = (noise, partners)
+        self.solve = self.scheme.solve if dynamics.beta is None else None
         self.watching = True
 
     def log_weight(self, x: Tensor) -> Tensor | None:
@@ -274,6 +275,13 @@ class _Marcher:
         first: Tensor,
         log_weight: Tensor | None,
     ) -> None:
+        if self.solve is not None:
+            self.solve(x, start + steps[0] * h, h, len(steps), self.drive, self.streams[0])
+            if not torch.isfinite(x).all():
+                self._explain(first, start, h, steps[-1])
+            if self.report is not None:
+                self.report(len(steps) * (x.numel() // x.shape[-1]))
+            return
         before, states = x.clone(), [stream.get_state() for stream in self.streams]
         for j in steps:
             self._step(x, start + j * h, h, log_weight)

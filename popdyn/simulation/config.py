@@ -123,7 +123,7 @@ class SimulationConfig:
         """
         scheme, batch = SCHEMES[self.scheme], self.interaction_batch
         with blaming("scheme"):
-            scheme.check(dynamics, step=self.step, interaction_batch=batch)
+            scheme.check(dynamics, step=self.step, interaction_batch=batch, dim=self.dim)
         grows = "growth" in dynamics.terms
         if not grows and (self.growth_as != "weights" or self.proportions):
             name = "proportions" if self.proportions else "growth_as"

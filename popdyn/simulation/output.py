@@ -55,7 +55,7 @@ def run_simulation(
 ) -> xr.DataTree:
     """Return the snapshots of a configuration; :func:`simulate` explains the arguments."""
     config.check(dynamics)
-    SCHEMES[config.scheme].check(dynamics, check_step=check_step)
+    SCHEMES[config.scheme].check(dynamics, check_step=check_step, dim=config.dim)
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
     grows = "growth" in dynamics.terms

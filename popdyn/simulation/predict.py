@@ -36,7 +36,8 @@ def predict(
     """Return snapshots of dynamics at any times after the first observed one.
 
     Every predicted population starts from all particles (train and test group) of an observed
-    snapshot and is integrated by Heun's scheme with 20 steps for each mean interval of the data.
+    snapshot and is integrated by Heun's scheme (Euler's where β depends on the state) with 20
+    steps for each mean interval of the data.
     Where particles grow or have weights, the predicted ones have weights, too, and the prediction
     has the mass: the observed mass of the start, or 1, times what has grown since.
 
@@ -116,7 +117,7 @@ def predict(
         "observation": "unpaired",
         "dynamics": dynamics.spec(),
         "initial": {"predicted_from_snapshots": starts, "from": from_},
-        "scheme": "heun",
+        "scheme": "heun" if dynamics.beta is not None else "euler_maruyama",
         "step": step,
         "seed": seed,
     }
