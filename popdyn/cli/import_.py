@@ -11,6 +11,7 @@ from popdyn.base.options import flags
 from popdyn.cli.common import console, emit, json_option, out_option, overwrite_option, seed_option
 from popdyn.snapshots import counts, dimension, import_data, times
 from popdyn.snapshots.cells import ImportOptions
+from popdyn.snapshots.tree import masses
 
 __all__ = ["command"]
 
@@ -32,7 +33,8 @@ def _time_map(ctx: click.Context, param: click.Parameter, value: str | None) -> 
             continue
         part = ""
     if part or "" in pairs:
-        raise click.BadParameter(f"'{part or value}': expected label=time with commas between")
+        what = "time" if param.name == "time_map" else param.name
+        raise click.BadParameter(f"'{part or value}': expected label={what} with commas between")
     return pairs
 
 
@@ -42,6 +44,9 @@ def _time_map(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.option("--columns", metavar="A,B,…", help="Columns of positions, of a table.")
 @click.option(
     "--time-map", callback=_time_map, metavar="LABEL=TIME,…", help="True times of labels."
+)
+@click.option(
+    "--mass", callback=_time_map, metavar="LABEL=M,…", help="Measured mass of each snapshot."
 )
 @seed_option
 @overwrite_option
@@ -63,6 +68,7 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
     given = {name: value for name, value in options.items() if value is not None}
     data = import_data(source, out=out, **given)
     train, test, done = counts(data), counts(data, "test"), data.attrs["import"]
+    mass = masses(data)
     if as_json:
         emit(
             {
@@ -73,6 +79,7 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
                 "labels": data.attrs["labels"],
                 "train": train,
                 "test": test,
+                **({} if mass is None else {"mass": mass}),
                 "dropped": done["dropped"],
                 "notes": done["notes"],
             }
@@ -88,8 +95,12 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("time", done["label"], "train", "test"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in zip(times(data), data.attrs["labels"], train, test, strict=True):
-        table.add_row(f"{row[0]:g}", *map(str, row[1:]))
+    rows = [*zip(times(data), data.attrs["labels"], train, test, strict=True)]
+    if mass is not None:
+        table.add_column("mass", justify="right", no_wrap=True)
+    for k, row in enumerate(rows):
+        measured = [] if mass is None else [f"{mass[k]:g}"]
+        table.add_row(f"{row[0]:g}", *map(str, row[1:]), *measured)
     console.print(table)
     for note in done["notes"]:
         console.print(f"note: {note}", soft_wrap=True)

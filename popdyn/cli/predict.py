@@ -68,4 +68,8 @@ def command(
         console.print(
             f"t = {t:g}: {number} particles, {fraction:.1%} outside the training data's support",
         )
-    console.print(f"{out}: growth is left out; nothing is born and nothing dies")
+    if "growth" in loaded.dynamics.terms:
+        mass = ", ".join(f"{m:.4g}" for m in np.asarray(predicted["train"]["mass"]))
+        console.print(f"{out}: the mass is {mass}; each particle has its weight")
+    else:
+        console.print(f"{out}: growth is left out; nothing is born and nothing dies")

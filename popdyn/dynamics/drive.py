@@ -84,9 +84,15 @@ class Drive:
         beta = total(term.noise(x, t) for term in self.terms)
         return 0.0 if beta is None else beta  # type: ignore[no-any-return]
 
-    def growth(self, x: Tensor, t: float | Tensor) -> Tensor | None:
-        """Return the rate of growth, ``(..., n)``; None where nothing grows."""
-        return total(term.growth(x, t) for term in self.terms)  # type: ignore[no-any-return]
+    def spread(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return √(2β(x, t)), ``(..., n, 1)``: what multiplies dB where β depends on the state."""
+        beta = torch.as_tensor(self.noise(x, t), dtype=x.dtype, device=x.device)
+        return (2.0 * beta).sqrt().expand(x.shape[:-1]).unsqueeze(-1)
+
+    def growth(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return the rate of growth, ``(..., n)``."""
+        rate = total(term.growth(x, t) for term in self.terms)
+        return torch.zeros_like(x[..., 0]) if rate is None else rate
 
     def gradient(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Return ∇V(x, t) + mean of ∇W(x_i − x_j) over the particles that act on i.

@@ -214,10 +214,9 @@ class StateDiffusion(FieldTerm):
     beta = None
 
     def noise(self, x: Tensor, t: Time = None) -> float | Tensor | None:
-        with torch.no_grad():
-            beta = self.field.value(x, self.at(t))
+        beta = self.field.value(x, self.at(t))
         if not (beta >= 0).all():  # not a number is not ≥ 0 either
-            lowest = float(beta.nan_to_num(nan=-math.inf).min())
+            lowest = float(beta.detach().nan_to_num(nan=-math.inf).min())
             raise PopdynError(
                 f"the diffusivity '{self.label()}' is {lowest:g} somewhere: expected numbers ≥ 0"
             )

@@ -39,7 +39,7 @@ from scipy.optimize import brentq
 from scipy.stats import f as f_law
 from scipy.stats import norm
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.simulation import advance
 
 __all__ = ["LEAST", "Comparison", "carried", "compare"]
@@ -87,7 +87,7 @@ class Comparison:
 
 
 def carried(
-    energy: FreeEnergy, snapshots: Sequence[np.ndarray], times: np.ndarray, seed: int
+    energy: Dynamics, snapshots: Sequence[np.ndarray], times: np.ndarray, seed: int
 ) -> list[np.ndarray]:
     """Return the particles of each snapshot but the last one at the next snapshot's time.
 
@@ -103,7 +103,7 @@ def carried(
     generator = torch.Generator().manual_seed(seed)
     out = []
     for k, x in enumerate(snapshots[:-1]):
-        count = 1 if energy.W is None else max(1, round(len(x) / TOGETHER))
+        count = max(1, round(len(x) / TOGETHER)) if energy.interacting else 1
         parts = [
             advance(
                 energy,

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation.two_sample import LEAST, TAIL, Comparison, carried, compare
 
 __all__ = ["VERDICTS", "Sample", "Verdict", "judge"]
@@ -94,9 +94,9 @@ class Sample:
 
 
 def judge(
-    energy: FreeEnergy,
+    energy: Dynamics,
     own: Sample | None,
-    unseen: Callable[[], tuple[FreeEnergy, Sample] | None],
+    unseen: Callable[[], tuple[Dynamics, Sample] | None],
     *,
     undetermined: Sequence[str] = (),
     moments: float | None = None,
@@ -128,9 +128,9 @@ def judge(
 
 
 def _judged(
-    energy: FreeEnergy,
+    energy: Dynamics,
     own: Sample | None,
-    unseen: Callable[[], tuple[FreeEnergy, Sample] | None],
+    unseen: Callable[[], tuple[Dynamics, Sample] | None],
     undetermined: Sequence[str],
     seed: int,
 ) -> Verdict:
@@ -176,9 +176,9 @@ def _of_two(p: float) -> float:
     return p * (2.0 - p)
 
 
-def _carried(energy: FreeEnergy, sample: Sample, seed: int) -> Callable[..., Comparison]:
+def _carried(energy: Dynamics, sample: Sample, seed: int) -> Callable[..., Comparison]:
     """Carry a sample, and return how it is compared with what comes next: with a share or not."""
-    sample = sample.up_to(MOST if energy.W is None else MOST_INTERACTING)
+    sample = sample.up_to(MOST_INTERACTING if energy.interacting else MOST)
     moved = carried(energy, sample.snapshots, sample.times, seed)
     count = sum(len(x) for x in sample.snapshots)
     if not all(np.isfinite(y).all() for y in moved):
@@ -191,11 +191,11 @@ def _stands_still(sample: Sample, seed: int) -> bool:
     return _carried(FreeEnergy(), sample, seed)(share=False).p_value >= LEVEL
 
 
-def _moves_nothing(energy: FreeEnergy, sample: Sample) -> bool:
+def _moves_nothing(energy: Dynamics, sample: Sample) -> bool:
     """Whether what was learned is 0: the fit itself found nothing above the noise."""
     starts = zip(sample.snapshots, sample.times, strict=True)
-    return energy.diffusivity == 0 and not any(
-        np.asarray(energy.force(x[:FEW], t=float(t))).any() for x, t in starts
+    return energy.beta == 0 and not any(
+        np.asarray(energy.drift(x[:FEW], t=float(t))).any() for x, t in starts
     )
 
 

@@ -87,7 +87,8 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
     own = cells_of(data, group=group, units="store")  # where the energy lives
     t = times(data)
     potential = np.empty(len(own.x), np.float32)
-    velocity = np.empty_like(own.x)
+    velocity, growth = np.empty_like(own.x), np.empty(len(own.x), np.float32)
+    grows = "growth" in run.dynamics.terms
     for k, time in enumerate(t):
         here = own.index == k
         if not here.any():
@@ -96,6 +97,7 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
         population = np.concatenate([positions(data, k, g) for g in ("train", "test")])
         potential[here] = run.energy.potential(x, float(time))
         velocity[here] = run.dynamics.drift(x, population[:ACTING], float(time))
+        growth[here] = run.dynamics.growth(x, float(time))
     mean, scale = standardization(data) if units == "source" else (0.0, 1.0)
     predicted, at = _predicted(run, data, held_out, from_, seed)
     facts = {
@@ -103,7 +105,7 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
         "diffusivity": run.energy.diffusivity,
         "units": units,
         "predicted_from": from_,
-        "growth": "left out: nothing is born and nothing dies",
+        "growth": "learned" if grows else "left out: nothing is born and nothing dies",
     }
     return Learned(
         potential,
@@ -112,6 +114,7 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
         (predicted * scale + mean).astype(np.float32),
         at,
         facts,
+        growth if grows else None,
     )
 
 

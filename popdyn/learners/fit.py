@@ -24,7 +24,7 @@ from popdyn.base.host import usual_torch
 from popdyn.base.options import Options
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
@@ -163,15 +163,15 @@ def fit(
     def verdict_on(run: Run) -> Verdict:
         """Judge the run; see ``popdyn.estimation.verdict`` for who judges what."""
 
-        def unseen() -> tuple[FreeEnergy, Sample] | None:
+        def unseen() -> tuple[Dynamics, Sample] | None:
             if entry.options is Options:  # nothing is learned, so nothing was seen
-                return run.energy, _sample(training or training_of(seed, half=False))
+                return run.dynamics, _sample(training or training_of(seed, half=False))
             assert training is not None
             assert own is not None
             if own.smallest < 5 * LEAST:
                 return None
             if run.validated and min(len(x) for x in training.validation) >= LEAST:
-                return run.energy, _sample(training, training.validation)
+                return run.dynamics, _sample(training, training.validation)
             less, left_out = training.split(fraction, LEAST)
             options = resolved
             if "learn" in run.certificate:  # what all particles ask for
@@ -181,14 +181,14 @@ def fit(
                 options = dataclasses.replace(resolved, **asked)
             sibling = fit_one(less, options, Workplace())
             _to_cpu(sibling.energy)
-            return sibling.energy, _sample(training, left_out)
+            return sibling.dynamics, _sample(training, left_out)
 
         own = None if entry.options is Options or training is None else _sample(training)
         trades = tuple(run.certificate.get("undetermined", ()))
         if run.certificate.get("time_varying"):
             trades += (MOVING,)
         moments = run.certificate.get("misfit_p_value")
-        return judge(run.energy, own, unseen, undetermined=trades, moments=moments, seed=seed)
+        return judge(run.dynamics, own, unseen, undetermined=trades, moments=moments, seed=seed)
 
     def finished(run: Run) -> Run:
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays

@@ -16,6 +16,7 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
+from popdyn.snapshots.tree import masses, weights
 
 if TYPE_CHECKING:
     from popdyn.learners.structure import Structure
@@ -26,6 +27,7 @@ __all__ = ["TrainingSet"]
 VALIDATION_CAP = 4000
 # Share of cells that are equal to others, and how often one may stand, by chance or rounding.
 REPEATED, OFTEN = 0.01, 10
+CHANGE = 0.01  # of the mass, from which it is said
 MAX_VALUES = 400_000_000  # 1.6 GB of float32; more particles teach nothing that these do not
 
 
@@ -104,13 +106,26 @@ class TrainingSet:
                 f"expected at least {least}"
             )
         fit, validation, repeated, most = [], [], [], 0
+        kept_of: list[tuple[int, int]] = []
         # A particle that is to validate must not be one to fit at another time.
+        weighted = weights(data, 0, stop=0) is not None
         paired = data.attrs.get("observation") == "paired" and len(set(n[kept])) == 1
+        paired = paired and not weighted
         share = max(4, MAX_VALUES // (len(kept) * dimension(data)))
         for k in kept:
             # A store larger than memory: the order of particles carries no information, so the
             # first of them are as good a sample as any.
             cells = np.array(positions(data, k, "train", 0, share), dtype=np.float32)
+            mass = weights(data, k, "train", 0, share)
+            if mass is not None:
+                chosen = _thinned(mass, seed, k)
+                if len(chosen) < least:
+                    raise PopdynError(
+                        f"snapshot {k} has {len(chosen)} training particles once each is kept "
+                        f"with the odds of its weight: expected at least {least}"
+                    )
+                kept_of.append((len(chosen), len(cells)))
+                cells = cells[chosen]
             times_each = _repeats(cells)
             most = max(most, len(times_each))
             if len(times_each) < (1.0 - REPEATED) * len(cells) or times_each.max() >= OFTEN:
@@ -132,7 +147,7 @@ class TrainingSet:
             raise PopdynError(
                 f"no snapshot has more than {most} different cell(s): expected at least 4 in one"
             )
-        notes = _told(repeated, len(kept))
+        notes = (*_told(repeated, len(kept)), *_told_of_growth(data, kept, kept_of))
         paired = paired and len({len(x) for x in fit}) == 1
         return cls(t[kept], kept, fit, validation, seed, notes=notes, paired=paired)
 
@@ -239,6 +254,35 @@ def _repeats(x: np.ndarray) -> np.ndarray:
     order = x[np.lexsort(x.T)]
     changes = np.flatnonzero((np.diff(order, axis=0) != 0).any(1)) + 1
     return np.diff(np.concatenate([[0], changes, [len(x)]]))
+
+
+def _thinned(mass: np.ndarray, seed: int, k: int) -> np.ndarray:
+    """Return rows that are a sample of equal weight: each kept with the odds of its weight.
+
+    They are independent draws of the weighted law, none twice, as learners expect.
+    """
+    luck = np.random.default_rng([seed, 2, k]).uniform(size=len(mass))
+    return np.flatnonzero(luck * mass.max() < mass)
+
+
+def _told_of_growth(
+    data: xr.DataTree, kept: Sequence[int], kept_of: Sequence[tuple[int, int]]
+) -> list[str]:
+    """Return lines about weights that were resampled and masses that no learner asks for."""
+    told = []
+    if kept_of:
+        left, of = (sum(pair) for pair in zip(*kept_of, strict=True))
+        told.append(
+            f"particles have weights: learned from {left} of {of}, each kept with the odds of its "
+            "weight, so from proportions"
+        )
+    total = masses(data)
+    if total is not None and (change := float(np.ptp(total[kept]) / total[kept].min())) > CHANGE:
+        told.append(
+            f"the mass changes by {change:.0%}: what is learned has no growth, and takes the "
+            "proportions for those of a population in which nobody is born or dies"
+        )
+    return told
 
 
 def _told(repeated: list[tuple[float, int, int, int]], snapshots: int) -> tuple[str, ...]:

@@ -119,6 +119,8 @@ def _learned(run: Run) -> str:
 
 def _diffusivity(run: Run) -> str:
     energy = run.energy
+    if run.dynamics.beta is None:
+        return run.dynamics.terms["diffusion"].label()
     if energy.diffusivity_standard_error is not None:
         return f"{energy.diffusivity:.3g} ± {energy.diffusivity_standard_error:.2g}"
     why = ""

@@ -12,17 +12,21 @@ import numpy as np
 import torch
 
 from popdyn.scores.catalogue import scores_of
+from popdyn.scores.growth import mass_error
 from popdyn.scores.prediction import Support
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.uncertainty import half_sample_errors
 
-__all__ = ["Prediction", "distribution_scores", "number"]
+__all__ = ["Prediction", "Weighted", "distribution_scores", "number"]
 
 # Cost matrices of larger samples take gigabytes: one at a time.
 MAX_POINTS_IN_PARALLEL = 5000
 
-Prediction = tuple[np.ndarray, np.ndarray | None] | None
-"""Particles ``(n, d)`` and their weights (None: uniform), or None where there is no prediction."""
+Weighted = tuple[np.ndarray, np.ndarray | None]
+"""Particles ``(n, d)`` and their weights, of any sum (None: uniform)."""
+
+Prediction = Weighted | None
+"""None where there is no prediction."""
 
 
 class Column(NamedTuple):
@@ -45,7 +49,8 @@ def distribution_scores(
     protocol: Protocol,
     predict: Callable[[int], Prediction],
     *,
-    observe: Callable[[int], np.ndarray] | None = None,
+    observe: Callable[[int], Weighted] | None = None,
+    mass: Callable[[int], float | None] | None = None,
     support: Support | None = None,
     standard_errors: bool = False,
 ) -> dict[str, Any]:
@@ -57,14 +62,16 @@ def distribution_scores(
     Args:
         protocol: The times, and the observed particles.
         predict: Gives the prediction for a snapshot.
-        observe: Gives the particles to compare with; the protocol's sample if None.
+        observe: Gives the particles to compare with, and their weights; the protocol's sample if
+            None.
+        mass: Gives the predicted mass of a snapshot, None where there is none.
         support: Where given, the fraction of predicted particles outside is reported.
         standard_errors: Whether to add standard errors from ten half-samples.
 
     Returns:
-        ``times``, one list for each score, ``points`` (observed) and ``points_predicted`` on
-        the two sides, and ``outside`` and ``standard_error`` where asked for. null where there
-        is nothing to compare.
+        ``times``, one list for each score, ``mass_error`` where the mass was measured and is
+        predicted, ``points`` (observed) and ``points_predicted`` on the two sides, and ``outside``
+        and ``standard_error`` where asked for. null where there is nothing to compare.
     """
     names = [score.name for score in scores_of("distribution")]
 
@@ -73,12 +80,15 @@ def distribution_scores(
         if found is None:
             return Column(dict.fromkeys(names), dict.fromkeys(names), None, None, None)
         x, weights = found
-        y = protocol.sample(k, "target") if observe is None else observe(k)
+        if observe is None:
+            y, observed = protocol.sample(k, "target"), protocol.weights(k, "target")
+        else:
+            y, observed = observe(k)
         outside = None if support is None else support.fraction_outside(x)
         x, y = protocol.to_units(x), protocol.to_units(y)
-        scores = compare(x, y, weights)
+        scores = compare(x, y, weights, observed)
         errors: dict[str, float | None] = dict.fromkeys(names)
-        if standard_errors and weights is None:
+        if standard_errors and weights is None and observed is None:
             found_errors = half_sample_errors(compare, x, y, protocol.rng("subsample", k))
             errors = {name: number(value) for name, value in found_errors.items()}
         values = {name: number(value) for name, value in scores.items()}
@@ -92,6 +102,8 @@ def distribution_scores(
         columns = list(pool.map(column, protocol.targets))
     out: dict[str, Any] = {"times": [float(protocol.times[k]) for k in protocol.targets]}
     out |= {name: [c.scores[name] for c in columns] for name in names}
+    if mass is not None and protocol.mass(protocol.targets[0]) is not None:
+        out["mass_error"] = [mass_error(mass(k), protocol.mass(k)) for k in protocol.targets]
     out["points"] = [c.observed for c in columns]
     out["points_predicted"] = [c.predicted for c in columns]
     if support is not None:
@@ -101,6 +113,9 @@ def distribution_scores(
     return out
 
 
-def compare(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
+def compare(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None, observed: Any = None
+) -> dict[str, float]:
     """Return every distribution score of the predicted sample x against the observed y."""
-    return {s.name: s.function(x, y, weights, None) for s in scores_of("distribution")}
+    a, b = (None if w is None else w / w.sum() for w in (weights, observed))
+    return {s.name: s.function(x, y, a, b) for s in scores_of("distribution")}

@@ -99,13 +99,13 @@ class GradientTable:
     def means(self, part: str, weights: np.ndarray | None = None) -> np.ndarray:
         """Return the weighted means of the columns, ``(6,)`` or ``(replicates, 6)``.
 
-        A pair weighs the product of the weights ``(replicates, n)`` of its two particles: pairs
-        that share a particle are not independent.
+        A pair weighs the product of the weights ``(n)`` or ``(replicates, n)`` of its two
+        particles: pairs that share a particle are not independent.
         """
         rows, members = self.rows[part], self.members[part]
         if weights is None:
             return rows.mean(0)
-        w = weights[:, members]
+        w = weights[..., members]
         if members.ndim == 2:
             w = w.prod(-1)
         return (w @ rows) / np.maximum(w.sum(-1, keepdims=True), 1e-300)
@@ -117,6 +117,7 @@ def gradient_table(
     x: np.ndarray,
     t: float,
     rng: np.random.Generator,
+    mass: np.ndarray | None = None,
 ) -> GradientTable:
     """Return the table of one snapshot.
 
@@ -126,6 +127,7 @@ def gradient_table(
         x: The snapshot's particles, ``(n, d)`` float32.
         t: Its time.
         rng: Draws the pairs where there are more than 40 000 of them.
+        mass: Weights of the particles, ``(n)``, with which they act on each other; 1 if None.
 
     Raises:
         PopdynError: If a gradient is not finite, or an energy does not fit the dimension.
@@ -156,7 +158,7 @@ def gradient_table(
     members["interaction"] = np.stack([i, j], 1)
     few = everyone[:MAX_FORCE_PARTICLES]
     total, total_true = (
-        gradient[few] + _mean_field(each.energy, x[few])
+        gradient[few] + _mean_field(each.energy, x[few], mass if mass is None else mass[few])
         for gradient, each in ((g, estimate), (g_true, truth))
     )
     for each, sum_ in ((estimate, total), (truth, total_true)):
@@ -235,12 +237,13 @@ def _turn(dynamics: Dynamics, x: np.ndarray, t: float) -> np.ndarray | None:
     return _finite(np.sum(each, axis=0), "the circulation") if each else None
 
 
-def _mean_field(energy: FreeEnergy, x: np.ndarray) -> np.ndarray:
+def _mean_field(energy: FreeEnergy, x: np.ndarray, mass: np.ndarray | None) -> np.ndarray:
     if energy.W is None or len(x) < 2:
         return np.zeros(x.shape)
     y = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     with torch.no_grad():
-        pull = mean_interaction_gradient(energy.W, y, y, exclude_self=True)
+        w = None if mass is None else torch.from_numpy(mass)
+        pull = mean_interaction_gradient(energy.W, y, y, exclude_self=True, weights=w)
     return _finite(pull.double().numpy(), "∇W∗ρ")
 
 

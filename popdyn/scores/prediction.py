@@ -21,7 +21,9 @@ MAX_SUPPORT = 20_000
 QUANTILE = 0.999
 
 
-def predict_targets(energy: Dynamics, protocol: Protocol) -> dict[int, np.ndarray | None]:
+def predict_targets(
+    energy: Dynamics, protocol: Protocol, weights: dict[int, np.ndarray] | None = None
+) -> dict[int, np.ndarray | None]:
     """Return the predicted particles at each target snapshot, ``(n, d)`` float32.
 
     Intervals between neighbouring snapshots, observed or not, take 20 integration steps each.
@@ -30,6 +32,8 @@ def predict_targets(energy: Dynamics, protocol: Protocol) -> dict[int, np.ndarra
     Args:
         energy: What drives them. The particles that are moved are its population too.
         protocol: Which snapshots to start from and to reach.
+        weights: Filled with the weights ``(n,)`` that each target's particles have by then,
+            where they grow or had weights before.
     """
     out: dict[int, np.ndarray | None] = {}
     for start in sorted({protocol.start_of(k) for k in protocol.targets}):
@@ -37,19 +41,39 @@ def predict_targets(energy: Dynamics, protocol: Protocol) -> dict[int, np.ndarra
         seed = protocol.torch_seed("noise", start)
         generator = torch.Generator().manual_seed(seed)
         x = torch.from_numpy(np.ascontiguousarray(protocol.sample(start, "start")))
+        w, grows = protocol.weights(start, "start"), "growth" in energy.terms
+        log_weight = None
+        if w is not None or grows:
+            mass = np.ones(len(x)) if w is None else np.maximum(w, 1e-300)
+            log_weight = torch.from_numpy(np.log(mass))
         for j in range(start, max(wanted)):
             if torch.isfinite(x).all():
-                x = _interval(energy, x, protocol.times[j], protocol.times[j + 1], generator)
+                x = _interval(
+                    energy, x, protocol.times[j], protocol.times[j + 1], generator, log_weight
+                )
             if j + 1 in wanted:
                 out[j + 1] = x.numpy() if torch.isfinite(x).all() else None
+                if log_weight is not None:
+                    grown = log_weight.exp().numpy()
+                    if not np.isfinite(grown).all():
+                        out[j + 1] = None
+                    elif weights is not None:
+                        weights[j + 1] = grown
     return out
 
 
 def _interval(
-    energy: Dynamics, x: torch.Tensor, start: float, stop: float, generator: torch.Generator
+    energy: Dynamics,
+    x: torch.Tensor,
+    start: float,
+    stop: float,
+    generator: torch.Generator,
+    log_weight: torch.Tensor | None,
 ) -> torch.Tensor:
     try:
-        return advance(energy, x, float(start), float(stop), generator=generator)
+        return advance(
+            energy, x, float(start), float(stop), generator=generator, log_weight=log_weight
+        )
     except RuntimeError as error:
         raise PopdynError(
             f"the energy could not be simulated in dimension {x.shape[1]} of the data: "

@@ -11,6 +11,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.snapshots import counts, positions, times
+from popdyn.snapshots.tree import masses, weights
 
 __all__ = ["Protocol", "parse_points"]
 
@@ -122,6 +123,24 @@ class Protocol:
         """Return the particles of snapshot k to start from or to compare with, ``(n, d)``."""
 
         def draw() -> np.ndarray:
+            return self._pool(k)[self._mine(k, role)]
+
+        return self._cached(("sample", k, role if self.paired else None), draw)
+
+    def weights(self, k: int, role: Role) -> np.ndarray | None:
+        """Return the weights of :meth:`sample`, ``(n,)`` float64; None where all weigh the same."""
+        pool = self._pool_weights(k)
+        return None if pool is None else pool[self._mine(k, role)]
+
+    def mass(self, k: int) -> float | None:
+        """Return the total mass of snapshot k, None where it was not measured."""
+        found = masses(self.data, self.groups[-1])
+        return None if found is None else float(found[k])
+
+    def _mine(self, k: int, role: Role) -> np.ndarray:
+        """Return which rows of the pool are sampled."""
+
+        def draw() -> np.ndarray:
             pool = self._pool(k)
             if self.paired:
                 order = self._order(len(pool), 0)
@@ -134,17 +153,30 @@ class Protocol:
                     f"snapshot {k} of the paired data has {len(pool)} particle(s) to score with: "
                     "expected at least 2, one half to start from and one to compare with"
                 )
-            return pool[mine[: self.points]]
+            return mine[: self.points]
 
-        return self._cached(("sample", k, role if self.paired else None), draw)
+        return self._cached(("rows", k, role if self.paired else None), draw)
 
     def halves(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return two disjoint random halves of snapshot k, of at most ``points`` each."""
         pool = self._pool(k)
-        order = self.rng("halves", k).permutation(len(pool))
-        half = len(pool) // 2
+        first, second = self._half_rows(k)
+        return pool[first], pool[second]
+
+    def half_weights(self, k: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the weights of the two halves."""
+        pool = self._pool_weights(k)
+        if pool is None:
+            return None, None
+        first, second = self._half_rows(k)
+        return pool[first], pool[second]
+
+    def _half_rows(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        size = len(self._pool(k))
+        order = self.rng("halves", k).permutation(size)
+        half = size // 2
         n = half if self.points is None else min(half, self.points)
-        return pool[order[:n]], pool[order[half : half + n]]
+        return order[:n], order[half : half + n]
 
     @property
     def paired(self) -> bool:
@@ -172,6 +204,11 @@ class Protocol:
                 [positions(self.data, k, group, 0, MAX_ROWS) for group in self.groups]
             ),
         )
+
+    def _pool_weights(self, k: int) -> np.ndarray | None:
+        parts = [weights(self.data, k, group, 0, MAX_ROWS) for group in self.groups]
+        there = [part for part in parts if part is not None]
+        return np.concatenate(there).astype(np.float64) if there else None
 
     def _order(self, n: int, k: int) -> np.ndarray:
         return self.rng("sample", k).permutation(n)

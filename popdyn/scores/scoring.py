@@ -14,7 +14,8 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.scores.catalogue import scores_of
-from popdyn.scores.comparison import Prediction, distribution_scores, number
+from popdyn.scores.comparison import Prediction, Weighted, distribution_scores, number
+from popdyn.scores.growth import growth_scores
 from popdyn.scores.moments import Moments, gradient_table, part_moments
 from popdyn.scores.prediction import Support, predict_targets
 from popdyn.scores.protocol import Protocol, parse_points
@@ -22,6 +23,7 @@ from popdyn.scores.result import Scores
 from popdyn.scores.transport import displacement_interpolation
 from popdyn.scores.uncertainty import bootstrap_weights
 from popdyn.snapshots import opened, positions
+from popdyn.snapshots.tree import weights as particle_weights
 
 __all__ = ["gradient_scores", "interpolation", "reference_rows", "score"]
 
@@ -166,15 +168,18 @@ def gradient_scores(
     for k in range(len(t)):
         x = positions(protocol.data, k, "test", 0, MAX_PARTICLES)
         w = bootstrap_weights(len(x), protocol.rng("bootstrap", k))
+        mass = particle_weights(protocol.data, k, "test", 0, MAX_PARTICLES)
         # The sample itself first, then its replicates.
-        weights.append(np.concatenate([np.ones((1, len(x))), w]))
+        w = np.concatenate([np.ones((1, len(x))), w])
+        weights.append(w if mass is None else w * mass)
+        weighted = mass is not None
         variances.append(_variance(x, weights[-1]))
         if k > 0:
             rng = protocol.rng("pairs", k)
-            tables.append(gradient_table(energy, truth, x, float(t[k]), rng))
+            tables.append(gradient_table(energy, truth, x, float(t[k]), rng, mass))
     spread = np.stack(variances[:-1], -1)
     uvp = 100.0 * np.diff(t) ** 2 / np.where(spread > 0, spread, np.nan)
-    here = part_moments(tables, uvp[0])
+    here = part_moments(tables, uvp[0], [w[0] for w in weights[1:]] if weighted else None)
     replicates = part_moments(tables, uvp[1:], [w[1:] for w in weights[1:]])
     out: dict[str, dict[str, Any]] = {}
     for part, m in here.items():
@@ -218,15 +223,26 @@ def _energy_row(
     out: dict[str, Any] = {}
     if truth is not None and protocol.has_test_group():
         out["gradient"] = gradient_scores(energy, truth, protocol)
+        if "growth" in {**energy.terms, **truth.terms}:
+            out["gradient"]["growth"] = growth_scores(energy, truth, protocol)
     out["diffusivity"] = _diffusivity(energy, truth)
-    predicted = predict_targets(energy, protocol)
+    weights: dict[int, np.ndarray] = {}
+    predicted = predict_targets(energy, protocol, weights)
 
     def predict(k: int) -> Prediction:
         x = predicted[k]
-        return None if x is None else (x, None)
+        return None if x is None else (x, weights.get(k))
+
+    def mass(k: int) -> float | None:
+        """The mass of the start times what has grown since."""
+        begun, start = protocol.mass(protocol.start_of(k)), protocol.start_of(k)
+        if begun is None or predicted[k] is None or k not in weights:
+            return None if predicted[k] is None else begun
+        before = protocol.weights(start, "start")
+        return begun * float(weights[k].mean() / (1.0 if before is None else before.mean()))
 
     out["distribution"] = distribution_scores(
-        protocol, predict, support=support, standard_errors=standard_errors
+        protocol, predict, support=support, standard_errors=standard_errors, mass=mass
     )
     return out
 
@@ -250,15 +266,21 @@ def _diffusivity(energy: Dynamics, truth: Dynamics | None) -> dict[str, float | 
 def _reference_rows(
     truth: Dynamics | None, protocol: Protocol, support: Support, standard_errors: bool
 ) -> dict[str, Any]:
+    def sample(j: int) -> Prediction:
+        return protocol.sample(j, "start"), protocol.weights(j, "start")
+
     def copy(k: int) -> Prediction:
-        return protocol.sample(protocol.before(k), "start"), None
+        return sample(protocol.before(k))
 
     def stay(k: int) -> Prediction:
-        return protocol.sample(protocol.start_of(k), "start"), None
+        return sample(protocol.start_of(k))
 
     def half(k: int) -> Prediction:
         first = protocol.halves(k)[0]
-        return (first, None) if len(first) else None
+        return (first, protocol.half_weights(k)[0]) if len(first) else None
+
+    def other_half(k: int) -> Weighted:
+        return protocol.halves(k)[1], protocol.half_weights(k)[1]
 
     def interpolate(k: int) -> Prediction:
         return interpolation(protocol, k)
@@ -266,16 +288,22 @@ def _reference_rows(
     def row(predict: Any, **options: Any) -> dict[str, Any]:
         return distribution_scores(protocol, predict, standard_errors=standard_errors, **options)
 
-    copied = row(copy, support=support)
+    copied = row(copy, support=support, mass=lambda k: protocol.mass(protocol.before(k)))
     zero: dict[str, Any] = {}
     if truth is not None and protocol.has_test_group():
         zero["gradient"] = gradient_scores(FreeEnergy(), truth, protocol)
+        if "growth" in truth.terms:
+            zero["gradient"]["growth"] = growth_scores(FreeEnergy(), truth, protocol)
     zero["diffusivity"] = _diffusivity(FreeEnergy(), truth)
     # From the snapshot before, staying where one is and copying it are the same thing.
-    zero["distribution"] = copied if protocol.from_ == "previous" else row(stay, support=support)
+    zero["distribution"] = (
+        copied
+        if protocol.from_ == "previous"
+        else row(stay, support=support, mass=lambda k: protocol.mass(protocol.start_of(k)))
+    )
     return {
         "zero": zero,
-        "floor": {"distribution": row(half, observe=lambda k: protocol.halves(k)[1])},
+        "floor": {"distribution": row(half, observe=other_half)},
         "copy_previous": {"distribution": copied},
         "mccann": {"distribution": row(interpolate)},
     }
@@ -289,12 +317,15 @@ def interpolation(protocol: Protocol, k: int) -> Prediction:
         return None
     t = protocol.times
     x, y = protocol.sample(earlier, "start"), protocol.sample(later, "start")
+    a, b = protocol.weights(earlier, "start"), protocol.weights(later, "start")
     if protocol.points is not None:
         # As many on both sides: then the plan is a permutation, and atoms weigh the same.
         n = min(len(x), len(y))
         x, y = x[:n], y[:n]
+        a, b = (w if w is None else w[:n] for w in (a, b))
+    a, b = (w if w is None else w / w.sum() for w in (a, b))
     fraction = float((t[k] - t[earlier]) / (t[later] - t[earlier]))
-    return displacement_interpolation(x.astype(np.float64), y.astype(np.float64), fraction)
+    return displacement_interpolation(x.astype(np.float64), y.astype(np.float64), fraction, a, b)
 
 
 def _protocol(

@@ -16,7 +16,7 @@ __all__ = ["TextTable", "flatten", "tables_of"]
 Row = tuple[str, Mapping[str, Any]]
 """What a row is called, and its scores."""
 
-SYMBOLS = {"potential": "∇V", "interaction": "∇W", "force": "force"}
+SYMBOLS = {"potential": "∇V", "interaction": "∇W", "force": "force", "growth": "g"}
 # Of the lists in ``distribution``, what is no score.
 _NOT_SCORES = ("times", "points", "points_predicted")
 _GIVEN = ("true", "standard_error")
@@ -126,7 +126,7 @@ def _energy_table(rows: Sequence[Row], title: str) -> TextTable:
     columns: list[tuple[str, str]] = []
     for part in SYMBOLS:
         found = {name for _, row in rows for name in row.get("gradient", {}).get(part, {})}
-        columns += [(part, name) for name in SCORES if name in found]
+        columns += [(part, name) for name in (*SCORES, "correlation") if name in found]
     lines = []
     for label, row in rows:
         if "gradient" not in row:
@@ -135,17 +135,23 @@ def _energy_table(rows: Sequence[Row], title: str) -> TextTable:
         beta = row["diffusivity"]
         error = beta["standard_error"]
         spread = "" if error is None else f" ± {error:.2g}"
-        lines.append([label, *values, f"{beta['estimate']:.4g}{spread} ({beta['true']:.4g})"])
+        # None: it depends on the state.
+        estimate, true = (
+            "β(x)" if beta[key] is None else f"{beta[key]:.4g}" for key in ("estimate", "true")
+        )
+        lines.append([label, *values, f"{estimate}{spread} ({true})"])
     names = [f"{SYMBOLS[part]} {name}".replace("_", " ") for part, name in columns]
     return TextTable(title, [*names, "β (true)"], lines)
 
 
 def _distribution_table(rows: Sequence[Row], common: list[int], title: str) -> TextTable:
     names = [s.name for s in SCORES.values() if s.kind == "distribution"]
+    if any("mass_error" in row["distribution"] for _, row in rows):
+        names.append("mass_error")
     lines = []
     for label, row in rows:
         found = row["distribution"]
-        means = [_text(_mean(found[name], common)) for name in names]
+        means = [_text(_mean(found.get(name), common)) for name in names]
         lines.append([label, *means, _text(_mean(found.get("outside"), common)), _points(found)])
     return TextTable(title, [*(n.replace("_", " ") for n in names), "outside", "points"], lines)
 

@@ -65,8 +65,14 @@ def w2(x: np.ndarray, y: np.ndarray, a: Weights = None, b: Weights = None) -> fl
     return float(np.sqrt(_cost(x, y, a, b, "sqeuclidean")))
 
 
-def transport_plan(x: np.ndarray, y: np.ndarray, metric: Metric = "sqeuclidean") -> np.ndarray:
-    """Return an exact optimal plan ``(n, m)`` between two uniformly weighted samples.
+def transport_plan(
+    x: np.ndarray,
+    y: np.ndarray,
+    metric: Metric = "sqeuclidean",
+    a: Weights = None,
+    b: Weights = None,
+) -> np.ndarray:
+    """Return an exact optimal plan ``(n, m)`` between two samples; weights as in :func:`w1`.
 
     Raises:
         PopdynError: If the solver does not converge, or the samples are too large for it.
@@ -74,13 +80,15 @@ def transport_plan(x: np.ndarray, y: np.ndarray, metric: Metric = "sqeuclidean")
     import ot  # it takes a second to load, and most commands never come here
 
     cost = _cost_matrix(x, y, metric)
-    plan, log = ot.emd([], [], cost, numItermax=MAX_ITERATIONS, log=True)
+    p: Any = [] if a is None else a
+    q: Any = [] if b is None else b
+    plan, log = ot.emd(p, q, cost, numItermax=MAX_ITERATIONS, log=True)
     _check(log, cost.shape)
     return plan
 
 
 def displacement_interpolation(
-    x: np.ndarray, y: np.ndarray, fraction: float
+    x: np.ndarray, y: np.ndarray, fraction: float, a: Weights = None, b: Weights = None
 ) -> tuple[np.ndarray, Weights]:
     """Return the point at ``fraction`` of the W₂ geodesic from x to y (McCann's interpolation).
 
@@ -88,6 +96,8 @@ def displacement_interpolation(
         x: Sample at fraction 0, ``(n, d)``.
         y: Sample at fraction 1, ``(m, d)``.
         fraction: Between 0 and 1.
+        a: Weights of x, of sum 1; uniform if None.
+        b: Weights of y, likewise.
 
     Returns:
         Atoms and their weights; None for the weights where they are uniform (n = m). Up to
@@ -96,10 +106,10 @@ def displacement_interpolation(
     References:
         McCann, A convexity principle for interacting gases, Adv. Math. 128 (1997).
     """
-    plan = transport_plan(x, y)
+    plan = transport_plan(x, y, a=a, b=b)
     i, j = np.nonzero(plan)
     atoms = (1.0 - fraction) * x[i] + fraction * y[j]
-    if len(x) == len(y) == len(atoms):
+    if len(x) == len(y) == len(atoms) and a is None and b is None:
         return atoms, None
     mass = plan[i, j]
     return atoms, mass / mass.sum()

@@ -14,6 +14,7 @@ from popdyn.dynamics import Dynamics
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Brownian, Noise
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
+from popdyn.simulation.stepping import take_step
 
 __all__ = ["advance"]
 
@@ -28,10 +29,11 @@ def advance(
     *,
     step: float | None = None,
     substeps: int | None = None,
-    scheme: str = DEFAULT_SCHEME,
+    scheme: str | None = None,
     generator: Generator | None = None,
     noise: Tensor | None = None,
     partners: int | None = None,
+    log_weight: Tensor | None = None,
 ) -> Tensor:
     """Return the populations ``x`` at time ``start``, run to time ``stop``. No gradient flows.
 
@@ -42,11 +44,14 @@ def advance(
         stop: Time to run to, of the same kind.
         step: Integration step; (stop − start)/20 if neither it nor ``substeps`` is given.
         substeps: Number of equal steps, instead of ``step``.
-        scheme: A name of ``SCHEMES``.
+        scheme: A name of ``SCHEMES``; None: heun, or euler_maruyama where β depends on the state.
         generator: Source of the noise where β > 0.
         noise: Standard normals ``(substeps, *x.shape)`` instead of drawing them: common random
             numbers.
         partners: Others that act on a particle in a step, drawn anew each time; all if None.
+        log_weight: Log-weights ``(..., n)`` float64 of the particles, to which what grows on the
+            way is added in place, and with which they act on each other; without them growth is
+            left out.
 
     Raises:
         PopdynError: On an unknown scheme, times that run backwards, or noise of another shape.
@@ -58,8 +63,10 @@ def advance(
         >>> bool((y - x * math.exp(-1)).abs().max() < 1e-5)
         True
     """
+    if scheme is None:
+        scheme = DEFAULT_SCHEME if dynamics.beta is not None else "euler_maruyama"
     chosen = lookup(SCHEMES, scheme, "scheme")
-    chosen.check(dynamics, step=step)
+    chosen.check(dynamics, step=step, dim=x.shape[-1])
     t0, t1 = _time(start, x, "start"), _time(stop, x, "stop")
     span = t1 - t0
     longest = float(torch.as_tensor(span).max())
@@ -80,19 +87,31 @@ def advance(
         raise PopdynError(f"scheme '{scheme}' draws more than increments: expected no noise")
     if noise is not None and noise.shape != (substeps, *x.shape):
         raise PopdynError(f"noise has shape {tuple(noise.shape)}: expected {(substeps, *x.shape)}")
+    if log_weight is not None and log_weight.shape != x.shape[:-1]:
+        shape = tuple(log_weight.shape)
+        raise PopdynError(f"log_weight has shape {shape}: expected {tuple(x.shape[:-1])}")
     h = span / substeps
     wide = h.to(x).unsqueeze(-1) if isinstance(h, Tensor) else h
     drive = Drive(dynamics, partners=partners, generator=generator)
     brownian = Brownian(dynamics.beta, integral=chosen.integral, generator=generator)
     sigma = (2.0 * brownian.beta * wide) ** 0.5
     x = x.detach().clone(memory_format=torch.contiguous_format)
+    if dynamics.beta is None and chosen.solve is not None:
+        if isinstance(t0, Tensor) or isinstance(h, Tensor) or noise is not None:
+            raise PopdynError(
+                f"scheme '{scheme}' and a diffusivity that depends on the state: expected start "
+                "and stop as numbers, and no noise"
+            )
+        chosen.solve(x, t0, h, substeps, drive, generator)
+        return x
     for j in range(substeps):
         drive.begin_step(x)
         if noise is None or brownian.beta == 0:
             dB = brownian.draw(x, wide)
         else:
             dB = Noise(noise[j] * sigma)
-        chosen.step(x, t0 + j * h, wide, drive, dB)
+        t = t0 + j * h
+        take_step(chosen, x, t, wide, drive, dB, log_weight, weigh=dynamics.interacting)
     return x
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.stability import PROBES, STABLE, curvature_seen, largest_stable_step
+from popdyn.simulation.stepping import take_step
 from popdyn.simulation.streams import generator
 
-__all__ = ["ExplosionError", "Report", "simulate_block"]
+__all__ = ["ExplosionError", "Made", "Report", "simulate_block"]
 
 Report = Callable[[int], None]
 """Told how many steps of single particles were taken since it was last called."""
@@ -36,8 +38,27 @@ LOOK_EVERY = 128
 MUCH_LONGER = 8.0
 
 
+# Largest log-weight: beyond e⁸⁰ a weight leaves float32.
+LARGEST = 80.0
+# How many times as many cells as at first a population may have.
+CROWD = 1000
+
+
 class ExplosionError(PopdynError):
     """The particles left finite numbers, or the step is unstable, as in every rerun."""
+
+
+class Made(NamedTuple):
+    """A block's particles at each time.
+
+    Attributes:
+        x: Positions, ``(n_k, d)`` float32.
+        weights: Their weights, ``(n_k)`` float32, 1 at first; None where nothing grows, or where
+            cells divide and die.
+    """
+
+    x: list[np.ndarray]
+    weights: list[np.ndarray] | None = None
 
 
 def simulate_block(
@@ -46,13 +67,13 @@ def simulate_block(
     group: str,
     block: int,
     report: Report | None = None,
-) -> list[np.ndarray]:
-    """Return a block's particles at each time, ``(n_k, d)`` float32.
+) -> Made:
+    """Return a block's particles at each time.
 
     The same arguments give the same bits, wherever and in whatever order blocks are run.
 
     Raises:
-        ExplosionError: If the particles leave finite numbers.
+        ExplosionError: If the particles or their weights leave finite numbers.
     """
     with usual_torch(config.threads_for(dynamics)), torch.no_grad():
         return _simulate(dynamics, config, group, block, report)
@@ -60,34 +81,58 @@ def simulate_block(
 
 def _simulate(
     dynamics: Dynamics, config: SimulationConfig, group: str, block: int, report: Report | None
-) -> list[np.ndarray]:
+) -> Made:
     rows = config.rows(group, block)
     starts = config.initial.starts(
         config, group, block, generator(config.seed, "initial", group, block)
     )
     marcher = _Marcher(dynamics, config, group, block, report)
-    if config.paired:
+    grown: list[Tensor] | None = None
+    if "growth" in dynamics.terms and config.growth_as == "weights":
+        sizes = [len(starts[0])] * len(rows) if config.paired else [len(x) for x in starts]
+        grown = [torch.zeros(n, dtype=torch.float64) for n in sizes]
+    if "growth" in dynamics.terms and grown is None:
+        out = _branching(starts, marcher, generator(config.seed, "births", group, block))
+    elif config.paired:
         first = starts[0]
         out = [first] + [torch.empty_like(first) for _ in rows[1:]]
         size = len(first) if dynamics.interacting else max(1, marcher.chunk // config.dim)
         for part in _slices(len(first), size):
             x = first[part].to(config.device, copy=True)
-            for k in marcher.march(x, [len(x)] * len(rows)):
+            log_weight = marcher.log_weight(x)
+            for k in marcher.march(x, [len(x)] * len(rows), log_weight):
                 out[k][part] = x
+                if grown is not None and log_weight is not None:
+                    grown[k][part] = log_weight.cpu()
     else:
         out = starts
         if not dynamics.interacting:
-            _independent(out, marcher)
+            _independent(out, marcher, grown)
         else:
-            _interacting(out, marcher)
+            _interacting(out, marcher, grown)
     if config.noise > 0:
         observation = generator(config.seed, "observation", group, block)
         for x in out:
             x += config.noise * torch.empty_like(x).normal_(generator=observation)
-    return [x.numpy() for x in out]
+    weights = None if grown is None else [w.exp().float().numpy() for w in grown]
+    return Made([x.numpy() for x in out], weights)
 
 
-def _independent(out: list[Tensor], marcher: _Marcher) -> None:
+def _branching(starts: list[Tensor], marcher: _Marcher, births: torch.Generator) -> list[Tensor]:
+    """Return populations of cells that divide and die on their way, each from its own start."""
+    out = [starts[0]]
+    for k, start in enumerate(starts[1:], 1):
+        alone = max(1, marcher.chunk // start.shape[1])
+        size = max(1, len(start)) if marcher.dynamics.interacting else alone
+        parts = [
+            marcher.branch(start[part].to(marcher.config.device, copy=True), k, births).cpu()
+            for part in _slices(len(start), size)
+        ]
+        out.append(torch.cat(parts) if parts else start)
+    return out
+
+
+def _independent(out: list[Tensor], marcher: _Marcher, grown: list[Tensor] | None) -> None:
     """Run particles that do not see each other, a part of every population at once.
 
     The populations lie one after the other, the latest first, so that those still under way
@@ -100,19 +145,26 @@ def _independent(out: list[Tensor], marcher: _Marcher) -> None:
         x = torch.cat(parts[:0:-1]).to(marcher.config.device)
         # active[k]: rows that still move after snapshot k
         active = [sum(len(p) for p in parts[k + 1 :]) for k in range(len(parts))]
-        for k in marcher.march(x, [active[0], *active]):
-            out[k][part] = x[active[k] : active[k] + len(parts[k])]
+        log_weight = marcher.log_weight(x)
+        for k in marcher.march(x, [active[0], *active], log_weight):
+            mine = slice(active[k], active[k] + len(parts[k]))
+            out[k][part] = x[mine]
+            if grown is not None and log_weight is not None:
+                grown[k][part] = log_weight[mine].cpu()
 
 
-def _interacting(out: list[Tensor], marcher: _Marcher) -> None:
+def _interacting(out: list[Tensor], marcher: _Marcher, grown: list[Tensor] | None) -> None:
     """Run a population for each time, those of the same size as one batched tensor."""
     for size in sorted({len(x) for x in out[1:]} - {0}):
         members = [k for k in range(1, len(out)) if len(out[k]) == size]
         x = torch.stack([out[k] for k in reversed(members)]).to(marcher.config.device)
         active = [sum(j >= k for j in members) for k in range(len(out))]
-        for k in marcher.march(x, active):
+        log_weight = marcher.log_weight(x)
+        for k in marcher.march(x, active, log_weight):
             if k in members:
                 out[k][:] = x[active[k] - 1]
+                if grown is not None and log_weight is not None:
+                    grown[k][:] = log_weight[active[k] - 1].cpu()
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:
@@ -140,13 +192,22 @@ class _Marcher:
         self.drive = Drive(dynamics, partners=config.interaction_batch, generator=partners)
         self.brownian = Brownian(dynamics.beta, integral=self.scheme.integral, generator=noise)
         self.streams = (noise, partners)
+        self.solve = self.scheme.solve if dynamics.beta is None else None
         self.watching = True
 
-    def march(self, x: Tensor, active: list[int]) -> Iterator[int]:
+    def log_weight(self, x: Tensor) -> Tensor | None:
+        """Return the log-weights 0 of particles at the start, or None where nothing grows."""
+        if "growth" not in self.dynamics.terms:
+            return None
+        return torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
+
+    def march(
+        self, x: Tensor, active: list[int], log_weight: Tensor | None = None
+    ) -> Iterator[int]:
         """Move ``x`` in place; yield k when it stands at time k.
 
         ``active[k]`` is how many of the first entries of ``x`` move in the interval that ends
-        at time k (``active[0]`` is not used).
+        at time k (``active[0]`` is not used). Log-weights grow along the way.
         """
         first = (x if x.ndim == 2 else x[0])[:PROBES].clone()
         # All parts of a block are draws of one law, of which one is looked at.
@@ -159,30 +220,99 @@ class _Marcher:
             for done in range(0, steps, CHECK_EVERY):
                 if watch is not None:
                     watch.look(moving, start + done * h, h)
-                self._run(moving, start, h, range(done, min(done + CHECK_EVERY, steps)), first)
+                part = range(done, min(done + CHECK_EVERY, steps))
+                grown = None if log_weight is None else log_weight[: active[k]]
+                self._run(moving, start, h, part, first, grown)
             if watch is not None and active[k] and k == len(self.config.intervals):
                 watch.look(moving, start + steps * h, h, at_end=True)
             yield k
 
-    def _run(self, x: Tensor, start: float, h: float, steps: range, first: Tensor) -> None:
+    def branch(self, x: Tensor, k: int, births: torch.Generator) -> Tensor:
+        """Return the cells at time k that descend from ``x`` at the first time.
+
+        After each step a cell is replaced by as many as the mass that it has become, rounded up
+        or down at random so that the mean is exact: e^∫g of them.
+        """
+        first, n = x[:PROBES].clone(), len(x)
+        watch = _Watch(self, first) if self.watching else None
+        self.watching = False
+        for start, h, steps in self.config.intervals[:k]:
+            for j in range(steps):
+                if not len(x):
+                    return x
+                t = start + j * h
+                if watch is not None and j % CHECK_EVERY == 0:
+                    watch.look(x, t, h)
+                if self.dynamics.interacting:
+                    # As many as they are, not as they were.
+                    share = (len(x) - 1) / max(1, n - 1)
+                    self.drive.weights = torch.full_like(x[..., 0], share)
+                log_weight = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+                self._step(x, t, h, log_weight)
+                self._check_growth(log_weight, t + h)
+                if not torch.isfinite(x).all():
+                    self._explain(first, start, h, j)
+                mean = log_weight.exp()
+                luck = torch.rand(len(x), dtype=torch.float64, generator=births).to(x.device)
+                copies = (mean + luck).floor().long()
+                if int(copies.sum()) > CROWD * max(n, 1):
+                    raise ExplosionError(
+                        f"{n} cells have become {int(copies.sum()):.3g} at time {t + h:g}: "
+                        f"expected {CROWD} times as many at most, so slower growth or fewer times"
+                    )
+                x = x.repeat_interleave(copies, 0)
+            if self.report is not None:
+                self.report(steps * n)
+        self.drive.weights = None
+        return x
+
+    def _run(
+        self,
+        x: Tensor,
+        start: float,
+        h: float,
+        steps: range,
+        first: Tensor,
+        log_weight: Tensor | None,
+    ) -> None:
+        if self.solve is not None:
+            self.solve(x, start + steps[0] * h, h, len(steps), self.drive, self.streams[0])
+            if not torch.isfinite(x).all():
+                self._explain(first, start, h, steps[-1])
+            if self.report is not None:
+                self.report(len(steps) * (x.numel() // x.shape[-1]))
+            return
         before, states = x.clone(), [stream.get_state() for stream in self.streams]
         for j in steps:
-            self._step(x, start + j * h, h)
+            self._step(x, start + j * h, h, log_weight)
         if not torch.isfinite(x).all():
             # The same steps once more, with a look after each.
             x.copy_(before)
             for stream, state in zip(self.streams, states, strict=True):
                 stream.set_state(state)
             for j in steps:
-                self._step(x, start + j * h, h)
+                self._step(x, start + j * h, h, None)
                 if not torch.isfinite(x).all():
                     self._explain(first, start, h, j)
+        if log_weight is not None:
+            self._check_growth(log_weight, start + (steps[-1] + 1) * h)
         if self.report is not None:
             self.report(len(steps) * (x.numel() // x.shape[-1]))
 
-    def _step(self, x: Tensor, t: float, h: float) -> None:
+    def _step(self, x: Tensor, t: float, h: float, log_weight: Tensor | None) -> None:
         self.drive.begin_step(x)
-        self.scheme.step(x, t, h, self.drive, self.brownian.draw(x, h))
+        noise = self.brownian.draw(x, h)
+        weigh = self.dynamics.interacting and self.config.growth_as == "weights"
+        take_step(self.scheme, x, t, h, self.drive, noise, log_weight, weigh=weigh)
+
+    def _check_growth(self, log_weight: Tensor, t: float) -> None:
+        if bool((log_weight <= LARGEST).all()):  # not a number is not ≤ either
+            return
+        growth = self.dynamics.terms["growth"].label()
+        raise ExplosionError(
+            f"the growth '{growth}' overflows by time {t:g}: a weight has passed e^{LARGEST:g}; "
+            "expected a finite rate, slower or over a shorter time"
+        )
 
     def _explain(self, first: Tensor, start: float, h: float, j: int) -> None:
         drive = Drive(self.dynamics)

@@ -44,6 +44,8 @@ class SimulationConfig:
         step: Longest integration step; a twentieth of each interval if None.
         paired: The same particles at every time instead of a population for each.
         noise: Standard deviation of the observation noise on each component.
+        growth_as: ``weights``, or ``births`` of cells of equal weight; where anything grows.
+        proportions: Whether the total mass is left out of the data.
         interaction_batch: Partners of the random batch method; all pairs if None.
         seed: Seed of everything random.
         device: Where torch steps the particles.
@@ -61,6 +63,8 @@ class SimulationConfig:
     step: float | None = None
     paired: bool = False
     noise: float = 0.0
+    growth_as: str = "weights"
+    proportions: bool = False
     interaction_batch: int | None = None
     seed: int = 0
     device: str = "cpu"
@@ -119,7 +123,19 @@ class SimulationConfig:
         """
         scheme, batch = SCHEMES[self.scheme], self.interaction_batch
         with blaming("scheme"):
-            scheme.check(dynamics, step=self.step, interaction_batch=batch)
+            scheme.check(dynamics, step=self.step, interaction_batch=batch, dim=self.dim)
+        grows = "growth" in dynamics.terms
+        if not grows and (self.growth_as != "weights" or self.proportions):
+            name = "proportions" if self.proportions else "growth_as"
+            raise PopdynError(
+                f"{name} is {getattr(self, name)} and nothing grows: expected a growth", field=name
+            )
+        if grows and self.growth_as == "births" and self.paired:
+            raise PopdynError(
+                "cells that divide and die are not the same at every time: expected unpaired "
+                "observation, or growth as weights",
+                field="paired",
+            )
         if self.interaction_batch is not None and not dynamics.interacting:
             raise PopdynError(
                 f"interaction_batch is {self.interaction_batch} and there is no interaction: "

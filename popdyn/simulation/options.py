@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from popdyn.base.options import Bounds, Off, OneOf, Options
 from popdyn.simulation.schemes import DEFAULT_SCHEME
@@ -38,6 +38,9 @@ class SimulationOptions(Options):
         paired: The same particles at every time, or an independent population for each.
         noise: Standard deviation of the observation noise on each component; the dynamics do
             not see it.
+        growth_as: ``weights``: each particle carries its mass, exact to the scheme; ``births``:
+            cells of equal weight divide and die, and each snapshot has as many as are alive.
+        proportions: See proportions alone: the total mass is not measured.
         interaction_batch: Partners of each particle in each step (the random batch method). None:
             all pairs.
         seed: Seed of everything random.
@@ -59,6 +62,8 @@ class SimulationOptions(Options):
     initial_params: Mapping[str, Any] | None = None
     paired: Annotated[bool, Off("unpaired")] = False
     noise: Annotated[float, Bounds(ge=0)] = 0.0
+    growth_as: Literal["weights", "births"] = "weights"
+    proportions: bool = False
     interaction_batch: Annotated[int | None, Bounds(ge=1)] = None
     seed: Annotated[int, Bounds(ge=0)] = 0
     device: str = "cpu"

@@ -18,7 +18,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.dynamics import Dynamics
 from popdyn.dynamics.drive import Drive
-from popdyn.simulation.blocks import ExplosionError, simulate_block
+from popdyn.simulation.blocks import ExplosionError, Made, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density
 from popdyn.simulation.progress import progress_bar
@@ -26,10 +26,10 @@ from popdyn.simulation.runner import Task, disk_error, run_tasks
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.step_check import step_bias
 from popdyn.simulation.streams import generator
-from popdyn.snapshots import make_tree, open_snapshots
+from popdyn.snapshots import make_tree, open_snapshots, write
 from popdyn.snapshots.layout import CHUNK_BYTES
 from popdyn.snapshots.tree import GROUPS
-from popdyn.snapshots.writer import StoreWriter
+from popdyn.snapshots.writer import StoreWriter, store_target
 
 __all__ = ["run_simulation"]
 
@@ -55,19 +55,37 @@ def run_simulation(
 ) -> xr.DataTree:
     """Return the snapshots of a configuration; :func:`simulate` explains the arguments."""
     config.check(dynamics)
-    SCHEMES[config.scheme].check(dynamics, check_step=check_step)
+    SCHEMES[config.scheme].check(dynamics, check_step=check_step, dim=config.dim)
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
-    _check_memory(dynamics, config, None if out is None else Path(out), 1 if scheduler else workers)
+    grows = "growth" in dynamics.terms
+    # How many cells there are, or what all of them weigh, is known once they have been made.
+    streamed = out is not None and not (
+        grows and (config.growth_as == "births" or config.proportions)
+    )
+    if out is not None and not streamed:
+        store_target(out, overwrite=overwrite).check()
+    place = Path(out) if out is not None and streamed else None
+    _check_memory(dynamics, config, place, 1 if scheduler else workers)
+    if check_step and grows:
+        raise PopdynError(
+            "check_step and a growth: what half a step changes is seen in the moments of particles "
+            "that weigh the same; expected no check_step"
+        )
     probes = _probe(dynamics, config)
     attributes = {**_attributes(dynamics, config), **(attrs or {})}
     total = sum(config.particle_steps(group) for group in GROUPS)
     with progress_bar(total, visible=progress) as report:
         where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "report": report}
         extras = _Extras(dynamics, config, check_step, reference, reference_cells)
-        if out is None:
-            return _in_memory(dynamics, config, attributes, extras, where)
-        _streamed(dynamics, config, attributes, extras, where, Path(out), overwrite, probes)
+        if place is None:
+            tree = _in_memory(dynamics, config, attributes, extras, where)
+        else:
+            _streamed(dynamics, config, attributes, extras, where, place, overwrite, probes)
+    if out is None:
+        return tree
+    if place is None:
+        write(tree, out, overwrite=overwrite)
     return open_snapshots(out)
 
 
@@ -96,7 +114,7 @@ class _Extras:
         density = config.initial.density
         n = min(PILOT_PARTICLES, *config.train)
         pilot = replace(config, train=(n,) * len(config.times), noise=0.0)
-        x = np.concatenate(simulate_block(self.dynamics, pilot, "train", 0))
+        x = np.concatenate(simulate_block(self.dynamics, pilot, "train", 0).x)
         bounds = list(zip(x.min(0).tolist(), x.max(0).tolist(), strict=True))
         solution = reference_density(
             self.dynamics, density, config.times, bounds=bounds, cells=self.cells
@@ -111,23 +129,54 @@ def _in_memory(
     extras: _Extras,
     where: dict[str, Any],
 ) -> xr.DataTree:
-    shape = (config.dim,)
-    arrays = {g: [np.empty((n, *shape), np.float32) for n in config.counts(g)] for g in GROUPS}
+    blocks: dict[tuple[str, int], Made] = {}
 
-    def done(task: Task, made: list[np.ndarray] | None) -> None:
+    def done(task: Task, made: Made | None) -> None:
         assert made is not None
-        for whole, part in zip(arrays[task.group], made, strict=True):
-            start = task.block * config.block
-            whole[start : start + len(part)] = part
+        blocks[task.group, task.block] = made
 
     tasks = [Task(g, b) for g in GROUPS for b in range(config.blocks(g))]
     groups = extras.groups()
     run_tasks(dynamics, config, tasks, done, **where)
     attributes = {**attributes, **extras.attributes()}
-    tree = make_tree(arrays["train"], arrays["test"], config.times, attributes)
+    x: dict[str, list[np.ndarray]] = {}
+    w: dict[str, list[np.ndarray]] = {}
+    grows = "growth" in dynamics.terms
+    for g in GROUPS:
+        made = [blocks.pop((g, b)) for b in range(config.blocks(g))]
+        x[g] = [_joined([m.x[k] for m in made], (0, config.dim)) for k in range(len(config.times))]
+        if grows and config.growth_as == "weights":
+            each = [[m.weights[k] for m in made if m.weights] for k in range(len(config.times))]
+            w[g] = [_joined(parts, (0,)) for parts in each]
+        del made
+        for k, n in enumerate(config.counts(g)):
+            if n and not len(x[g][k]):
+                raise PopdynError(
+                    f"all {n} cells of the {g} group have died before time {config.times[k]:g}: "
+                    "expected a growth that leaves some, more particles, or growth as weights"
+                )
+    masses = None
+    if grows and not config.proportions:
+        alive = {g: [float(part.sum(dtype=np.float64)) for part in w[g]] for g in w}
+        alive = alive or {g: [float(len(part)) for part in x[g]] for g in x}
+        masses = {
+            g: [m / n if n else 1.0 for m, n in zip(alive[g], config.counts(g), strict=True)]
+            for g in GROUPS
+        }
+    elif w:
+        w = {g: [p / p.mean(dtype=np.float64) if p.any() else p for p in w[g]] for g in w}
+    tree = make_tree(
+        x["train"], x["test"], config.times, attributes, weights=w or None, masses=masses
+    )
     for name, dataset in groups.items():
         tree[name] = xr.DataTree(dataset)
     return tree
+
+
+def _joined(parts: list[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(empty, np.float32)
 
 
 def _streamed(
@@ -151,6 +200,8 @@ def _streamed(
             fingerprint=probes,
             chunk_rows=_chunk_rows(config),
             shard_rows=config.block,
+            weighted="growth" in dynamics.terms,
+            masses="mean" if "growth" in dynamics.terms and not config.proportions else None,
         ) as writer:
             groups = extras.groups()
             wanted: dict[tuple[str, int], list[Any]] = {}
@@ -194,6 +245,8 @@ def _attributes(dynamics: Dynamics, config: SimulationConfig) -> dict[str, Any]:
     }
     if config.noise:
         out["noise"] = config.noise
+    if "growth" in dynamics.terms:
+        out |= {"growth_as": config.growth_as, "proportions": config.proportions}
     if dynamics.interacting:
         out["interaction_batch"] = config.interaction_batch
         if max(config.train + config.test) > config.block:
@@ -220,7 +273,9 @@ def _probe(dynamics: Dynamics, config: SimulationConfig) -> str:
                 f"the drift of {dynamics!r} has shape {tuple(drift.shape)} for positions of "
                 f"shape {tuple(x.shape)}: expected the same"
             )
-        digest.update(drift.detach().cpu().numpy().tobytes())
+        parts = [drift, drive.growth(x, t), torch.as_tensor(drive.noise(x, t))]
+        for part in parts:
+            digest.update(part.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

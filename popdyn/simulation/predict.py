@@ -14,8 +14,10 @@ from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.dynamics import Dynamics
 from popdyn.simulation.advance import advance
+from popdyn.simulation.blocks import LARGEST
 from popdyn.simulation.config import MAX_STEPS
 from popdyn.snapshots import counts, make_tree, positions, times
+from popdyn.snapshots.tree import masses, weights
 
 __all__ = ["predict"]
 
@@ -34,8 +36,10 @@ def predict(
     """Return snapshots of dynamics at any times after the first observed one.
 
     Every predicted population starts from all particles (train and test group) of an observed
-    snapshot and is integrated by Heun's scheme with 20 steps for each mean interval of the data.
-    Nothing is born and nothing dies: growth is left out.
+    snapshot and is integrated by Heun's scheme (Euler's where β depends on the state) with 20
+    steps for each mean interval of the data.
+    Where particles grow or have weights, the predicted ones have weights, too, and the prediction
+    has the mass: the observed mass of the start, or 1, times what has grown since.
 
     Args:
         dynamics: A learned energy, or any other dynamics.
@@ -72,21 +76,40 @@ def predict(
             f"time {wanted[-1]:g} lies {(wanted[-1] - known[-1]) / step:.3g} steps of {step:g} "
             f"beyond the data: expected {MAX_STEPS:.0e} or fewer"
         )
-    populations, starts = [], []
+    populations, starts, weighing, total = [], [], [], []
+    weighted = "growth" in dynamics.terms or weights(data, 0, stop=0) is not None
+    measured = masses(data)
     for t in wanted:
         k = observed[0] if from_ == "first" else max(j for j in observed if known[j] <= t)
-        x = np.concatenate([positions(data, k, g) for g in ("train", "test") if counts(data, g)[k]])
+        groups = [g for g in ("train", "test") if counts(data, g)[k]]
+        x = np.concatenate([positions(data, k, g) for g in groups])
+        parts = [weights(data, k, g) for g in groups]
+        w = np.concatenate([p for p in parts if p is not None] or [np.ones(len(x))])
+        # Nobody weighs log 0, and stays so.
+        heavy = torch.from_numpy(np.log(np.maximum(w.astype(np.float64), 1e-300)))
+        begun = measured[k] if measured is not None else w.mean() if weighted else 1.0
         moving = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         if t > known[k]:
             generator = torch.Generator().manual_seed(seed)
-            moving = advance(dynamics, moving, float(known[k]), t, step=step, generator=generator)
-        if not torch.isfinite(moving).all():
+            moving = advance(
+                dynamics,
+                moving,
+                float(known[k]),
+                t,
+                step=step,
+                generator=generator,
+                log_weight=heavy if weighted else None,
+            )
+        if not (torch.isfinite(moving).all() and bool((heavy < LARGEST).all())):
             raise PopdynError(
                 f"the prediction left finite numbers between time {known[k]:g} and {t:g}: "
                 "the energy is too stiff for a step of "
                 f"{step:g}"
             )
         populations.append(moving.numpy())
+        grown = heavy.exp().numpy()
+        weighing.append(grown)
+        total.append(float(begun * grown.mean() / w.mean(dtype=np.float64)))
         starts.append(k)
     nobody = [np.empty((0, x.shape[1]), np.float32) for x in populations]
     attributes = {
@@ -94,8 +117,17 @@ def predict(
         "observation": "unpaired",
         "dynamics": dynamics.spec(),
         "initial": {"predicted_from_snapshots": starts, "from": from_},
-        "scheme": "heun",
+        "scheme": "heun" if dynamics.beta is not None else "euler_maruyama",
         "step": step,
         "seed": seed,
     }
-    return make_tree(populations, nobody, wanted, attributes)
+    tested = [each[:, 0] for each in nobody]
+    mass = [m / total[0] for m in total] if measured is None else total
+    return make_tree(
+        populations,
+        nobody,
+        wanted,
+        attributes,
+        weights={"train": weighing, "test": tested} if weighted else None,
+        masses={"train": mass, "test": mass} if weighted or measured is not None else None,
+    )

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from popdyn.base.errors import PopdynError
 from popdyn.base.processes import run_all
 from popdyn.dynamics import Dynamics
-from popdyn.simulation.blocks import Report, simulate_block
+from popdyn.simulation.blocks import Made, Report, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.snapshots.layout import Block
 from popdyn.snapshots.tree import sources
@@ -31,7 +29,7 @@ NO_WORKER_SECONDS = 30
 POLL_SECONDS = 2
 LOST = "the scheduler was lost: expected one that outlives the work; what is written is kept"
 
-Done = Callable[["Task", list[np.ndarray] | None], None]
+Done = Callable[["Task", Made | None], None]
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,16 @@ class Job:
     config: SimulationConfig
     writer: BlockWriter | None
 
-    def run(self, task: Task, report: Report | None = None) -> list[np.ndarray] | None:
+    def run(self, task: Task, report: Report | None = None) -> Made | None:
         """Make the block of a task; return it, or write it and return None."""
-        arrays = simulate_block(self.dynamics, self.config, task.group, task.block, report)
+        made = simulate_block(self.dynamics, self.config, task.group, task.block, report)
         if self.writer is None or task.wanted is None:
-            return arrays
+            return made
         for block in task.wanted:
+            n = block.stop - block.start
+            weights = None if made.weights is None else made.weights[block.k][:n]
             try:
-                self.writer.write(block, arrays[block.k][: block.stop - block.start])
+                self.writer.write(block, made.x[block.k][:n], weights)
             except OSError as error:
                 raise disk_error(error, self.writer.path) from None
         return None
@@ -126,9 +126,7 @@ def disk_error(error: OSError, path: Path) -> Exception:
     )
 
 
-def _on_cluster(
-    client: Any, job: Job, tasks: Iterable[Task]
-) -> Iterator[tuple[Task, list[np.ndarray] | None]]:
+def _on_cluster(client: Any, job: Job, tasks: Iterable[Task]) -> Iterator[tuple[Task, Made | None]]:
     from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
     from distributed.protocol.pickle import dumps
@@ -184,7 +182,7 @@ def _answered(client: Any, futures: list[Any]) -> Iterator[Any]:
         yield from done
 
 
-def _run_pickled(pickled: bytes, task: Task, expected: dict[str, str]) -> list[np.ndarray] | None:
+def _run_pickled(pickled: bytes, task: Task, expected: dict[str, str]) -> Made | None:
     from distributed.protocol.pickle import loads
 
     # A worker that joined late was not asked for its versions before.

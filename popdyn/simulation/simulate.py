@@ -51,6 +51,8 @@ def configure(**options: Any) -> SimulationConfig:
         step=o.step,
         paired=o.paired,
         noise=o.noise,
+        growth_as=o.growth_as,
+        proportions=o.proportions,
         interaction_batch=o.interaction_batch,
         seed=o.seed,
         device=o.device,

@@ -11,7 +11,7 @@ from zarr.storage import LocalStore
 
 from popdyn.base.errors import PopdynError
 from popdyn.snapshots.layout import Block, Layout, chunk_file
-from popdyn.snapshots.tree import check_finite
+from popdyn.snapshots.tree import check_finite, check_weights
 
 __all__ = ["BlockWriter", "block_sound"]
 
@@ -23,20 +23,24 @@ class BlockWriter:
     Attributes:
         path: The unfinished store.
         layouts: How ``x`` of each group is cut.
+        weighted: Whether the particles have weights.
     """
 
     path: Path
     layouts: Mapping[str, Layout]
+    weighted: bool = False
 
-    def write(self, block: Block, x: ArrayLike) -> None:
+    def write(self, block: Block, x: ArrayLike, weights: ArrayLike | None = None) -> None:
         """Write one block; it appears whole or not at all.
 
         Args:
             block: One of :meth:`StoreWriter.pending`.
             x: Its positions, ``(block.stop - block.start, d)``.
+            weights: The weights of its particles, where particles have weights.
 
         Raises:
-            PopdynError: If the shape is another one, or a position is not finite.
+            PopdynError: If a shape is another one, a position is not finite, or a weight is
+                negative or not finite.
         """
         layout = self.layouts[block.group]
         rows = np.asarray(x, dtype=np.float32)
@@ -45,22 +49,33 @@ class BlockWriter:
         if rows.shape != expected:
             raise PopdynError(f"{where} has shape {rows.shape}: expected {expected}")
         check_finite(rows, where, block.start)
+        if self.weighted:
+            given = np.ones(len(rows)) if weights is None else np.asarray(weights)
+            mass = given.astype(np.float32)
+            check_weights(mass, len(rows), where, block.start)
+            # Before the positions, which say that the block is there.
+            self._put("weight", block, mass)
+        self._put("x", block, rows)
+
+    def _put(self, name: str, block: Block, rows: np.ndarray) -> None:
+        layout = self.layouts[block.group]
         end = min(block.start + layout.block_rows, layout.rows)
         if block.stop < end:
-            padded = np.full((end - block.start, layout.dimension), np.nan, dtype=np.float32)
+            padded = np.full((end - block.start, *rows.shape[1:]), np.nan, dtype=np.float32)
             padded[: len(rows)] = rows
             rows = padded
         # Without the old file there is nothing to read and merge, were it even readable.
-        chunk_file(self.path, block, layout).unlink(missing_ok=True)
-        array = zarr.open_array(LocalStore(self.path), path=f"{block.group}/x", mode="r+")
+        chunk_file(self.path, block, layout, name).unlink(missing_ok=True)
+        array = zarr.open_array(LocalStore(self.path), path=f"{block.group}/{name}", mode="r+")
         # Not through open_array, which forgets it (zarr-python issue 2931).
         array = array.with_config({"write_empty_chunks": True})
         array[block.k, block.start : end] = rows
 
 
-def block_sound(store: Path, block: Block, layouts: Mapping[str, Layout]) -> bool:
+def block_sound(store: Path, block: Block, layouts: Mapping[str, Layout], name: str = "x") -> bool:
     """Return whether a block that is there can be read back whole."""
-    array = zarr.open_array(LocalStore(store, read_only=True), path=f"{block.group}/x", mode="r")
+    root = LocalStore(store, read_only=True)
+    array = zarr.open_array(root, path=f"{block.group}/{name}", mode="r")
     try:
         # Every piece is decoded, and its checksum compared, on the way.
         array[block.k, block.start : block.start + layouts[block.group].block_rows]

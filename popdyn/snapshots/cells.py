@@ -68,6 +68,9 @@ class ImportOptions(Options):
         drop_missing: Leave out cells that lack a position or a label instead of refusing them.
         time_map: True time of each label. Without it numbers are the true times, dates give days
             since the first, and ``day 3``, ``E7.5`` or ``24h`` the number in them.
+        mass_from_counts: The number of cells of each snapshot is its mass: where all of a
+            population, or the same share of it, was collected each time.
+        mass: Mass of each snapshot, by its label or its time, in any unit, where it was measured.
         standardize: Over the training cells: ``global`` is mean 0 and one scale for all
             components, ``component`` mean 0 and variance 1 each.
         test_fraction: Share of each snapshot for the test group.
@@ -82,6 +85,8 @@ class ImportOptions(Options):
     components: Annotated[int | None, Bounds(ge=1)] = None
     drop_missing: bool = False
     time_map: Mapping[Any, float] | None = None
+    mass_from_counts: bool = False
+    mass: Mapping[Any, float] | None = None
     standardize: Annotated[str, OneOf("standardize", ("popdyn.snapshots.standardize:METHODS",))] = (
         "none"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from popdyn.snapshots.layout import DIMENSIONS, DTYPES
+from popdyn.snapshots.layout import DIMENSIONS, DTYPES, FURTHER, PIECEWISE
 from popdyn.snapshots.tree import FORMAT
 
 __all__ = ["Finding", "array_findings", "attribute_findings", "sized_findings"]
@@ -12,7 +12,8 @@ Finding = tuple[str, str]
 """What was found, and the name of the rule that it breaks."""
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-_FILL = {"x": "NaN", "count": -1, "time": "NaN"}
+_FILL = {"x": "NaN", "count": -1, "time": "NaN", "weight": "NaN", "mass": "NaN"}
+_ARRAYS = {**DIMENSIONS, **FURTHER}
 
 
 def attribute_findings(attributes: Mapping[str, Any]) -> Iterator[Finding]:
@@ -80,7 +81,7 @@ def array_findings(name: str, document: Mapping[str, Any], *, ours: bool) -> Ite
     Args:
         name: Name of the array in its group.
         document: Its metadata document.
-        ours: Whether it is one of the three arrays of ``train`` or ``test``; of others only the
+        ours: Whether it is one of the arrays of ``train`` or ``test``; of others only the
             checksums are the format's business.
     """
     inner, index, shard = _codecs(document)
@@ -88,7 +89,7 @@ def array_findings(name: str, document: Mapping[str, Any], *, ours: bool) -> Ite
         yield f"codecs {_names(document.get('codecs'))}", "checksum"
     if not ours:
         return
-    dims = list(DIMENSIONS[name])
+    dims = list(_ARRAYS[name])
     expected = {"dimension_names": dims, "data_type": DTYPES[name], "fill_value": _FILL[name]}
     for key, value in expected.items():
         if document.get(key) != value:
@@ -111,13 +112,13 @@ def _grid_findings(name: str, document: Mapping[str, Any], inner: Any) -> Iterat
     grid = document.get("chunk_grid")
     pieces: Any = _at(document, "chunk_grid", "configuration", "chunk_shape")
     shapes = [shape, pieces] if inner is None else [shape, pieces, inner]
-    ndim = len(DIMENSIONS[name])
+    ndim = len(_ARRAYS[name])
     if not all(_sizes(s, ndim) for s in shapes) or _at(document, "chunk_grid", "name") != "regular":
         yield f"shape {shape!r} with chunk_grid {grid!r}", "grid"
-    elif name == "x":
+    elif name in PIECEWISE:
         # Rows of no particle are one chunk of one row that is never written.
         for piece in shapes[1:]:
-            if piece[0] != 1 or piece[2] != shape[2] or piece[1] < 1:
+            if piece[0] != 1 or piece[2:] != shape[2:] or piece[1] < 1:
                 yield f"chunks {piece} of shape {shape}", "grid"
     elif inner is not None or pieces != shape:
         yield f"chunks {pieces} of shape {shape}", "grid"

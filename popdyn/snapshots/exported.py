@@ -11,7 +11,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.registry import lookup
 from popdyn.snapshots.cells import ORIGIN
 from popdyn.snapshots.standardize import standardization
-from popdyn.snapshots.tree import GROUPS, counts, positions, times
+from popdyn.snapshots.tree import GROUPS, counts, masses, positions, times, weights
 
 __all__ = ["CHOICES", "ExportedCells", "Learned", "cells_of"]
 
@@ -29,6 +29,7 @@ class Learned:
         predicted: Cells of the predicted snapshots ``(m, d)``.
         predicted_times: The time of each ``(m)``.
         facts: Where it comes from: texts and numbers.
+        growth_rate: g at each cell ``(n)``, in 1/time; None where none was learned.
     """
 
     potential: np.ndarray
@@ -37,6 +38,7 @@ class Learned:
     predicted: np.ndarray
     predicted_times: np.ndarray
     facts: dict[str, Any]
+    growth_rate: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class ExportedCells:
         times: True times ``(K + 1)``, in the order of the sorted distinct labels.
         index: Index of each row's snapshot ``(n)``.
         basis: What AnnData calls the space of the positions: ``obsm`` ``X_<basis>``.
+        weights: Mass of each cell ``(n)``, None where all weigh the same.
+        masses: Total mass of each snapshot where it was measured, in the order of ``times``.
         learned: What a run adds, or None.
         into: An .h5ad file with the same cells that is written out with what was learned added.
     """
@@ -60,14 +64,19 @@ class ExportedCells:
     times: np.ndarray
     index: np.ndarray
     basis: str = "pca"
+    weights: np.ndarray | None = None
+    masses: np.ndarray | None = None
     learned: Learned | None = None
     into: Path | None = None
 
     @property
-    def learned_arrays(self) -> dict[str, Any]:
-        """What a run adds, as arrays by name."""
-        names = ("potential", "velocity", "held_out", "predicted", "predicted_times")
-        return {} if self.learned is None else {n: getattr(self.learned, n) for n in names}
+    def further_arrays(self) -> dict[str, Any]:
+        """Weights and masses where there are any, and what a run adds, as arrays by name."""
+        found = {"weights": self.weights, "masses": self.masses}
+        names = ("potential", "velocity", "held_out", "predicted", "predicted_times", "growth_rate")
+        if self.learned is not None:
+            found |= {n: getattr(self.learned, n) for n in names}
+        return {name: values for name, values in found.items() if values is not None}
 
 
 def cells_of(data: xr.DataTree, *, group: str = "all", units: str = "source") -> ExportedCells:
@@ -75,10 +84,11 @@ def cells_of(data: xr.DataTree, *, group: str = "all", units: str = "source") ->
     groups = lookup(CHOICES, group, "group")
     if units not in ("source", "store"):
         raise PopdynError(f"units is '{units}': expected source or store")
-    pieces, index, test, order = [], [], [], []
+    pieces, index, test, order, heavy = [], [], [], [], []
     for name in groups:
         for k, n in enumerate(counts(data, name)):
             pieces.append(positions(data, k, name))
+            heavy.append(weights(data, k, name))
             index.append(np.full(n, k))
             test.append(np.full(n, name == "test"))
             if ORIGIN in data.children:
@@ -93,6 +103,8 @@ def cells_of(data: xr.DataTree, *, group: str = "all", units: str = "source") ->
     t = times(data)
     names = np.asarray(data.attrs.get("labels", t))
     by_label = np.argsort(names, kind="stable")
+    total = masses(data)
+    mass = [w for w in heavy if w is not None]
     return ExportedCells(
         x[rows],
         names[at[rows]],
@@ -100,6 +112,8 @@ def cells_of(data: xr.DataTree, *, group: str = "all", units: str = "source") ->
         t[by_label],
         at[rows],
         _basis(str((data.attrs.get("import") or {}).get("data", ""))),
+        np.concatenate(mass)[rows] if mass else None,
+        None if total is None else total[by_label],
     )
 
 

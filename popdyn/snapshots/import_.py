@@ -1,12 +1,14 @@
 """Ways in: labelled cells of any kind become train and test snapshots at true times."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from popdyn.base.errors import PopdynError
 from popdyn.base.options import read_options
 from popdyn.snapshots.cells import ORIGIN, Cells, ImportOptions
 from popdyn.snapshots.labels import snapshots_of
@@ -104,13 +106,53 @@ def tree_of(cells: Cells, o: ImportOptions, name: str) -> xr.DataTree:
             "notes": [*cells.notes, *notes, *odd],
         },
     }
-    data = make_tree([x[r] for r in train], [x[r] for r in test], times, attrs)
+    total = _masses(o, labels, times.tolist(), [len(r) for r in rows])
+    masses = None if total is None else {"train": total, "test": total}
+    data = make_tree([x[r] for r in train], [x[r] for r in test], times, attrs, masses=masses)
     if cells.rows is not None:
         train, test = [cells.rows[r] for r in train], [cells.rows[r] for r in test]
     data[ORIGIN] = xr.DataTree(
         xr.Dataset({"train": _padded(train, "train"), "test": _padded(test, "test")})
     )
     return data
+
+
+def _masses(
+    o: ImportOptions, labels: Sequence[Any], times: Sequence[float], cells: Sequence[int]
+) -> list[float] | None:
+    """Return the total mass of each snapshot, None where nobody measured it.
+
+    Raises:
+        PopdynError: On a mass of no snapshot, a snapshot without one, or both ways of giving them.
+    """
+    if o.mass is None:
+        return [float(n) for n in cells] if o.mass_from_counts else None
+    if o.mass_from_counts:
+        raise PopdynError("mass beside mass_from_counts: expected one of them", field="mass")
+    left = {str(key): float(value) for key, value in o.mass.items()}
+    out = []
+    for label, t in zip(labels, times, strict=True):
+        keys = [key for key in left if key == str(label) or _number(key) == t]
+        if not keys:
+            raise PopdynError(
+                f"mass has none for '{label}' at time {t:g}: expected one for each snapshot",
+                field="mass",
+            )
+        out.append(left.pop(keys[0]))
+    if left:
+        raise PopdynError(
+            f"mass has one for '{next(iter(left))}': expected labels or times of snapshots, "
+            f"{', '.join(map(str, labels))}",
+            field="mass",
+        )
+    return out
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _split(rows: np.ndarray, fraction: float, seed: int, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import xarray as xr
 from popdyn.snapshots.oddities import oddities
 from popdyn.snapshots.reachable import TooLittleError, reachable_skill
 from popdyn.snapshots.reader import open_snapshots
-from popdyn.snapshots.tree import GROUPS, counts, dimension, positions, times
+from popdyn.snapshots.tree import GROUPS, counts, dimension, masses, positions, times, weights
 
 __all__ = ["component_names", "inspect", "moments"]
 
@@ -61,6 +61,7 @@ def inspect(
         "times": times(tree).tolist(),
         "particles": {group: counts(tree, group).tolist() for group in GROUPS},
         "provenance": {k: tree.attrs[k] for k in PROVENANCE if k in tree.attrs},
+        **({} if (total := masses(tree)) is None else {"masses": total.tolist()}),
         "components": component_names(tree),
         "moments": moments(tree, progress),
         "notes": _odd(tree),
@@ -102,22 +103,26 @@ def _odd(data: xr.DataTree) -> list[str]:
 def moments(data: xr.DataTree, progress: Callable[[], None] | None = None) -> list[dict[str, Any]]:
     """Return for each training snapshot mean, standard deviation, lowest and highest ``(d)``.
 
-    Over all particles, in float64.
+    Over all particles, in float64, each with its weight.
     """
     out = []
     for k, n in enumerate(counts(data)):
         shift = positions(data, k, stop=1)[0].astype(np.float64)
         total, square = np.zeros_like(shift), np.zeros_like(shift)
         low, high = np.full_like(shift, np.inf), np.full_like(shift, -np.inf)
+        mass = 0.0
         for start in range(0, n, ROWS):
             x = positions(data, k, start=start, stop=start + ROWS)
             low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
             # About the first particle, so that squares of large means do not cancel.
             x = x - shift
-            total += x.sum(axis=0)
-            square += (x**2).sum(axis=0)
-        mean = total / n
-        std = np.sqrt(np.maximum(square / n - mean**2, 0))
+            w = weights(data, k, start=start, stop=start + ROWS)
+            heavy = x if w is None else w[:, None] * x
+            total += heavy.sum(axis=0)
+            square += (heavy * x).sum(axis=0)
+            mass += len(x) if w is None else float(w.sum(dtype=np.float64))
+        mean = total / max(mass, 1e-300)
+        std = np.sqrt(np.maximum(square / max(mass, 1e-300) - mean**2, 0))
         row = {"mean": mean + shift, "std": std, "min": low, "max": high}
         out.append({name: values.tolist() for name, values in row.items()})
         if progress is not None:

@@ -23,9 +23,15 @@ SHARD_CHUNKS = 8
 ZSTD_LEVEL = 1
 
 DIMENSIONS = {"x": ("time", "particle", "component"), "count": ("time",), "time": ("time",)}
-DTYPES = {"x": "float32", "count": "int64", "time": "float64"}
+FURTHER = {"weight": ("time", "particle"), "mass": ("time",)}
+"""Arrays that a store may have: both groups or none."""
+DTYPES = {"x": "float32", "count": "int64", "time": "float64", "weight": "float32"}
+DTYPES |= {"mass": "float64"}
 # No value that data could have: who reads past a lost chunk without popdyn still sees it.
-FILL = {"x": float("nan"), "count": -1, "time": float("nan")}
+FILL = {"x": float("nan"), "count": -1, "time": float("nan"), "weight": float("nan")}
+FILL |= {"mass": float("nan")}
+PIECEWISE = ("x", "weight")
+"""Arrays of which a block of particles is one file."""
 
 
 class Block(NamedTuple):
@@ -127,27 +133,37 @@ def expected_keys(shape: Sequence[int], pieces: Sequence[int]) -> list[str]:
     return ["/".join(("c", *map(str, index))) for index in np.ndindex(*grid)]
 
 
-def chunk_file(root: Path, block: Block, layout: Layout) -> Path:
-    """Return the file of a block of ``x``."""
-    return (
-        root / block.group / "x" / "c" / str(block.k) / str(block.start // layout.block_rows) / "0"
-    )
+def chunk_file(root: Path, block: Block, layout: Layout, name: str = "x") -> Path:
+    """Return the file of a block of ``x``, or of ``weight``."""
+    file = root / block.group / name / "c" / str(block.k) / str(block.start // layout.block_rows)
+    return file / "0" if name == "x" else file
 
 
-def create_arrays(path: Path, group: str, times: np.ndarray, layout: Layout) -> None:
-    """Create a group and its three arrays; write ``count`` and ``time``, leave ``x`` unwritten."""
+def create_arrays(
+    path: Path, group: str, times: np.ndarray, layout: Layout, further: Sequence[str] = ()
+) -> None:
+    """Create a group and its arrays; write ``count`` and ``time``, leave the others unwritten.
+
+    Args:
+        path: The store.
+        group: ``"train"`` or ``"test"``.
+        times: Physical times.
+        layout: How ``x`` is cut.
+        further: Names of ``FURTHER`` to create, too.
+    """
     node = zarr.create_group(LocalStore(path), path=group)
     values = {"count": np.array(layout.counts, dtype=np.int64), "time": times}
     k = len(times)
-    pieces = {"x": (1, layout.chunk_rows, layout.dimension), "count": (k,), "time": (k,)}
-    for name, dims in DIMENSIONS.items():
+    for name, dims in {**DIMENSIONS, **{n: FURTHER[n] for n in further}}.items():
+        shape, chunk, shard = (
+            (a, rows, layout.dimension)[: len(dims)]
+            for a, rows in ((k, layout.rows), (1, layout.chunk_rows), (1, layout.block_rows))
+        )
         array = node.create_array(
             name,
-            shape=layout.shape if name == "x" else (k,),
-            chunks=pieces[name],
-            shards=(1, layout.block_rows, layout.dimension)
-            if name == "x" and layout.sharded
-            else None,
+            shape=shape,
+            chunks=chunk if name in PIECEWISE else shape,
+            shards=shard if name in PIECEWISE and layout.sharded else None,
             dtype=DTYPES[name],
             fill_value=FILL[name],
             dimension_names=dims,

@@ -23,7 +23,7 @@ from zarr.storage import LocalStore
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import MANIFEST, digest_of, files_below, read_manifest, unfinished
 from popdyn.snapshots.format_1 import DIGEST, check_digests, records_digest
-from popdyn.snapshots.layout import expected_keys
+from popdyn.snapshots.layout import PIECEWISE, expected_keys
 from popdyn.snapshots.metadata import KIND, ROOT, DamageError, metadata_files, read_document
 from popdyn.snapshots.tree import FORMAT, GROUPS
 
@@ -348,7 +348,7 @@ def _dataset(store: StrictStore, group: str, names: list[str], attrs: dict[str, 
         dims = [str(dim) for dim in getattr(metadata, "dimension_names", None) or ()]
 
         whole = indexing.BasicIndexer(tuple(slice(None) for _ in dims))
-        large = name == "x" and group in GROUPS
+        large = name in PIECEWISE and group in GROUPS
         lazy = indexing.LazilyIndexedArray(array) if large else array[whole]
         variables[name] = xr.Variable(dims, lazy, attrs=dict(array.array.attrs))
     coordinates = {name: v for name, v in variables.items() if v.dims == (name,)}

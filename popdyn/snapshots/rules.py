@@ -5,7 +5,8 @@ __all__ = ["RULES"]
 RULES = {
     "root": "A store is a folder whose `zarr.json` is the document of a Zarr v3 group.",
     "nodes": "It holds the groups `train` and `test`, each with the arrays `x`, `count` and "
-    "`time`; further groups, one level deep, may stand beside them.",
+    "`time`, and both or none of them with `weight`, and with `mass`; further groups, one level "
+    "deep, may stand beside them.",
     "files": "It holds no file but the metadata documents, the chunks of the arrays' grids and "
     "`popdyn.json`; what file systems leave (`.DS_Store`, `._*`, `.nfs*`, `Thumbs.db`) is not "
     "counted.",
@@ -13,8 +14,8 @@ RULES = {
     "shard every inner chunk that lies in the array.",
     "checksum": "Every array ends its codecs with `crc32c`, inside its shards and on their index "
     "too, and every chunk agrees with its checksum.",
-    "codecs": "`x`, `count` and `time` are stored little-endian and compressed with `zstd` in "
-    "chunks of the default key encoding.",
+    "codecs": "`x`, `count`, `time`, `weight` and `mass` are stored little-endian and compressed "
+    "with `zstd` in chunks of the default key encoding.",
     "consolidated": "The root document repeats the documents of all nodes as consolidated "
     "metadata.",
     "digest": '`popdyn.json`, written last, is an object with `popdyn` = "store", `format` = 2 and '
@@ -24,13 +25,20 @@ RULES = {
     "count": "`count` has the dimension (time), type int64 and fill value -1.",
     "time": "`time` has the dimension (time), type float64, fill value NaN and the attribute "
     '`units` = "1".',
-    "grid": "A chunk and a shard of `x` hold one time, a block of particles and all components; "
-    "`count` and `time` are one chunk each.",
+    "weight": "`weight`, the mass of each particle, has the dimensions (time, particle), type "
+    "float32 and fill value NaN.",
+    "mass": "`mass`, the total mass of each snapshot in any unit, has the dimension (time), type "
+    "float64 and fill value NaN.",
+    "grid": "A chunk and a shard of `x` hold one time, a block of particles and all components, "
+    "those of `weight` the same particles; `count`, `time` and `mass` are one chunk each.",
     "sizes": "The dimension time has one length of 1 or more in the whole store, component one "
     "of 1 or more, and particle is as long as the largest count of its group.",
     "times": "The times are finite, strictly increasing and the same in both groups.",
     "counts": "A count is 1 or more in `train`, 0 or more in `test`.",
     "positions": "The first `count` rows of a snapshot are finite, all others NaN.",
+    "weights": "The weights of the first `count` rows of a snapshot are finite and 0 or more, all "
+    "others NaN; over the first snapshot of `train` their mean is 1, to 1e-4.",
+    "masses": "The masses are finite and above 0.",
     "format": "The root attribute `popdyn_format` is 2 (or 1, see the end of the page).",
     "complete": "The root attribute `complete` is true.",
     "text": "The root attributes `title` and `history` are texts.",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import xarray as xr
 
-from popdyn.snapshots.tree import GROUPS, counts, dimension, positions, times
+from popdyn.snapshots.tree import GROUPS, counts, dimension, masses, positions, times, weights
 from popdyn.snapshots.writer import StoreWriter
 
 __all__ = ["write"]
@@ -33,6 +33,7 @@ def write(
     Raises:
         PopdynError: If the path may not be written, see :class:`popdyn.base.files.Target`.
     """
+    total = masses(data)
     with StoreWriter(
         path,
         times=times(data),
@@ -44,10 +45,13 @@ def write(
         resume=False,
         chunk_rows=chunk_rows,
         shard_rows=shard_rows,
+        weighted=weights(data, 0, stop=0) is not None,
+        masses=None if total is None else {group: masses(data, group) for group in GROUPS},
     ) as writer:
         for block in writer.pending():
             x = positions(data, block.k, block.group, block.start, block.stop)
-            writer.write(block, x)
+            w = weights(data, block.k, block.group, block.start, block.stop)
+            writer.write(block, x, w)
         for name, node in data.children.items():
             if name not in GROUPS:
                 writer.write_group(name, node.to_dataset())

@@ -17,9 +17,11 @@ __all__ = [
     "counts",
     "dimension",
     "make_tree",
+    "masses",
     "positions",
     "root_attributes",
     "times",
+    "weights",
 ]
 
 FORMAT = 2
@@ -33,6 +35,9 @@ def make_tree(
     test: Sequence[ArrayLike],
     times: ArrayLike,
     attrs: Mapping[str, Any] | None = None,
+    *,
+    weights: Mapping[str, Sequence[ArrayLike]] | None = None,
+    masses: Mapping[str, ArrayLike] | None = None,
 ) -> xr.DataTree:
     """Lay populations out as a snapshot tree.
 
@@ -41,14 +46,19 @@ def make_tree(
         test: Independent draws of the same laws, one ``(m_k, d)`` for each time; ``m_k`` may be 0.
         times: Physical times ``(K + 1)``, strictly increasing, dimensionless.
         attrs: Root attributes beside or instead of the defaults.
+        weights: Where particles weigh differently: for both groups a list of ``(n_k,)``, ≥ 0; the
+            mean over the first snapshot of ``train`` becomes 1.
+        masses: Where the total mass was measured: for both groups ``(K + 1)`` of them, > 0, in
+            any unit.
 
     Returns:
         A tree with groups ``train`` and ``test``, each with ``x`` (time, particle, component)
-        float32, NaN past ``count``, ``count`` (time) int64 and ``time`` float64.
+        float32, NaN past ``count``, ``count`` (time) int64 and ``time`` float64; and ``weight``
+        (time, particle) float32 and ``mass`` (time) float64 where they are given.
 
     Raises:
         PopdynError: On times that do not increase, no snapshot at all, shapes that do
-            not agree, or positions that are not finite.
+            not agree, positions that are not finite, or weights or masses out of range.
 
     Example:
         >>> tree = make_tree([np.zeros((3, 2)), np.ones((2, 2))], [np.zeros((0, 2))] * 2, [0, 0.1])
@@ -61,6 +71,13 @@ def make_tree(
     if len(dims) > 1:
         raise PopdynError(f"positions have dimensions {sorted(dims)}: expected one and the same")
     nodes = {name: _dataset(group, t) for name, group in populations.items()}
+    if weights is not None:
+        unit = mean_weight(weights["train"][0], "train snapshot 0")
+        for name, group in populations.items():
+            nodes[name]["weight"] = _weights(weights[name], group, unit, name)
+    if masses is not None:
+        for name in nodes:
+            nodes[name]["mass"] = ("time", check_masses(masses[name], t.size, name))
     return xr.DataTree.from_dict(
         {"/": xr.Dataset(attrs=root_attributes({**(attrs or {}), "complete": True})), **nodes}
     )
@@ -131,6 +148,72 @@ def positions(
     return found
 
 
+def weights(
+    data: xr.DataTree, k: int, group: str = "train", start: int = 0, stop: int | None = None
+) -> np.ndarray | None:
+    """Return the weights of rows ``start`` to ``stop`` of snapshot ``k``, ``(n)`` float32.
+
+    None where all particles weigh the same. Arguments are those of :func:`positions`.
+
+    Raises:
+        PopdynError: If the store is damaged there, or a weight is negative or not finite.
+    """
+    node = _node(data, group).to_dataset()
+    if "weight" not in node:
+        return None
+    n = counts(data, group)
+    rows = slice(start, n[k] if stop is None else min(stop, n[k]))
+    found = np.asarray(node["weight"][k, rows].values, dtype=np.float32)
+    check_weights(found, len(found), f"{group} snapshot {k}", start)
+    return found
+
+
+def masses(data: xr.DataTree, group: str = "train") -> np.ndarray | None:
+    """Return the total mass of each snapshot, ``(K + 1)`` float64; None where none was measured."""
+    node = _node(data, group)
+    return np.asarray(node["mass"].values, np.float64) if "mass" in node else None
+
+
+def check_weights(found: np.ndarray, n: int, where: str, start: int = 0) -> None:
+    """Raise a PopdynError unless there are n weights, finite and not negative."""
+    if found.shape != (n,):
+        raise PopdynError(f"{where} has weights of shape {found.shape}: expected {(n,)}")
+    wrong = ~((found >= 0) & (found < np.inf))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise PopdynError(
+            f"{where} has the weight {found[row]:g} at row {start + row}: expected finite "
+            "weights ≥ 0"
+        )
+
+
+def check_masses(found: ArrayLike, n: int, where: str) -> np.ndarray:
+    """Return masses as float64 ``(n)``.
+
+    Raises:
+        PopdynError: Unless there are n of them, finite and above 0.
+    """
+    out = np.asarray(found, np.float64)
+    if out.shape != (n,) or not ((out > 0) & (out < np.inf)).all():
+        raise PopdynError(
+            f"{where} has the masses {np.array2string(out, precision=6, threshold=8)}: expected "
+            f"one finite number > 0 for each of {n} times"
+        )
+    return out
+
+
+def mean_weight(found: ArrayLike, where: str) -> float:
+    """Return the mean of the first snapshot's weights, which is their unit.
+
+    Raises:
+        PopdynError: If nothing there weighs anything.
+    """
+    mean = float(np.asarray(found, np.float64).mean())
+    if not 0 < mean < np.inf:
+        raise PopdynError(f"{where} weighs {mean:g} on average: expected a finite number > 0")
+    return mean
+
+
 def check_finite(x: np.ndarray, where: str, start: int = 0) -> None:
     """Raise a PopdynError that names the first row of ``(n, d)`` that is not finite."""
     # One pass at the speed of memory: a finite sum has finite terms only.
@@ -175,6 +258,19 @@ def _populations(group: Sequence[ArrayLike], t: np.ndarray, name: str) -> list[n
         if name == "train" and len(x) == 0:
             raise PopdynError(f"train snapshot {k} is empty: expected at least one particle")
     return arrays
+
+
+def _weights(
+    given: Sequence[ArrayLike], group: Sequence[np.ndarray], unit: float, name: str
+) -> xr.Variable:
+    out = np.full((len(group), max(len(x) for x in group)), np.nan, np.float32)
+    if len(given) != len(group):
+        raise PopdynError(f"{name} has weights of {len(given)} snapshots: expected {len(group)}")
+    for k, (x, each) in enumerate(zip(group, given, strict=True)):
+        weight = np.asarray(each, np.float64)
+        check_weights(weight, len(x), f"{name} snapshot {k}")
+        out[k, : len(x)] = weight / unit
+    return xr.Variable(("time", "particle"), out)
 
 
 def _dataset(group: Sequence[np.ndarray], t: np.ndarray) -> xr.Dataset:

@@ -18,13 +18,16 @@ from popdyn.snapshots.documents import (
     sized_findings,
 )
 from popdyn.snapshots.format_1 import check_digests, records_digest
-from popdyn.snapshots.layout import DIMENSIONS
+from popdyn.snapshots.layout import DIMENSIONS, FURTHER, PIECEWISE
 from popdyn.snapshots.metadata import KIND, ROOT, DamageError, metadata_files, read_document
 from popdyn.snapshots.reader import StrictStore, check_chunk, key_damage, open_strict
 from popdyn.snapshots.rules import RULES
 from popdyn.snapshots.tree import FORMAT, GROUPS
 
 __all__ = ["Breach", "validate"]
+
+UNIT = 1e-4
+"""How far float32 weights may be from a mean of 1, and more."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,10 @@ class _Check:
             for node in [name, *(f"{name}/{array}" for array in DIMENSIONS)]:
                 if not (self.store / node / ROOT).is_file():
                     self._add(node, [("is missing", "nodes")])
+        for array in FURTHER:
+            there = [(self.store / name / array / ROOT).is_file() for name in GROUPS]
+            if any(there) and not all(there):
+                self._add(f"{GROUPS[there.index(False)]}/{array}", [("is missing", "nodes")])
 
     def _group(self, group: Path) -> None:
         document = self._document(f"{group.name}/{ROOT}", "nodes")
@@ -177,12 +184,12 @@ class _Check:
             self.documents[node] = document
             if document.get("node_type") != "array" or document.get("zarr_format") != 3:
                 self._add(node, [(f"node_type {document.get('node_type')!r}", "nodes")])
-            elif group.name in GROUPS and path.name not in DIMENSIONS:
+            elif group.name in GROUPS and path.name not in (*DIMENSIONS, *FURTHER):
                 self._add(node, [("a further array", "nodes")])
 
     def _array(self, node: str) -> None:
         group, _, name = node.partition("/")
-        ours = group in GROUPS and name in DIMENSIONS
+        ours = group in GROUPS and name in (*DIMENSIONS, *FURTHER)
         findings = list(array_findings(name, self.documents[node], ours=ours))
         self._add(node, findings)
         try:
@@ -197,7 +204,7 @@ class _Check:
         self._add_damages((d for d in damages if d.found != "is missing"), "files")
         if not any(rule in (name, "grid") for _, rule in findings):
             self.arrays[node] = array
-        if name != "x" or not ours:
+        if name not in PIECEWISE or not ours:
             for _ in self._files(array):
                 pass
 
@@ -225,10 +232,11 @@ class _Check:
         sizes: dict[str, set[int]] = {"time": set(), "component": set()}
         all_times = {}
         for group in GROUPS:
-            found = {n: self.arrays.get(f"{group}/{n}") for n in DIMENSIONS}
+            found = {n: self.arrays.get(f"{group}/{n}") for n in (*DIMENSIONS, *FURTHER)}
             for name, array in found.items():
                 if array is not None:
-                    for dim, size in zip(DIMENSIONS[name], array.shape, strict=True):
+                    dims = DIMENSIONS.get(name) or FURTHER[name]
+                    for dim, size in zip(dims, array.shape, strict=True):
                         sizes.get(dim, set()).add(size)
             count, times = self._values(found["count"]), self._values(found["time"])
             if times is not None:
@@ -241,8 +249,12 @@ class _Check:
                 self._add(f"{group}/count", [(f"counts {_short(count)}", "counts")])
             if paired and len(set(count.tolist())) > 1:
                 self._add(f"{group}/count", [(f"counts {_short(count)}", "observation")])
-            if (x := found["x"]) is not None:
-                self._positions(group, x, count)
+            for name, rule in (("x", "positions"), ("weight", "weights")):
+                if (array := found[name]) is not None:
+                    self._rows(group, name, array, count, rule)
+            mass = self._values(found["mass"])
+            if mass is not None and not ((mass > 0) & (mass < np.inf)).all():
+                self._add(f"{group}/mass", [(f"masses {_short(mass)}", "masses")])
         for dim, low in (("time", 1), ("component", 1)):
             if len(sizes[dim]) > 1 or any(size < low for size in sizes[dim]):
                 self._add("/", [(f"lengths {sorted(sizes[dim])} of {dim}", "sizes")])
@@ -258,24 +270,32 @@ class _Check:
         except Exception:  # already noted, file by file
             return None
 
-    def _positions(self, group: str, x: zarr.Array, count: np.ndarray) -> None:
+    def _rows(self, group: str, name: str, x: zarr.Array, count: np.ndarray, rule: str) -> None:
         if x.shape[0] != len(count) or x.shape[1] != count.max(initial=0):
             what = f"shape {x.shape} with counts {_short(count)}"
-            self._add(f"{group}/x", [(what, "sizes")])
+            self._add(f"{group}/{name}", [(what, "sizes")])
         rows_of_a_file = (x.shards or x.chunks)[1]
+        first_sum = 0.0
         for index, values in self._files(x):
             if index[0] >= len(count):
                 continue
             first = index[1] * rows_of_a_file
             inside = int(np.clip(count[index[0]] - first, 0, values.shape[1]))
-            wrong = np.concatenate(
-                [~np.isfinite(values[0, :inside]), ~np.isnan(values[0, inside:])]
-            ).any(axis=1)
+            here, past = values[0, :inside], values[0, inside:]
+            bad = ~np.isfinite(here) if name == "x" else ~((here >= 0) & (here < np.inf))
+            parts: np.ndarray = np.concatenate([bad, ~np.isnan(past)])
+            wrong = np.asarray(parts.reshape(len(parts), -1).any(axis=1))
+            if index[0] == 0:
+                first_sum += float(np.sum(here, dtype=np.float64))
             if wrong.any():
                 row = int(np.argmax(wrong))
                 what = f"{values[0, row].tolist()} at row {first + row}, count {count[index[0]]}"
                 node = "/".join((x.path, "c", *map(str, index)))
-                self._add(node, [(what, "positions")])
+                self._add(node, [(what, rule)])
+                first_sum = float(count[0])  # one breach is enough
+        mean = first_sum / max(1, count[0])
+        if name == "weight" and group == "train" and abs(mean - 1) > UNIT:
+            self._add(f"{group}/{name}", [(f"the mean {mean:g} over the first snapshot", rule)])
 
 
 def _breach(node: str, finding: Finding) -> Breach:

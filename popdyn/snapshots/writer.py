@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,7 @@ from popdyn.snapshots.extras import write_extra
 from popdyn.snapshots.layout import Block, Layout, chunk_file, create_arrays
 from popdyn.snapshots.metadata import KIND, consolidate
 from popdyn.snapshots.reader import store_files
-from popdyn.snapshots.tree import FORMAT, GROUPS, check_times, root_attributes
+from popdyn.snapshots.tree import FORMAT, GROUPS, check_masses, check_times, root_attributes
 
 __all__ = ["StoreWriter", "store_target"]
 
@@ -47,6 +47,9 @@ class StoreWriter:
         fingerprint: What else decides the bits, such as a digest of a callable's source.
         chunk_rows: Particles in a chunk, instead of the choice of :meth:`Layout.choose`.
         shard_rows: Particles in a shard, likewise.
+        weighted: Whether the particles have weights.
+        masses: For both groups the total mass of each snapshot, where it was measured; ``mean``:
+            what the weights come to, as a mean.
 
     Attributes:
         attrs: Root attributes; what is added before the end is written with them.
@@ -82,6 +85,8 @@ class StoreWriter:
         fingerprint: str | None = None,
         chunk_rows: int | None = None,
         shard_rows: int | None = None,
+        weighted: bool = False,
+        masses: Mapping[str, Any] | Literal["mean"] | None = None,
     ) -> None:
         self._target = store_target(path, overwrite=overwrite, keep=resume, reads=reads)
         self.path, self.store = self._target.path, self._target.place
@@ -99,6 +104,7 @@ class StoreWriter:
             for group in GROUPS
         }
         self.block_rows = {group: layout.block_rows for group, layout in self.layouts.items()}
+        self.weighted, self.masses = weighted, masses
         self._configuration = self._configure(fingerprint)
 
     def forget(self) -> None:
@@ -108,15 +114,15 @@ class StoreWriter:
     @property
     def workers(self) -> BlockWriter:
         """What to send to the processes that write blocks while this one holds the lock."""
-        return BlockWriter(self.store.absolute(), self.layouts)
+        return BlockWriter(self.store.absolute(), self.layouts, self.weighted)
 
     def pending(self) -> list[Block]:
         """Return the blocks that are still to be written, in order."""
         return [b for b in self._missing() if b.stop > b.start]
 
-    def write(self, block: Block, x: ArrayLike) -> None:
+    def write(self, block: Block, x: ArrayLike, weights: ArrayLike | None = None) -> None:
         """Write one block in this process, as :meth:`BlockWriter.write` does in another."""
-        self.workers.write(block, x)
+        self.workers.write(block, x, weights)
 
     def write_group(self, name: str, dataset: xr.Dataset) -> None:
         """Write a further group beside ``train`` and ``test``, whole, in place of an old one."""
@@ -137,6 +143,7 @@ class StoreWriter:
             )
         for block in self._missing():
             self.workers.write(block, np.empty((0, self.layouts[block.group].dimension)))
+        self._write_masses()
         _sweep(self.store)
         self.attrs["complete"] = True
         (self.store / BEGUN).unlink(missing_ok=True)
@@ -169,15 +176,16 @@ class StoreWriter:
         if self._resumable():
             _sweep(self.store)
             for block in self._blocks():
-                file = self._file(block)
-                if file.exists() and not block_sound(self.store, block, self.layouts):
-                    file.unlink()
+                for name, file in self._files(block):
+                    if file.exists() and not block_sound(self.store, block, self.layouts, name):
+                        file.unlink()
             return
         self._target.drop()
         root = {**self.attrs, "complete": False}
         zarr.create_group(LocalStore(self.store), attributes=root)
         for group, layout in self.layouts.items():
-            create_arrays(self.store, group, self.times, layout)
+            further = (["weight"] if self.weighted else []) + (["mass"] if self.masses else [])
+            create_arrays(self.store, group, self.times, layout, further)
         write_json(self.store / BEGUN, self._configuration)
 
     def _resumable(self) -> bool:
@@ -211,6 +219,8 @@ class StoreWriter:
             **{f"{name} particles": layout.counts for name, layout in self.layouts.items()},
             "chunk rows": [layout.chunk_rows for layout in self.layouts.values()],
             "block rows": [layout.block_rows for layout in self.layouts.values()],
+            "weights": self.weighted,
+            "masses": self.masses is not None,
             "fingerprint": fingerprint,
         }
         for key, value in configuration.items():
@@ -224,11 +234,32 @@ class StoreWriter:
     def _blocks(self) -> list[Block]:
         return [b for group, layout in self.layouts.items() for b in layout.blocks(group)]
 
-    def _file(self, block: Block) -> Path:
-        return chunk_file(self.store, block, self.layouts[block.group])
+    def _files(self, block: Block) -> list[tuple[str, Path]]:
+        """Return the files of a block, by the array that each is of."""
+        layout = self.layouts[block.group]
+        names = ("x", "weight") if self.weighted else ("x",)
+        return [(name, chunk_file(self.store, block, layout, name)) for name in names]
 
     def _missing(self) -> list[Block]:
-        return [block for block in self._blocks() if not self._file(block).exists()]
+        return [b for b in self._blocks() if not all(f.exists() for _, f in self._files(b))]
+
+    def _write_masses(self) -> None:
+        if self.masses is None:
+            return
+        root = LocalStore(self.store)
+        for group, layout in self.layouts.items():
+            array = zarr.open_array(root, path=f"{group}/mass", mode="r+")
+            if self.masses == "mean":
+                weight = zarr.open_array(root, path=f"{group}/weight", mode="r")
+                total = [0.0] * len(layout.counts)
+                for b in layout.blocks(group):
+                    rows = np.asarray(weight[b.k, b.start : b.stop], np.float64)
+                    total[b.k] += float(rows.sum())
+                # A snapshot of nobody weighs what it would: nothing is known of it.
+                found = [w / n if n else 1.0 for w, n in zip(total, layout.counts, strict=True)]
+            else:
+                found = self.masses[group]
+            array[:] = check_masses(found, len(layout.counts), group)
 
 
 def _check_counts(counts: Mapping[str, Any], snapshots: int, dimension: int) -> None:

@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_bits(energy, paired):
 def test_blocks_do_not_depend_on_each_other():
     config = configure(particles=300, block=100, seed=1)
     whole = simulate(OU, particles=300, block=100, seed=1)["train"]["x"].values
-    for k, x in enumerate(simulate_block(OU, config, "train", 1)):
+    for k, x in enumerate(simulate_block(OU, config, "train", 1).x):
         assert np.array_equal(whole[k, 100:200], x)
     assert len(np.unique(whole[0, :, 0])) == 300  # no block repeats another
 

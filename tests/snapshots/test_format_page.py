@@ -29,7 +29,17 @@ def example():
     energy = {"potential": {"name": "quadratic", "params": {}}, "diffusivity": 0.1}
     standardize = {"method": "global", "mean": [1.0, 2.0], "scale": [3.0, 3.0]}
     attrs = {"dynamics": energy, "initial": {"name": "uniform"}, "scheme": "heun", "step": 0.01}
-    return make_tree(train, test, [0, 0.5, 2], attrs | {"seed": 4, "standardize": standardize})
+    return make_tree(
+        train,
+        test,
+        [0, 0.5, 2],
+        attrs | {"seed": 4, "standardize": standardize},
+        weights={
+            "train": [generator.uniform(0.5, 2, len(x)) for x in train],
+            "test": [generator.uniform(0.5, 2, len(x)) for x in test],
+        },
+        masses={"train": [1, 2, 2.5], "test": [1, 2, 2.5]},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +193,9 @@ BREAKS = {
     ],
     "nodes": [
         refresh(lambda s: shutil.rmtree(s / "test/count")),
-        refresh(lambda s: shutil.copytree(s / "train/count", s / "train/mass")),
+        refresh(lambda s: shutil.rmtree(s / "test/weight")),
+        refresh(lambda s: shutil.rmtree(s / "train/mass")),
+        refresh(lambda s: shutil.copytree(s / "train/count", s / "train/charge")),
     ],
     "files": [
         lambda s: (s / "notes.txt").write_text("!"),
@@ -216,6 +228,15 @@ BREAKS = {
     ],
     "count": [field("test/count", 0, "fill_value")],
     "time": [field("test/time", {}, "attributes"), field("test/time", "s", "attributes", "units")],
+    "weight": [field("train/weight", ["time", "cell"], "dimension_names")],
+    "mass": [field("test/mass", 0.0, "fill_value")],
+    "weights": [
+        array_values("train/weight", put((1, 3), -1.0)),
+        array_values("test/weight", put((0, 2), np.inf)),
+        array_values("test/weight", put((2, 6), 1.0)),
+        array_values("train/weight", put((0, 0), 7.0)),
+    ],
+    "masses": [array_values("train/mass", put(1, 0.0)), array_values("test/mass", put(2, np.nan))],
     "grid": [field("train/count", [1], "chunk_grid", "configuration", "chunk_shape")],
     "sizes": [other_rows],
     "times": [
@@ -255,9 +276,9 @@ FOLLOWS = {
     "root": {"digest"},
     "digest": {"consolidated", "nodes"},
     "consolidated": {"digest", "x"},
-    "codecs": {"positions", "sizes"},
+    "codecs": {"positions", "sizes", "weights"},
     "grid": {"checksum", "chunks"},
-    "counts": {"positions"},
+    "counts": {"positions", "weights"},
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import Registry
@@ -18,6 +18,7 @@ __all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme", "later", "move", "scheme"]
 
 Time = float | Tensor
 Step = Callable[[Tensor, Time, Time, Drive, Noise | None], None]
+Solve = Callable[[Tensor, float, float, int, Drive, Generator | None], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ class Scheme:
         whole_interval: The step is the interval between snapshots itself, and the data is the
             scheme's own, not the SDE's.
         noise: Whether β > 0 is possible.
-        state_noise: Whether β may depend on the state; the step then takes ``drive.spread``.
+        state_dimension: Largest dimension in which β may depend on the state, 0 if in none. A step
+            then multiplies its noise by ``drive.spread``, or there is ``solve``.
+        solve: ``solve(x, t, h, steps, drive, generator)`` moves ``x`` in place over that many
+            steps at once, where β depends on the state: a solver of another library.
         any_drift: Whether the drift may be other than a gradient.
         random_batches: Whether random batches are possible.
         integral: Whether the step needs the integral of the Brownian path.
@@ -51,7 +55,8 @@ class Scheme:
     weak_order: float | None = None
     whole_interval: bool = False
     noise: bool = True
-    state_noise: bool = False
+    state_dimension: float = 0
+    solve: Solve | None = None
     any_drift: bool = True
     random_batches: bool = True
     integral: bool = False
@@ -69,6 +74,7 @@ class Scheme:
         step: float | None = None,
         interaction_batch: int | None = None,
         check_step: bool = False,
+        dim: int = 1,
     ) -> None:
         """Refuse what the scheme cannot do.
 
@@ -80,12 +86,8 @@ class Scheme:
                 f"scheme '{self.name}' and diffusivity {dynamics.beta or 'β(x)'}: no step of "
                 "single particles has an entropy in its objective; expected diffusivity 0"
             )
-        if dynamics.beta is None and not self.state_noise:
-            able = ", ".join(name for name, each in SCHEMES.items() if each.state_noise)
-            raise PopdynError(
-                f"scheme '{self.name}' and a diffusivity that depends on the state: it is made for "
-                f"additive noise; expected one of {able}"
-            )
+        if dynamics.beta is None:
+            self._check_state_noise(dynamics, interaction_batch, check_step, dim)
         more = [t.label() for t in dynamics.terms.values() if not t.conservative]
         if more and not self.any_drift:
             raise PopdynError(
@@ -107,6 +109,30 @@ class Scheme:
                 f"scheme '{self.name}' and check_step: its data is defined by the whole interval, "
                 "so half a step is other data, not a better one; expected no check_step"
             )
+
+    def _check_state_noise(
+        self, dynamics: Dynamics, batch: int | None, check_step: bool, dim: int
+    ) -> None:
+        what = f"scheme '{self.name}' and a diffusivity that depends on the state"
+        able = [s.name for s in SCHEMES.values() if s.state_dimension >= dim and s.consistent]
+        if dim > self.state_dimension:
+            reason = (
+                f"in {dim} dimensions its noise does not commute"
+                if self.state_dimension
+                else "it is made for additive noise"
+            )
+            raise PopdynError(f"{what}: {reason}; expected one of {', '.join(able)}")
+        beside = {
+            "a growth": "growth" in dynamics.terms,
+            f"interaction_batch {batch}": batch is not None,
+            "check_step": check_step,
+        }
+        for name, there in beside.items():
+            if there and self.solve is not None:
+                raise PopdynError(
+                    f"{what}, beside {name}: its solver takes many steps at once; expected "
+                    "euler_maruyama"
+                )
 
 
 SCHEMES: Registry[Scheme] = Registry("popdyn.schemes", "scheme", __name__)

@@ -1,17 +1,55 @@
-"""Single steps of torchsde's solvers, on Brownian increments that we draw ourselves."""
+"""torchsde's solvers: single steps on our own increments, and whole runs where β(x) varies.
+
+Milstein's and Rößler's schemes are made for noise that depends on the state, in one dimension:
+isotropic noise in more does not commute, and they would lose their order.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
 from popdyn.simulation.schemes import scheme
 
 __all__ = ["milstein_step", "srk_step"]
+
+
+def _whole(method: str) -> Any:
+    """Return what solves over many steps by a method of torchsde's."""
+
+    def solve(
+        x: Tensor, t: float, h: float, steps: int, drive: Drive, generator: Generator | None
+    ) -> None:
+        import torchsde
+
+        seed = int(torch.randint(2**62, (), generator=generator).item())
+        with torch.random.fork_rng(devices=[]):
+            ends = torch.tensor([0.0, steps * h], dtype=x.dtype, device=x.device)
+            y = x.reshape(-1, x.shape[-1])
+            path = torchsde.sdeint(
+                _StateSystem(drive, t, x.shape),
+                y,
+                ends,
+                bm=torchsde.BrownianInterval(
+                    float(ends[0]),
+                    float(ends[1]),
+                    size=tuple(y.shape),
+                    dtype=x.dtype,
+                    device=str(x.device),
+                    entropy=seed,
+                    dt=h,
+                    levy_area_approximation="space-time",
+                ),
+                method=method,
+                dt=h,
+            )
+        x.copy_(path[1].reshape(x.shape))
+
+    return solve
 
 
 @scheme(
@@ -22,6 +60,8 @@ __all__ = ["milstein_step", "srk_step"]
     weak_order=2.0,
     integral=True,
     many_steps=False,
+    state_dimension=1,
+    solve=_whole("srk"),
 )
 def srk_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by a step of Rößler's SRA1 (strong order 1.5 for additive noise)."""
@@ -35,6 +75,8 @@ def srk_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> No
     strong_order=1.0,
     weak_order=1.0,
     many_steps=False,
+    state_dimension=1,
+    solve=_whole("milstein"),
 )
 def milstein_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by a step of Milstein's scheme."""
@@ -72,6 +114,22 @@ class _System:
 
     def g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> Tensor:
         return v
+
+
+class _StateSystem:
+    """The SDE with √(2β(x)) dB, Itô, a batch of rows."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def __init__(self, drive: Drive, start: float, shape: torch.Size) -> None:
+        self.drive, self.start, self.shape = drive, start, shape
+
+    def f(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.drive.drift(y.reshape(self.shape), self.start + float(t)).reshape(y.shape)
+
+    def g(self, t: Tensor, y: Tensor) -> Tensor:
+        spread = self.drive.spread(y.reshape(self.shape), self.start + float(t))
+        return spread.expand(self.shape).reshape(y.shape)
 
 
 class _Increment:

@@ -150,6 +150,10 @@ def write_annotated(cells: ExportedCells, path: Path) -> None:
         adata.uns["popdyn_times"] = cells.times
     else:
         adata = _same_cells(cells, cells.into)
+    if cells.weights is not None:
+        adata.obs["weight"] = cells.weights
+    if cells.masses is not None:
+        adata.uns["popdyn_masses"] = cells.masses
     if cells.learned is not None:
         _add_learned(adata, cells, cells.learned)
     adata.write_h5ad(path)
@@ -182,6 +186,8 @@ def _same_cells(cells: ExportedCells, file: Path) -> Any:
 def _add_learned(adata: Any, cells: ExportedCells, learned: Learned) -> None:
     adata.obs["popdyn_potential"] = learned.potential
     adata.obs["popdyn_held_out"] = learned.held_out
+    if learned.growth_rate is not None:
+        adata.obs["growth_rate"] = learned.growth_rate
     # As wide as the positions: CellRank wants one shape, and drops the components that are NaN.
     velocity = np.full_like(np.asarray(adata.obsm[f"X_{cells.basis}"], np.float32), np.nan)
     velocity[:, : learned.velocity.shape[1]] = learned.velocity

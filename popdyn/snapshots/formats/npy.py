@@ -39,7 +39,7 @@ def write(cells: ExportedCells, path: Path) -> None:
     np.save(path / "data.npy", cells.x)
     np.save(path / "sample_labels.npy", cells.index)
     np.save(path / "times.npy", np.sort(cells.times))
-    for name, array in cells.learned_arrays.items():
+    for name, array in cells.further_arrays.items():
         np.save(path / f"{name}.npy", array)
     write_manifest(path, "export")
 

@@ -33,7 +33,7 @@ def write(cells: ExportedCells, path: Path) -> None:
         sample_labels=cells.labels,
         times=cells.times,
         is_test=cells.test,
-        **cells.learned_arrays,
+        **cells.further_arrays,
     )
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = MARK.encode()
