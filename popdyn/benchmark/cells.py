@@ -172,7 +172,7 @@ def _run_cell(task: Task) -> None:
         trained = known is not None and known["run_key"] == run_key and _has_run(known, folder)
         row = known["row"] if known is not None and trained else _train(task, folder)
         found = score(
-            load_run(folder / "run").energy,
+            load_run(folder / "run").dynamics,
             open_snapshots(task["store"]),
             hold_out=task["hold_out"],
             seed=task["seed"],

@@ -173,12 +173,13 @@ def _run(folder: Path, cell: Cell) -> Run:
 
 def _facts(data: Any) -> str:
     t, n, m = times(data), counts(data), counts(data, "test")
-    energy = data.attrs.get("energy")
+    energy = data.attrs.get("dynamics")
     parts = [f"{len(t)} snapshots, t = {t[0]:g} … {t[-1]:g}", f"d = {dimension(data)}"]
     parts.append(f"{_span(n)} particles each to learn from, {_span(m)} to test on")
     parts.append(str(data.attrs.get("observation")))
     if energy is not None:
-        parts.append(f"β = {energy['diffusivity']:g}")
+        beta = energy["diffusivity"]
+        parts.append(f"β = {beta:g}" if isinstance(beta, float) else f"β = {beta['name']}")
     if data.attrs.get("scheme"):
         parts.append(f"scheme {data.attrs['scheme']}")
     return "; ".join(parts)

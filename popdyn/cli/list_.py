@@ -21,6 +21,9 @@ __all__ = ["KINDS", "command", "registry_of"]
 KINDS = {
     "potentials": "popdyn.dynamics:POTENTIALS",
     "interactions": "popdyn.dynamics:INTERACTIONS",
+    "circulations": "popdyn.dynamics:CIRCULATIONS",
+    "growths": "popdyn.dynamics:GROWTHS",
+    "diffusions": "popdyn.dynamics:DIFFUSIONS",
     "initial": "popdyn.simulation:INITIAL_LAWS",
     "schemes": "popdyn.simulation:SCHEMES",
     "learners": "popdyn.learners:LEARNERS",
@@ -29,7 +32,7 @@ KINDS = {
     "formats": "popdyn.snapshots.formats:FORMATS",
     "figures": "popdyn.plots:FIGURES",
 }
-SINGULAR = {"initial": "initial law"}
+SINGULAR = {"initial": "initial law", "diffusions": "diffusivity"}
 TEXTS = ("formula", "minimised_by", "bias", "avoid")
 FACTS = (*TEXTS, "suffixes", "parameters", "options", "learners", "summary")
 PIPE_WIDTH = 200

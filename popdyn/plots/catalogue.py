@@ -30,11 +30,14 @@ __all__ = ["FIGURES", "FigureEntry", "Learned"]
 class Learned(Protocol):
     """What a figure reads of a run."""
 
-    energy: FreeEnergy
     learner: str
     config: dict[str, Any]
     metrics: list[dict[str, float]]
     certificate: dict[str, Any]
+
+    @property
+    def energy(self) -> FreeEnergy:
+        """The learned V, W and β."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.plots import curves, maps, populations
 from popdyn.plots.plane import View, sample, view_of
 from popdyn.plots.style import new_figure, styled
@@ -38,8 +38,8 @@ PlaneLike = str | Sequence[int] | None
 
 def truth_of(data: xr.DataTree) -> FreeEnergy | None:
     """Return the true energy that the data carries, or None."""
-    spec = data.attrs.get("energy")
-    return None if spec is None else FreeEnergy.from_spec(spec)
+    spec = data.attrs.get("dynamics")
+    return None if spec is None else Dynamics.from_spec(spec).energy
 
 
 def shown_times(data: xr.DataTree, *energies: FreeEnergy | None) -> list[float]:

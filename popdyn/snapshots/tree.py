@@ -74,7 +74,7 @@ def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "history": f"{datetime.now(UTC).isoformat(timespec='seconds')} made by popdyn",
         "source": sources(),
         "observation": "unpaired",
-        "energy": None,
+        "dynamics": None,
         "initial": None,
         "scheme": None,
         "step": None,
