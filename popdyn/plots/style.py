@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -26,8 +25,6 @@ from PIL import Image
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target, written
 
-P = ParamSpec("P")
-
 __all__ = [
     "COLORS",
     "FORMATS",
@@ -42,7 +39,6 @@ __all__ = [
     "save_figure",
     "sketch",
     "style",
-    "styled",
 ]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
@@ -96,17 +92,6 @@ def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width * columns + 0.4, height * rows), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorate a function that makes a figure: it draws in popdyn's settings."""
-
-    @wraps(draw)
-    def inside(*args: P.args, **keywords: P.kwargs) -> Figure:
-        with style():
-            return draw(*args, **keywords)
-
-    return inside
 
 
 def color_bar(axis: Axes, mappable: ScalarMappable, label: str) -> Colorbar:
