@@ -222,7 +222,7 @@ def training_figure(
 
 def _laid_out(rows: Rows) -> Figure:
     """Return panels as a figure: as wide as it can be, a single long row in lines of three."""
-    if len(rows) == 1 and len(rows[0]) > 3:
+    if len(rows) == 1 and len(rows[0]) > 4:
         rows = [rows[0][i : i + 3] for i in range(0, len(rows[0]), 3)]
     elif len(rows) > len(rows[0]):
         rows = [list(column) for column in zip(*rows, strict=True)]
