@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target
+from popdyn.base.progress import Advance, progress_bar
 from popdyn.base.registry import lookup
 from popdyn.benchmark.cells import (
     Cell,
@@ -27,13 +27,12 @@ from popdyn.benchmark.cells import (
 )
 from popdyn.benchmark.commands import bench_command
 from popdyn.benchmark.folder import KIND, Say, claim, is_empty, owned_files, publish
-from popdyn.benchmark.progress import Progress
 from popdyn.benchmark.records import plain, put_aside, read_record
 from popdyn.benchmark.report import report_of
 from popdyn.benchmark.results import results_of
 from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.suites import load_suite
-from popdyn.benchmark.workers import Launch, workplace
+from popdyn.benchmark.workers import run_apart
 from popdyn.learners import LEARNERS
 from popdyn.learners.registry import options_of
 
@@ -184,30 +183,15 @@ def _run(
         prepare.setdefault(cell.data, _prepare_task(cell, place))
         waiting.setdefault(cell.data, []).append(_cell_task(cell, place))
     before = {n: _mend(task, waiting[n], place.say) for n, task in prepare.items()}
-    shown = Progress(prepare.values(), cells, visible=progress)
-
-    def follow(task: Task) -> Iterable[Task]:
-        """Return the tasks that a finished one makes possible."""
-        if task["kind"] == "cell":
-            return []
-        mine = waiting[task["name"]]
-        failure = read_record(failure_of(task))
-        if failure is not None:
-            for lost in mine:
-                write_failure(lost, f"no data: {failure['reason']}")
-            shown.skip(mine, failed=True)
-            return []
-        answer = read_references(Path(task["file"])) or {}
-        for line in answer["said"] if answer != before[task["name"]] else ():
-            place.say(line)
-        done = [cell for cell in mine if finished_row(cell)]
-        shown.skip(done)
-        for cell in done:
-            failure_of(cell).unlink(missing_ok=True)
-        return [cell for cell in mine if cell not in done]
-
-    with workplace(workers, scheduler) as (executor, launch), shown:
-        _drain(executor, launch, list(prepare.values()), follow, shown)
+    with progress_bar("bench", len(prepare) + len(cells), visible=progress) as advance:
+        _work(list(prepare.values()), workers, scheduler, advance)
+        left = [
+            cell
+            for name, task in prepare.items()
+            for cell in _left(task, waiting[name], before[name], place.say)
+        ]
+        advance(len(cells) - len(left), "")
+        _work(left, workers, scheduler, advance)
     rows = [
         _row(task) for cell in cells for task in waiting[cell.data] if task["name"] == cell.name
     ]
@@ -231,6 +215,22 @@ def _mend(prepare: Task, cells: Iterable[Task], say: Say) -> dict[str, Any] | No
     return references
 
 
+def _left(prepare: Task, cells: list[Task], before: dict[str, Any] | None, say: Say) -> list[Task]:
+    """Return the cells on some data that are still to be run."""
+    failure = read_record(failure_of(prepare))
+    if failure is not None:
+        for lost in cells:
+            write_failure(lost, f"no data: {failure['reason']}")
+        return []
+    answer = read_references(Path(prepare["file"])) or {}
+    for line in answer["said"] if answer != before else ():
+        say(line)
+    done = [cell for cell in cells if finished_row(cell)]
+    for cell in done:
+        failure_of(cell).unlink(missing_ok=True)
+    return [cell for cell in cells if cell not in done]
+
+
 def _row(task: Task) -> dict[str, Any]:
     failure = read_record(failure_of(task))
     row = finished_row(task) if failure is None else failure["row"]
@@ -238,35 +238,17 @@ def _row(task: Task) -> dict[str, Any]:
     return dict(row)
 
 
-def _drain(
-    executor: Executor,
-    launch: Launch,
-    tasks: Sequence[Task],
-    follow: Callable[[Task], Iterable[Task]],
-    shown: Progress,
-) -> None:
-    running: dict[Future[int], Task] = {}
-
-    def submit(tasks: Iterable[Task]) -> None:
-        for task in tasks:
-            failure_of(task).unlink(missing_ok=True)  # of an earlier try
-            running[executor.submit(launch, task)] = task
-
-    submit(tasks)
-    while running:
-        done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            task = running.pop(future)
-            try:
-                status = future.result()
-            except Exception as error:  # the cluster lost its worker
-                write_failure(task, f"the worker was lost: {type(error).__name__}")
-            else:
-                if status != 0 or not _is_answered(task):
-                    write_failure(task, _death(status))
-            shown.done(task, failed=failure_of(task).exists())
-            submit(follow(task))
-        shown.tick()
+def _work(tasks: Sequence[Task], workers: int, scheduler: str | None, advance: Advance) -> None:
+    """Run tasks; one that gives no answer leaves a record of its failure."""
+    for task in tasks:
+        failure_of(task).unlink(missing_ok=True)  # of an earlier try
+    failed = 0
+    for i, status in run_apart(tasks, workers, scheduler):
+        task = tasks[i]
+        if status != 0 or not _is_answered(task):
+            write_failure(task, _death(status))
+        failed += failure_of(task).exists()
+        advance(1, f"{failed} failed" if failed else "")
 
 
 def _is_answered(task: Task) -> bool:
@@ -277,7 +259,9 @@ def _is_answered(task: Task) -> bool:
     return finished_row(task) is not None
 
 
-def _death(status: int) -> str:
+def _death(status: int | str) -> str:
+    if isinstance(status, str):
+        return f"the worker was lost: {status}"
     if status >= 0:
         return f"the process ended with status {status} and gave no result"
     try:
