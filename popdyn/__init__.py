@@ -5,37 +5,74 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popdyn.base.errors import PopdynError
-    from popdyn.energies import FreeEnergy
+    from popdyn.dynamics import FreeEnergy
     from popdyn.learners import Run, fit, load_run, save_run
+    from popdyn.plots import plot
     from popdyn.scores import score
     from popdyn.simulation import predict, simulate
-    from popdyn.snapshots import import_data, inspect, open_snapshots, validate, write
+    from popdyn.snapshots import (
+        from_anndata,
+        from_arrays,
+        from_frame,
+        import_data,
+        inspect,
+        open_snapshots,
+        validate,
+        write,
+    )
+    from popdyn.snapshots.torch_data import torch_dataset
 
 __all__ = [
     "FreeEnergy",
     "PopdynError",
     "Run",
     "fit",
+    "from_anndata",
+    "from_arrays",
+    "from_frame",
     "import_data",
     "inspect",
     "load_run",
     "open_snapshots",
+    "plot",
     "predict",
     "save_run",
     "score",
     "simulate",
+    "torch_dataset",
     "validate",
     "write",
 ]
 
 ROOMS = {
     "base.errors": ("PopdynError",),
-    "energies": ("FreeEnergy",),
+    "dynamics": ("FreeEnergy",),
     "learners": ("Run", "fit", "load_run", "save_run"),
+    "plots": ("plot",),
     "scores": ("score",),
     "simulation": ("predict", "simulate"),
-    "snapshots": ("import_data", "inspect", "open_snapshots", "validate", "write"),
+    "snapshots": (
+        "from_anndata",
+        "from_arrays",
+        "from_frame",
+        "import_data",
+        "inspect",
+        "open_snapshots",
+        "validate",
+        "write",
+    ),
+    "snapshots.torch_data": ("torch_dataset",),
 }
+FURTHER = (
+    "base",
+    "benchmark",
+    "dynamics",
+    "learners",
+    "plots",
+    "scores",
+    "simulation",
+    "snapshots",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -43,10 +80,10 @@ def __getattr__(name: str) -> Any:
     for room, names in ROOMS.items():
         if name in names:
             return getattr(importlib.import_module(f"popdyn.{room}"), name)
-    if name in (*ROOMS, "base", "benchmark", "plots"):
+    if name in FURTHER:
         return importlib.import_module(f"popdyn.{name}")
     raise AttributeError(f"module 'popdyn' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *ROOMS]
+    return [*__all__, *FURTHER]

@@ -25,10 +25,18 @@ ALL = ("potential", "interaction", "diffusion")
 FITS: dict[str, tuple[str, dict[str, Any], tuple[str, str]]] = {
     "weak_form": ("weak_form", {}, ("jko15", "styblinski_tang")),
     "simulate, features": ("ijkonet", {}, ("jko15", "styblinski_tang")),
-    "simulate, mlp": ("ijkonet", {"model": "mlp", "steps": 400}, ("jko15", "styblinski_tang")),
+    "simulate, network": (
+        "ijkonet",
+        {"model": "network", "steps": 400},
+        ("jko15", "styblinski_tang"),
+    ),
     "network": ("ijkonet", {"inner": "network", "steps": 200}, ("jko15", "styblinski_tang")),
     "proximal": ("ijkonet", {"inner": "proximal", "steps": 200}, ("jko15", "styblinski_tang")),
-    "jkonet_star, mlp": ("jkonet_star", {"model": "mlp", "epochs": 20}, ("jko15", "zigzag_ridge")),
+    "jkonet_star, network": (
+        "jkonet_star",
+        {"model": "network", "epochs": 20},
+        ("jko15", "zigzag_ridge"),
+    ),
     "network, d = 50": (
         "ijkonet",
         {"inner": "network", "steps": 100},

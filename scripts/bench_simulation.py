@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from popdyn.energies import FreeEnergy
-from popdyn.energies.pairwise import mean_interaction_gradient
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.pairwise import mean_interaction_gradient
 from popdyn.simulation import configure, simulate
 from popdyn.simulation.blocks import CHUNK, simulate_block
 

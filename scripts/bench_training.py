@@ -20,8 +20,8 @@ from typing import Any
 LIMIT_MB = 4096
 STEPS = 400
 OPTIONS: dict[str, dict[str, Any]] = {
-    "features": {"model": "linear"},
-    "network": {"model": "mlp", "steps": STEPS},
+    "features": {"model": "features"},
+    "network": {"model": "network", "steps": STEPS},
 }
 
 

@@ -274,7 +274,7 @@ def network(arguments: argparse.Namespace) -> None:
         "network": {"inner": "network"},
         "network, unseeded": {"inner": "network", "seeded": False},
         "network, β by entropies": {"inner": "network", "entropy_gradient": True},
-        "simulate, mlp": {"model": "mlp"},
+        "simulate, network": {"model": "network"},
     }
     for name, options in variants.items():
         if arguments.variants and name not in arguments.variants.split("; "):

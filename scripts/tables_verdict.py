@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import carried, compare
 from popdyn.snapshots import make_tree, positions, times
 
@@ -160,30 +160,30 @@ CASES: dict[str, tuple[FreeEnergy | None, Any, str, dict[str, Any]]] = {
         {},
     ),
     "in the class: V and β": (DIFFUSING, {"particles": 4000}, "ijkonet", {"learn": PARTS}),
-    "β missing": (DIFFUSING, {"particles": 4000}, "ijkonet", {"model": "linear"}),
+    "β missing": (DIFFUSING, {"particles": 4000}, "ijkonet", {"model": "features"}),
     "W missing": (
         REPELLING,
         GAUSSIAN | {"particles": 4000, "step": 0.02},
         "ijkonet",
-        {"model": "linear"},
+        {"model": "features"},
     ),
     "time missing (moving_well)": (
         FreeEnergy("moving_well"),
         {"particles": 4000, "dt": 0.1},
         "ijkonet",
-        {"model": "linear"},
+        {"model": "features"},
     ),
     "coupled waves, d = 5, features": (
         FreeEnergy(coupled),
         {"particles": 4000, "dim": 5, "dt": 0.05},
         "ijkonet",
-        {"model": "linear"},
+        {"model": "features"},
     ),
     "coupled waves, d = 10, features": (
         FreeEnergy(coupled),
         {"particles": 4000, "dim": 10, "dt": 0.05},
         "ijkonet",
-        {"model": "linear"},
+        {"model": "features"},
     ),
     "circulation, a third": (None, (turning, 0.1, None), "ijkonet", {"learn": PARTS}),
     "growth, a half doubles": (None, (bowl, 0.1, doubling), "ijkonet", {"learn": PARTS}),
@@ -192,7 +192,7 @@ CASES: dict[str, tuple[FreeEnergy | None, Any, str, dict[str, Any]]] = {
         FreeEnergy("styblinski_tang"),
         {"particles": 4000},
         "ijkonet",
-        {"model": "mlp", "steps": 50},
+        {"model": "network", "steps": 50},
     ),
     "jkonet_star, wavy_plateau": (
         FreeEnergy("wavy_plateau"),

@@ -10,52 +10,11 @@ from typing import Any
 
 from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
+from popdyn.scores.tables import flatten
 
 __all__ = ["csv_of", "flatten", "higher_is_better", "results_of", "summarise"]
 
 Row = Mapping[str, Any]
-
-# Of the lists in ``distribution``, what is no score.
-_NOT_SCORES = ("times", "points", "points_predicted")
-_GIVEN = ("true", "standard_error")
-_BOOKKEEPING = ("by_time", "standard_error")
-
-
-def flatten(
-    scores: Mapping[str, Any], references: Mapping[str, Any] | None = None
-) -> dict[str, float | None]:
-    """Return a row's scores under dotted names; a list over times becomes its mean.
-
-    Means over different times do not compare. So the mean is taken over the times at which every
-    reference row has a value, if there are such times (the last one has no later snapshot to
-    interpolate from); it is null where one of these is.
-
-    Example:
-        >>> flatten({"distribution": {"times": [1, 2], "w2": [0.1, 0.3]}})
-        {'distribution.w2': 0.2}
-    """
-    out: dict[str, float | None] = {}
-    for part, row in scores.get("gradient", {}).items():
-        numbers = {k: v for k, v in row.items() if k not in _BOOKKEEPING}
-        out |= {f"gradient.{part}.{k}": v for k, v in numbers.items() if _numeric(v)}
-    beta = {k: v for k, v in scores.get("diffusivity", {}).items() if k not in _GIVEN}
-    out |= {f"diffusivity.{k}": v for k, v in beta.items() if _numeric(v)}
-    found = scores.get("distribution", {})
-    common = _common_times(scores.get("references") if references is None else references)
-    for name, values in found.items():
-        if isinstance(values, list) and name not in _NOT_SCORES and all(map(_numeric, values)):
-            chosen = [values[k] for k in common] if common else values
-            missing = not chosen or any(v is None for v in chosen)
-            out[f"distribution.{name}"] = None if missing else statistics.fmean(chosen)
-    return out
-
-
-def _common_times(references: Mapping[str, Any] | None) -> list[int]:
-    rows = [row["distribution"]["points"] for row in (references or {}).values()]
-    full = [points for points in rows if any(n is not None for n in points)]
-    if not full:
-        return []
-    return [k for k in range(len(full[0])) if all(points[k] is not None for points in full)]
 
 
 def higher_is_better(name: str) -> bool:
@@ -107,10 +66,6 @@ def csv_of(results: Mapping[str, Any]) -> str:
         own = {k: row[k] for k in head if row.get(k) is not None}
         table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
     return text.getvalue()
-
-
-def _numeric(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def _spread(by_seed: Mapping[int, Sequence[float]]) -> dict[str, float | None]:

@@ -11,8 +11,8 @@ from typing import Any
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import options_in
 from popdyn.base.registry import lookup
-from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
-from popdyn.energies.terms import NamedTerm
+from popdyn.dynamics import INTERACTIONS, POTENTIALS, FreeEnergy
+from popdyn.dynamics.fields import NamedField
 from popdyn.learners import LEARNERS
 from popdyn.simulation import SimulationOptions, configure
 from popdyn.snapshots.cells import ImportOptions
@@ -95,7 +95,7 @@ class Entry:
         config = _attempt(tuple(self.simulation), configure, **self.simulation)
         _attempt((*self.simulation, *self.energy), config.check, self.free_energy)
         for part in (self.free_energy.V, self.free_energy.W):
-            if isinstance(part, NamedTerm) and config.dim < part.entry.min_dim:
+            if isinstance(part, NamedField) and config.dim < part.entry.min_dim:
                 least = part.entry.min_dim
                 raise FieldError("dim", f"found {config.dim}, but {part.label()} needs {least}")
         self._check_hold_out(len(config.times))

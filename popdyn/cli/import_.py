@@ -57,7 +57,7 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
     \b
     Example:
       popdyn import eb5.npz --out eb5.zarr
-      popdyn import cells.csv --columns x,y --label-key day --out cells.zarr
+      popdyn import cells.csv --columns x,y --time-key day --out cells.zarr
       popdyn import cells.h5ad --obs-key day --time-map ctrl=0,late=7 --out cells.zarr
     """
     given = {name: value for name, value in options.items() if value is not None}

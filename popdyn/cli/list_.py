@@ -16,8 +16,8 @@ from popdyn.cli.common import console, emit, json_option, standard_output
 __all__ = ["command"]
 
 KINDS = {
-    "potentials": "popdyn.energies:POTENTIALS",
-    "interactions": "popdyn.energies:INTERACTIONS",
+    "potentials": "popdyn.dynamics:POTENTIALS",
+    "interactions": "popdyn.dynamics:INTERACTIONS",
     "initial": "popdyn.simulation:INITIAL_LAWS",
     "schemes": "popdyn.simulation:SCHEMES",
     "learners": "popdyn.learners:LEARNERS",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.screen import Screen
@@ -21,14 +19,12 @@ from popdyn.cli.common import (
     standard_output,
 )
 from popdyn.learners import Run, load_run
-from popdyn.scores import SCORES, reference_rows, score
+from popdyn.scores import reference_rows, score
+from popdyn.scores.tables import tables_of
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
-Row = tuple[str, dict[str, Any]]
-
-SYMBOLS = {"potential": "∇V", "interaction": "∇W", "force": "force"}
 PIPE_WIDTH = 160
 
 
@@ -99,11 +95,8 @@ def command(
             tree = open_snapshots(path)
             if key not in references:
                 references[key] = reference_rows(tree, hold_out=hold_out, **options)
-            found = score(
-                run.energy, tree, hold_out=hold_out, references=references[key], **options
-            )
-        found = {"run": name, "learner": run.learner, "verdict": run.word} | found
-        results.append(found)
+            found = score(run, tree, references=references[key], **options)
+        results.append({"run": name, **found})
     if as_json:
         emit(results[0] if len(results) == 1 else {"runs": results})
         return
@@ -111,12 +104,12 @@ def command(
     screen = standard_output if standard_output.is_terminal else Screen(width=PIPE_WIDTH)
     for key, rows in references.items():
         mine = [
-            (f"{r['run']} ({r['learner']})", r)
+            (f"{r['run']} ({run.how})", r)
             for r, (_, run), path in zip(results, loaded, stores, strict=True)
             if (path, tuple(run.config.get("hold_out") or ())) == key
         ]
-        for table in _tables([*mine, *rows.items()], str(key[0])):
-            screen.print(table)
+        for table in tables_of([*mine, *rows.items()], f"the truth of {key[0]}"):
+            screen.print(table.rich())
             screen.print()
         for note in sorted({note for _, r in mine for note in r.get("notes", ())}):
             console.print(f"note: {note}")
@@ -137,94 +130,3 @@ def _find_store(name: str, run: Run, data: str | None) -> Path:
             return place
     looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
     raise PopdynError(f"the store of '{name}' is not there (looked at {looked}): expected --data")
-
-
-def _tables(rows: Sequence[Row], store: str) -> list[Table]:
-    out = []
-    if any("gradient" in row for _, row in rows):
-        out.append(_energy_table(rows, f"energy, against the truth of {store}"))
-    common = _common_times(rows)
-    times = rows[0][1]["distribution"]["times"]
-    shown = ", ".join(f"{times[i]:g}" for i in common)
-    out.append(_distribution_table(rows, common, f"distribution, mean over the times {shown}"))
-    if len(times) > 1:
-        out.append(_time_table(rows, "w2", times))
-    return out
-
-
-def _energy_table(rows: Sequence[Row], title: str) -> Table:
-    columns: list[tuple[str, str]] = []
-    for part in SYMBOLS:
-        found = {name for _, row in rows for name in row.get("gradient", {}).get(part, {})}
-        columns += [(part, name) for name in SCORES if name in found]
-    table = _table(title, [f"{SYMBOLS[p]} {n}".replace("_", " ") for p, n in columns])
-    table.add_column("β (true)", justify="right")
-    for label, row in rows:
-        if "gradient" not in row:
-            continue
-        values = [_text(row["gradient"].get(part, {}).get(name)) for part, name in columns]
-        beta = row["diffusivity"]
-        error = beta["standard_error"]
-        spread = "" if error is None else f" ± {error:.2g}"
-        values.append(f"{beta['estimate']:.4g}{spread} ({beta['true']:.4g})")
-        table.add_row(_escape(label), *values)
-    return table
-
-
-def _distribution_table(rows: Sequence[Row], common: list[int], title: str) -> Table:
-    names = [s.name for s in SCORES.values() if s.kind == "distribution"]
-    table = _table(title, [*(n.replace("_", " ") for n in names), "outside", "points"])
-    for label, row in rows:
-        found = row["distribution"]
-        means = [_text(_mean(found[name], common)) for name in names]
-        outside = _text(_mean(found.get("outside"), common))
-        table.add_row(_escape(label), *means, outside, _points(found))
-    return table
-
-
-def _time_table(rows: Sequence[Row], name: str, times: Sequence[float]) -> Table:
-    table = _table(f"{name} at each time", [f"{t:g}" for t in times])
-    for label, row in rows:
-        table.add_row(_escape(label), *(_text(value) for value in row["distribution"][name]))
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=_escape(title), title_justify="left", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _common_times(rows: Sequence[Row]) -> list[int]:
-    """Return the indices of the times that every row with values has: only they compare."""
-    lists = [row["distribution"]["points"] for _, row in rows]
-    full = [values for values in lists if any(v is not None for v in values)]
-    return [i for i in range(len(lists[0])) if all(values[i] is not None for values in full)]
-
-
-def _mean(values: Sequence[float | None] | None, common: Sequence[int]) -> float | None:
-    chosen = [] if values is None else [values[i] for i in common]
-    numbers = [v for v in chosen if v is not None]
-    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(chosen) else None
-
-
-def _points(found: dict[str, Any]) -> str:
-    pairs = zip(found["points_predicted"], found["points"], strict=True)
-    sides = sorted({f"{a}×{b}" for a, b in pairs if a is not None})
-    return ", ".join(sides) or "–"
-
-
-def _text(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if abs(value) >= 1e4:
-        return f"{value:.1e}"
-    # More decimals for what is small, such as an MMD.
-    decimals = 3 if abs(value) >= 0.1 or value == 0 else 6 if abs(value) < 0.001 else 4
-    return f"{value:.{decimals}f}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

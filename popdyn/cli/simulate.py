@@ -22,7 +22,7 @@ from popdyn.cli.common import (
     param_option,
     seed_option,
 )
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import SimulationOptions, configure, run_simulation
 from popdyn.snapshots.tree import GROUPS
 
@@ -35,12 +35,12 @@ MUCH = 0.05
 @click.command(name="simulate")
 @click.option(
     "--potential",
-    type=Name("potential", "popdyn.energies:POTENTIALS"),
+    type=Name("potential", "popdyn.dynamics:POTENTIALS"),
     help="A name of `popdyn list potentials`.",
 )
 @click.option(
     "--interaction",
-    type=Name("interaction", "popdyn.energies:POTENTIALS", "popdyn.energies:INTERACTIONS"),
+    type=Name("interaction", "popdyn.dynamics:POTENTIALS", "popdyn.dynamics:INTERACTIONS"),
     help="A name of `popdyn list interactions`, or a potential's.",
 )
 @click.option(

@@ -23,6 +23,7 @@ from popdyn.cli.common import (
     seed_option,
 )
 from popdyn.learners import LEARNERS, fit
+from popdyn.learners.words import next_steps, notes_of, words_of
 from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
@@ -112,6 +113,7 @@ def _named(args: list[str]) -> str:
     show_default=True,
     help="CPU threads; runs are equal bit for bit only where it is.",
 )
+@click.option("--verbose", is_flag=True, help="Print the certificate's numbers, too.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @seed_option
 @overwrite_option
@@ -124,6 +126,7 @@ def command(
     seed: int,
     config: str | None,
     threads: int,
+    verbose: bool,
     resume: bool,
     overwrite: bool,
     as_json: bool,
@@ -159,29 +162,22 @@ def command(
     if as_json:
         emit({"run": str(Path(out))} | run.summary())
         return
-    state = "converged" if run.converged else "not converged"
-    facts = ", ".join(
-        f"{k} {_short(v)}" for k, v in run.certificate.items() if isinstance(v, (int, float))
-    )
-    verdict = run.verdict
-    if verdict is not None:
-        console.print(f"{verdict.verdict}: {verdict.note}")
-        share, error = verdict.explained_share, verdict.explained_share_error
-        if share is not None and error is not None:
-            console.print(f"explained share of the motion: {share:.2f} ± {error:.2f}")
-    console.print(
-        f"{out}: {run.learner}, {run.steps} steps in {run.seconds:.1f} s, {state}"
-        + (f" ({facts})" if facts else ""),
-    )
-    for warning in run.certificate.get("warnings", ()):
-        console.print(f"warning: {warning}")
-    for note in run.notes:
-        if verdict is not None and note == verdict.note:
-            continue
-        console.print(f"note: {note}")
+    for name, text in {**words_of(run), "run": str(Path(out))}.items():
+        console.print(text if name == "verdict" else f"{name}: {text}", soft_wrap=True)
+    if verbose:
+        for name, value in run.certificate.items():
+            console.print(f"{name}: {_short(value)}", soft_wrap=True)
+    for note in notes_of(run):
+        console.print(note, soft_wrap=True)
+    for step in next_steps(run, out):
+        console.print(f"next: {step}", soft_wrap=True)
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_short, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -39,7 +39,7 @@ from scipy.optimize import brentq
 from scipy.stats import f as f_law
 from scipy.stats import norm
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import advance
 
 __all__ = ["LEAST", "Comparison", "carried", "compare"]

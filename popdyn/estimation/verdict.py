@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation.two_sample import LEAST, TAIL, Comparison, carried, compare
 
 __all__ = ["VERDICTS", "Sample", "Verdict", "judge"]
@@ -98,7 +98,7 @@ def judge(
     own: Sample | None,
     unseen: Callable[[], tuple[FreeEnergy, Sample] | None],
     *,
-    undetermined: bool = False,
+    undetermined: Sequence[str] = (),
     moments: float | None = None,
     seed: int = 0,
 ) -> Verdict:
@@ -110,7 +110,7 @@ def judge(
         unseen: Gives an energy and particles that it has not seen: the same energy, or that of a
             fit to fewer; None where there are too few to leave any out. It is called where the
             own particles have not decided.
-        undetermined: Whether the fit's certificate says that terms trade with each other.
+        undetermined: Pairs of parts, like ``potential, interaction``, that trade with each other.
         moments: The p-value of the fit's own χ², where it has one. Moments see a β or W that is
             missing and that V makes good for long before fresh particles do; but their covariance
             is itself an estimate, so that they have to reject at ``REFUTED``.
@@ -131,7 +131,7 @@ def _judged(
     energy: FreeEnergy,
     own: Sample | None,
     unseen: Callable[[], tuple[FreeEnergy, Sample] | None],
-    undetermined: bool,
+    undetermined: Sequence[str],
     seed: int,
 ) -> Verdict:
     everybody = own
@@ -165,8 +165,10 @@ def _judged(
     assert everybody is not None
     if _moves_nothing(energy, everybody) or _stands_still(everybody, seed):
         return _verdict("below_noise", total, VERDICTS["below_noise"])
-    word = "undetermined" if undetermined else "explained"
-    return _verdict(word, total, VERDICTS[word])
+    if undetermined:
+        pairs = " and ".join(pair.replace(", ", " with ") for pair in undetermined)
+        return _verdict("undetermined", total, f"{VERDICTS['undetermined']}: {pairs} may trade")
+    return _verdict("explained", total, VERDICTS["explained"])
 
 
 def _of_two(p: float) -> float:

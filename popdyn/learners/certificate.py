@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.entropy import entropy
 from popdyn.learners.inner import Inner
 from popdyn.learners.training_set import TrainingSet

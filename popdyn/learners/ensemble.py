@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from popdyn.base.host import usual_torch
 from popdyn.base.processes import run_all
-from popdyn.energies import FreeEnergy
-from popdyn.energies.terms import RadialKernel, Time
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.fields import RadialKernel, Time
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Iterable, Sequence
@@ -23,17 +24,18 @@ from popdyn.base.host import usual_torch
 from popdyn.base.options import Options
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
-from popdyn.learners.identifiability import diagnose
+from popdyn.learners.identifiability import diagnose, traded
 from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
+from popdyn.snapshots import opened
 
 __all__ = ["fit"]
 
@@ -41,7 +43,7 @@ __all__ = ["fit"]
 @plain_numbers(whole=("ensemble", "seed"))
 @usual_torch()
 def fit(
-    data: xr.DataTree,
+    data: xr.DataTree | str | os.PathLike[str],
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] | int = (),
@@ -53,13 +55,14 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = False,
-    source: str | Path | None = None,
+    source: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Run:
     """Learn a free energy from the train group of a data set.
 
     Args:
-        data: A data set of :func:`popdyn.simulate`, ``import_data`` or ``open_snapshots``.
+        data: A data set of :func:`popdyn.simulate`, ``from_arrays``, ``import_data`` or
+            ``open_snapshots``, or the path of a store.
         learner: A name of ``LEARNERS``.
         hold_out: Index of a snapshot that is not looked at, from 0, or several.
         ensemble: Number of members; above 1 each is fitted to its own random half of the
@@ -73,7 +76,8 @@ def fit(
         overwrite: Replace an existing run at ``out``, once the new one is whole.
         resume: Go on from the last checkpoint of an interrupted fit to ``out``.
         progress: Show a progress bar on a terminal.
-        source: Path of the store, recorded so that ``popdyn score`` finds it.
+        source: Path of the store, recorded so that ``popdyn score`` finds it; ``data`` if that is
+            one.
         **options: Options of the learner, see its options dataclass.
 
     Returns:
@@ -94,6 +98,9 @@ def fit(
     """
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
+    if source is None and isinstance(data, (str, os.PathLike)):
+        source = data
+    data = opened(data)
     held_out = indices(hold_out, "hold_out")
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
@@ -171,7 +178,7 @@ def fit(
             return sibling.energy, _sample(training, left_out)
 
         own = None if entry.options is Options or training is None else _sample(training)
-        trades = bool(run.certificate.get("undetermined"))
+        trades = tuple(run.certificate.get("undetermined", ()))
         moments = run.certificate.get("misfit_p_value")
         return judge(run.energy, own, unseen, undetermined=trades, moments=moments, seed=seed)
 
@@ -181,7 +188,7 @@ def fit(
         run.certificate |= run.verdict.certificate()
         if run.word != "explained":
             run.notes = [*run.notes, run.verdict.note]
-        run.config, run.seconds = config, time.monotonic() - begin
+        run.config, run.seconds, run.data = config, time.monotonic() - begin, data
         return run
 
     if target is None:
@@ -219,6 +226,8 @@ def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None
     learns_diffusivity = "diffusion" in learned and getattr(options, "diffusivity", None) is None
     found = diagnose(in_units(training, measured(training)[0]), learned, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
+    if exchanged := run.certificate.get("undetermined", {}) | traded(run.energy, training, found):
+        run.certificate["undetermined"] = exchanged
     if found.warnings:
         run.certificate["warnings"] = found.warnings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.inner import PARTNERS, Inner, Proximal, Simulate
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance

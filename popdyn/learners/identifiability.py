@@ -11,11 +11,12 @@ import scipy.linalg
 import torch
 from scipy.stats import chi2
 
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.moments import quadrature
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "diagnose", "traded"]
 
 PARTICLES = 20_000  # of each snapshot
 NUMBERS = 20_000_000  # slopes at a time: fewer particles in many dimensions
@@ -23,6 +24,10 @@ NUMBERS = 20_000_000  # slopes at a time: fewer particles in many dimensions
 VAGUE = 0.25
 NOTHING = 1e-6  # of the information with all else known, that counts as none
 EQUAL = 1e-3  # p-value above which snapshots count as equal
+# A part whose force the gauge makes uncertain by more than this share of it has a raw skill of less
+# than ¾ one time in three.
+TRADED = 0.5
+WITNESSES = 1000  # particles of each snapshot at which forces are compared
 HELP = "earlier snapshots, or a population that starts elsewhere, would tell"
 
 
@@ -60,7 +65,7 @@ def diagnose(data: TrainingSet, energies: Sequence[str], learns_diffusivity: boo
 
     Args:
         data: The training set.
-        learn: What is learned, of ``potential``, ``interaction`` and ``diffusion``.
+        energies: What is learned, of ``potential``, ``interaction`` and ``diffusion``.
         learns_diffusivity: Whether β is learned.
     """
     snapshots = [x[:PARTICLES].cpu() for x in data.fit]
@@ -97,6 +102,31 @@ def diagnose(data: TrainingSet, energies: Sequence[str], learns_diffusivity: boo
             f"span); {HELP}"
         )
     return Diagnosis(motion, shift, gauge, beta, warnings)
+
+
+def traded(energy: FreeEnergy, data: TrainingSet, found: Diagnosis) -> dict[str, float]:
+    """Return what V and W may exchange, if that is a good part of either, with its standard error.
+
+    V + ½c(|x|² − 2x·m) with W − ½c|z|² exerts the same force as long as the mean stays at m: one c
+    more or less of a standard error changes ∇V by c(x − m) and ∇W by −c z.
+
+    Args:
+        energy: What was learned.
+        data: The training set, in the same units.
+        found: What its snapshots tell apart.
+    """
+    if found.gauge_error is None:
+        return {}
+    error = found.gauge_error / float(data.times[-1] - data.times[0])
+    squares = np.zeros((2, 2))  # of what c would add, and of what there is, for V and W
+    for x, t in zip(data.cells, data.times, strict=True):
+        x = x[:WITNESSES].cpu().numpy()
+        z = x - np.roll(x, 1, axis=0)
+        forces = energy.potential_gradient(x, t=float(t)), energy.interaction_gradient(z)
+        for i, (added, own) in enumerate(zip((x - x.mean(0), z), forces, strict=True)):
+            squares[i] += np.square(added).mean(), np.square(own).mean()
+    uncertain = error**2 * squares[:, 0] > TRADED**2 * squares[:, 1]
+    return {"potential, interaction": error} if uncertain.any() else {}
 
 
 def _how(error: float) -> str:

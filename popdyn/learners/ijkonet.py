@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
@@ -39,14 +39,14 @@ CERTIFIED = 1000  # particles of each snapshot in the certificate
 def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`.
 
-    Without a choice of model the linear one is tried first. Where its χ² says that it does not
+    Without a choice of model features are tried first. Where their χ² says that they do not
     explain the snapshots, a network is trained as well, and the held-out energy distance chooses.
     """
     if not options.linear:
         return _fit_network(data, options, place)
     linear = _fit_linear(data, options)
     doubtful = linear.certificate["misfit"] > FITS
-    if options.model == "linear" or options.learn != ("potential",) or not doubtful:
+    if options.model == "features" or options.learn != ("potential",) or not doubtful:
         return linear
     network = _fit_network(data, options, place)
     held, inner = HeldOut(data), Simulate(torch.Generator(data.device).manual_seed(data.seed))

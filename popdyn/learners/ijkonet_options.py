@@ -20,11 +20,12 @@ class IJKOnetOptions(Options):
 
     Attributes:
         inner: Inner solver: ``network``, ``proximal`` or ``simulate``.
-        model: ``linear`` (features, solved by Newton's method; with ``simulate``) or ``mlp`` (a
-            network, trained by gradient steps). None: linear with ``simulate``, and where that
-            does not explain the snapshots the better of the two on held-out particles.
+        model: What V, W are made of: ``features``, solved for by Newton's method (with
+            ``simulate``), or a ``network``, trained by gradient steps. ``auto``: features with
+            ``simulate``, and where these do not explain the snapshots by V alone the better of
+            the two on held-out particles; else a network. ``run.model`` says which it was.
         potential: A ``torch.nn.Module`` of one's own for V, ``(..., d) → (...)``, or ``(x, t)`` if
-            it has ``time_dependent = True``; from Python alone. It is a network: no linear model.
+            it has ``time_dependent = True``; from Python alone. It is a network.
         learn: What is learned, the rest is 0 or fixed; ``auto``: what the snapshots ask for.
         diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
@@ -52,7 +53,7 @@ class IJKOnetOptions(Options):
     """
 
     inner: Annotated[str, OneOf("inner solver", ("popdyn.learners.inner:INNERS",))] = "simulate"
-    model: Literal["linear", "mlp"] | None = None
+    model: Literal["auto", "features", "network"] = "auto"
     potential: nn.Module | None = None
     learn: tuple[Choice, ...] = AUTO
     diffusivity: Annotated[float | None, Bounds(ge=0)] = None
@@ -86,28 +87,28 @@ class IJKOnetOptions(Options):
             raise PopdynError(
                 f"potential is {self.potential!r}: expected a torch.nn.Module, given from Python"
             )
-        if self.potential is not None and (self.model == "linear" or self.begins_seeded):
+        if self.potential is not None and (self.model == "features" or self.begins_seeded):
             raise PopdynError(
-                "a module of one's own for V is trained from its own weights: expected model mlp, "
-                "learn potential, and not seeded"
+                "a module of one's own for V is trained from its own weights: expected model "
+                "network, learn potential, and not seeded"
             )
-        if self.model == "linear" and self.inner != "simulate":
+        if self.model == "features" and self.inner != "simulate":
             raise PopdynError(
-                f"model 'linear' needs --inner simulate, found {self.inner}: use --model mlp"
+                f"model features needs --inner simulate, found {self.inner}: use --model network"
             )
         if self.linear and self.interaction == "even" and "interaction" in self.learn:
             raise PopdynError(
-                "interaction 'even' is a network: use --model mlp, or --inner network"
+                "interaction 'even' is a network: use --model network, or --inner network"
             )
         if not self.linear and set(self.learn) == {"diffusion"}:
             raise PopdynError(
-                "learn 'diffusion' alone with a network: use --inner simulate with model linear"
+                "learn 'diffusion' alone with a network: use --inner simulate with model features"
             )
 
     @property
     def linear(self) -> bool:
         """Whether the energies are linear in features."""
-        return self.inner == "simulate" and self.model != "mlp" and self.potential is None
+        return self.inner == "simulate" and self.model != "network" and self.potential is None
 
     @property
     def training(self) -> tuple[int, int]:

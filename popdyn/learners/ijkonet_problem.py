@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.entropy import entropy
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
-from popdyn.energies.terms import RadialKernel
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.fields import RadialKernel
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.inner_network import Network
 from popdyn.learners.residuals import relative, stationarity
 from popdyn.learners.training_set import TrainingSet

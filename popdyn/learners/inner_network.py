@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.log_determinant import log_determinant
 from popdyn.learners.models import Scaling
 from popdyn.learners.residuals import stationarity

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from popdyn.energies.terms import RadialKernel, Time, squared_norm
+from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
 from popdyn.learners.models import (
     LearnedTerm,
     MLPPotential,

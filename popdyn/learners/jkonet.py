@@ -11,7 +11,7 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, Options
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.inner import Proximal
 from popdyn.learners.jkonet_map import ConvexMaps

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.base.registry import Registry, lookup
-from popdyn.energies.terms import Term, Time
+from popdyn.dynamics.fields import ScalarField, Time
 
 __all__ = [
     "MODELS",
@@ -80,7 +80,7 @@ MODELS: Registry[type[LearnedTerm]] = Registry("popdyn.terms", "learned term", "
 """The classes of learned terms by name; a subclass enters itself."""
 
 
-class LearnedTerm(nn.Module, Term):
+class LearnedTerm(nn.Module, ScalarField):
     """A term with weights; ``config`` and ``state_dict`` rebuild it, by the name of its class."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:

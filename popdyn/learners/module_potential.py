@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies.terms import Time
+from popdyn.dynamics.fields import Time
 from popdyn.learners.models import LearnedTerm, Scaling, empty_scaling
 from popdyn.learners.units import Units
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+import xarray as xr
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import nn
@@ -23,10 +25,15 @@ from popdyn.base.files import (
     write_manifest,
     write_text,
 )
-from popdyn.energies import FreeEnergy, Term
+from popdyn.dynamics import FreeEnergy, ScalarField
 from popdyn.estimation import Verdict
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
+from popdyn.learners.words import SHOWN, facts_of, html_of, notes_of, words_of
+from popdyn.snapshots import open_snapshots
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["KIND", "RUN_FORMAT", "Run", "load_run", "run_target", "save_run", "write_run"]
 
@@ -34,9 +41,9 @@ KIND = "run"
 RUN_FORMAT = 4
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
-    """What ``fit`` returns.
+    """What ``fit`` returns; printed, it says in words what was learned and what that is worth.
 
     Attributes:
         energy: The learned free energy.
@@ -50,6 +57,7 @@ class Run:
         notes: Warnings in plain words.
         verdict: What the fit is worth; None of a run of an older version.
         validated: Whether the validation particles chose among states, and no more.
+        data: The data set that it was fitted to; None of a run from disk, see :meth:`snapshots`.
     """
 
     energy: FreeEnergy
@@ -63,6 +71,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     verdict: Verdict | None = None
     validated: bool = False
+    data: xr.DataTree | None = field(default=None, compare=False)
 
     @property
     def learned(self) -> list[str]:
@@ -72,11 +81,66 @@ class Run:
         learn = self.certificate.get("learn", options.get("learn", ()))
         return [part for part in learn if part not in known]
 
+    @property
+    def model(self) -> str | None:
+        """What was fitted: ``network`` or ``features``; None where nothing was learned."""
+        terms = [t for t in (self.energy.V, self.energy.W) if isinstance(t, LearnedTerm)]
+        if any(any(True for _ in term.parameters()) for term in terms):
+            return "network"  # features are solved for, and have no parameters to train
+        return "features" if terms or self.learned else None
+
+    @property
+    def how(self) -> str:
+        """The learner, and what it fitted: ``ijkonet, model=features``."""
+        return self.learner if self.model is None else f"{self.learner}, model={self.model}"
+
     def summary(self) -> dict[str, Any]:
         """Return what ``popdyn train --json`` prints, less the run's path."""
-        names = ("learned", "steps", "seconds", "converged", "certificate", "notes")
+        names = ("learned", "model", "steps", "seconds", "converged", "certificate", "notes")
         out = {name: getattr(self, name) for name in names}
         return {"learner": self.learner, "verdict": self.word} | out
+
+    def snapshots(self) -> xr.DataTree:
+        """Return the data set that the run was fitted to, opened where it was found if need be.
+
+        Raises:
+            PopdynError: If it is not there any more.
+        """
+        if self.data is not None:
+            return self.data
+        path = self.config.get("data")
+        if path is None or not Path(path).exists():
+            raise PopdynError(
+                f"the data set of the run is not at '{path}': expected data=, a data set or the "
+                "path of a store"
+            )
+        return open_snapshots(path)
+
+    def table(self) -> pd.DataFrame:
+        """Return what was learned, and what that is worth, as a table.
+
+        Returns:
+            A row for each fact, with the columns ``value`` and ``standard_error``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame.from_dict(
+            facts_of(self), orient="index", columns=["value", "standard_error"]
+        )
+
+    def __repr__(self) -> str:
+        words = words_of(self)
+        width = max(map(len, words))
+        lines = [f"{name:<{width}}  {text}" for name, text in words.items()]
+        notes = notes_of(self)
+        more = len(notes) - SHOWN
+        lines += [*notes[:SHOWN], *([f"… and {more} more in notes"] if more > 0 else [])]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from popdyn.plots import small_picture
+
+        return html_of(self) + small_picture(self)
 
     @property
     def word(self) -> str | None:
@@ -89,7 +153,7 @@ def run_target(
     *,
     overwrite: bool = False,
     keep: bool = False,
-    source: str | Path | None = None,
+    source: str | os.PathLike[str] | None = None,
 ) -> Target:
     """Return the target of a run, which says whether it may be written there."""
 
@@ -134,7 +198,7 @@ def write_run(run: Run, folder: Path) -> None:
     write_manifest(folder, KIND, format=RUN_FORMAT, files=files)
 
 
-def _describe(term: Term | None, name: str) -> dict[str, Any] | None:
+def _describe(term: ScalarField | None, name: str) -> dict[str, Any] | None:
     if term is None:
         return None
     described = module_of(term) if isinstance(term, LearnedTerm) else term.spec()

@@ -6,7 +6,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Options
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies.terms import RadialKernel, Time, squared_norm
+from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 
 __all__ = ["KernelInUnits", "TermInUnits", "Units"]

@@ -4,6 +4,7 @@ from functools import partial
 
 from popdyn.plots.animation import animate
 from popdyn.plots.figures import FIGURES, cells_figure, figure_of, training_figure
+from popdyn.plots.of_run import plot, small_picture
 from popdyn.plots.style import save_figure
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "force_figure",
     "interaction_figure",
     "landscape_figure",
+    "plot",
     "potential_figure",
     "prediction_figure",
     "save_figure",
+    "small_picture",
     "snapshots_figure",
     "training_figure",
     "trajectories_figure",

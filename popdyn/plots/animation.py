@@ -11,7 +11,7 @@ from matplotlib.animation import PillowWriter
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import written
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots.plane import PlaneLike, sample, view_of
 from popdyn.plots.populations import draw_comparison, paths_of
 from popdyn.plots.style import MARK, new_figure, style

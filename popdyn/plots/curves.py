@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from matplotlib.axes import Axes
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots.plane import sample
 from popdyn.plots.style import COLORS, GREY, legend_below
 from popdyn.snapshots import times

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots import curves, maps, populations
 from popdyn.plots.plane import PlaneLike, View, sample, view_of
 from popdyn.plots.style import COLORS, new_figure, style

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap, Normalize
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots.plane import View, sample
 from popdyn.plots.style import COLORS, GREY, SHADES, color_bar
 from popdyn.snapshots import times

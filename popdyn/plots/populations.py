@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots.plane import View, sample
 from popdyn.plots.style import COLORS, GREY, SHADES, color_bar, legend_below
 from popdyn.simulation import advance

@@ -86,10 +86,20 @@ def style(ink: str = "black") -> Iterator[None]:
         yield
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
+
+
 def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, ``(rows, columns)``; no window is ever opened."""
     width, height = _SIZE
-    figure = Figure(figsize=(width * columns + 0.4, height * rows), layout="constrained")
+    size = (width * columns + 0.4, height * rows)
+    figure = NotebookFigure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False)
 

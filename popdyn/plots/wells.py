@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots.maps import Surface, draw_potential, shared_levels
 from popdyn.plots.plane import View
 from popdyn.plots.style import COLORS

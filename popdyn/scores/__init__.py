@@ -2,6 +2,7 @@
 
 from popdyn.scores.catalogue import SCORES, Score
 from popdyn.scores.prediction import Support
+from popdyn.scores.result import Scores
 from popdyn.scores.scoring import reference_rows, score
 
-__all__ = ["SCORES", "Score", "Support", "reference_rows", "score"]
+__all__ = ["SCORES", "Score", "Scores", "Support", "reference_rows", "score"]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
-from popdyn.energies.pairwise import mean_interaction_gradient
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.pairwise import mean_interaction_gradient
 
 __all__ = ["GradientTable", "Moments", "gauge_constant", "gradient_table", "part_moments"]
 

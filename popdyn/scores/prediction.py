@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.spatial import KDTree
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores.protocol import Protocol
 from popdyn.simulation import advance
 from popdyn.snapshots import counts, positions

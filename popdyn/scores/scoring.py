@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from popdyn.base.errors import PopdynError
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
 from popdyn.scores.moments import Moments, gradient_table, part_moments
 from popdyn.scores.prediction import Support, predict_targets
 from popdyn.scores.protocol import Protocol, parse_points
+from popdyn.scores.result import Scores
 from popdyn.scores.transport import displacement_interpolation
 from popdyn.scores.uncertainty import bootstrap_weights
-from popdyn.snapshots import positions
+from popdyn.snapshots import opened, positions
 
 __all__ = ["gradient_scores", "interpolation", "reference_rows", "score"]
 
@@ -31,27 +35,42 @@ NO_TEST_GROUP = "no gradient scores: the test group is empty"
 NOT_FINITE = "the prediction left finite numbers: its distribution scores are null from there on"
 
 
+class Learned(typing.Protocol):
+    """What is read of a run."""
+
+    energy: FreeEnergy
+    learner: str
+    config: dict[str, Any]
+
+    @property
+    def word(self) -> str | None: ...
+    @property
+    def how(self) -> str: ...
+
+
 @plain_numbers(whole=("seed",))
 def score(
-    energy: FreeEnergy,
-    data: xr.DataTree,
+    energy: FreeEnergy | Learned,
+    data: xr.DataTree | str | os.PathLike[str],
     *,
     truth: FreeEnergy | None = None,
-    hold_out: Sequence[int] | int = (),
+    hold_out: Sequence[int] | int | None = None,
     points: int | str = 2000,
     from_: str = "previous",
     seed: int = 0,
     units: str = "store",
     standard_errors: bool = False,
     references: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Scores:
     """Score an energy against the truth (gradients, diffusivity) and the snapshots (prediction).
 
     Args:
-        energy: The energy to score.
-        data: The snapshots. Gradient scores use at most 20 000 test particles of each.
+        energy: The energy to score, or a run of :func:`popdyn.fit`.
+        data: The snapshots, or the path of a store. Gradient scores use at most 20 000 test
+            particles of each.
         truth: The true energy; the one recorded in the data if None.
         hold_out: Indices of snapshots that the fit did not see: then they alone are predicted.
+            None: those that the run did not see.
         points: Particles a side for the distribution scores, or ``"all"``.
         from_: ``"previous"``: each time is predicted from the observed snapshot before it;
             ``"first"``: from the first one.
@@ -63,9 +82,10 @@ def score(
             here if None.
 
     Returns:
-        The keys ``gradient``, ``diffusivity``, ``distribution``, ``references`` and, where
-        something is to be said, ``notes``. null stands for what is not defined; a part without
-        meaning is left out.
+        A dictionary with the keys ``gradient``, ``diffusivity``, ``distribution``, ``references``
+        and, where something is to be said, ``notes``; of a run ``learner`` and ``verdict``, too.
+        None stands for what is not defined; a part without meaning is left out. It prints as a
+        table, and has ``to_dict``, ``to_pandas`` and ``to_xarray``.
 
     Raises:
         PopdynError: On an unknown option, an empty test group without ``hold_out``, an energy
@@ -79,12 +99,23 @@ def score(
         >>> score(energy, data, truth=energy)["gradient"]["potential"]["skill"]
         1.0
     """
-    protocol = _protocol(data, indices(hold_out, "hold_out"), points, from_, seed, units)
+    data, out, label = opened(data), dict[str, Any](), "estimate"
+    if not isinstance(energy, FreeEnergy):
+        run = energy
+        if not isinstance(getattr(run, "energy", None), FreeEnergy):
+            raise PopdynError(f"score was given {type(run).__name__}: expected a run or an energy")
+        energy = run.energy
+        out = {"learner": run.learner, "verdict": run.word}
+        label = run.how
+        hold_out = run.config.get("hold_out", ()) if hold_out is None else hold_out
+    held_out = () if hold_out is None else indices(hold_out, "hold_out")
+    protocol = _protocol(data, held_out, points, from_, seed, units)
     truth = _truth(data, truth)
     support = Support(data, protocol.observed, seed)
-    out = _energy_row(energy, truth, protocol, support, standard_errors)
+    out |= _energy_row(energy, truth, protocol, support, standard_errors)
     if references is None:
         references = _reference_rows(truth, protocol, support, standard_errors)
+    out["references"] = dict(references)
     notes = []
     if truth is None:
         notes.append(NO_TRUTH)
@@ -92,12 +123,12 @@ def score(
         notes.append(NO_TEST_GROUP)
     if None in out["distribution"]["points"]:
         notes.append(NOT_FINITE)
-    return out | {"references": dict(references)} | ({"notes": notes} if notes else {})
+    return Scores(out | ({"notes": notes} if notes else {}), label)
 
 
 @plain_numbers(whole=("seed",))
 def reference_rows(
-    data: xr.DataTree,
+    data: xr.DataTree | str | os.PathLike[str],
     *,
     truth: FreeEnergy | None = None,
     hold_out: Sequence[int] | int = (),
@@ -117,6 +148,7 @@ def reference_rows(
         the exact displacement interpolation between the neighbouring observed snapshots (without
         ``hold_out``: between the snapshots before and after), null where there is no later one.
     """
+    data = opened(data)
     protocol = _protocol(data, indices(hold_out, "hold_out"), points, from_, seed, units)
     support = Support(data, protocol.observed, seed)
     return _reference_rows(_truth(data, truth), protocol, support, standard_errors)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.registry import lookup
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.brownian import Brownian, Noise
 from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES

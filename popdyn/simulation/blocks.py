@@ -11,7 +11,7 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.forces import Drive

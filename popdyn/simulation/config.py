@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from popdyn.base.errors import PopdynError, blaming
-from popdyn.energies import FreeEnergy
-from popdyn.energies.interactions import check_even
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.interactions import check_even
 from popdyn.simulation.initial import InitialLaw
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 from popdyn.snapshots.tree import check_times

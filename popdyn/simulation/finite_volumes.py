@@ -13,7 +13,7 @@ from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import SuperLU, splu
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 
 __all__ = ["BoxError", "Grid", "Solver", "box_label"]
 

@@ -10,8 +10,8 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
-from popdyn.energies import FreeEnergy
-from popdyn.energies.interactions import check_even
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.interactions import check_even
 from popdyn.simulation.finite_volumes import BoxError, Grid, Solver, box_label
 
 __all__ = ["fokker_planck", "reference_density"]

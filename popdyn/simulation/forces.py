@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from popdyn.energies import FreeEnergy
-from popdyn.energies.pairwise import mean_interaction_gradient
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.pairwise import mean_interaction_gradient
 
 __all__ = ["Drive"]
 

@@ -17,7 +17,7 @@ import xarray as xr
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.progress import progress_bar
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.blocks import ExplosionError, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density

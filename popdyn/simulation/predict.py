@@ -12,7 +12,7 @@ import xarray as xr
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.advance import advance
 from popdyn.simulation.config import MAX_STEPS
 from popdyn.snapshots import counts, make_tree, positions, times

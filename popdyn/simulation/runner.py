@@ -11,7 +11,7 @@ import numpy as np
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.processes import run_all
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.blocks import Report, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.snapshots.layout import Block

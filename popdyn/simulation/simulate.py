@@ -13,7 +13,7 @@ from torch import Tensor
 from popdyn.base.errors import blaming
 from popdyn.base.options import read_options
 from popdyn.base.plain import plain_numbers
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.config import SimulationConfig, snapshot_times
 from popdyn.simulation.initial import initial_law
 from popdyn.simulation.options import SimulationOptions

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.brownian import Brownian, join
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.forces import Drive

@@ -5,7 +5,8 @@ from popdyn.snapshots.export import export
 from popdyn.snapshots.import_ import import_data
 from popdyn.snapshots.inspect_ import inspect
 from popdyn.snapshots.layout import Block, block_rows
-from popdyn.snapshots.reader import open_snapshots
+from popdyn.snapshots.memory import from_anndata, from_arrays, from_frame
+from popdyn.snapshots.reader import open_snapshots, opened
 from popdyn.snapshots.standardize import standardization
 from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import counts, dimension, make_tree, positions, times
@@ -21,10 +22,14 @@ __all__ = [
     "counts",
     "dimension",
     "export",
+    "from_anndata",
+    "from_arrays",
+    "from_frame",
     "import_data",
     "inspect",
     "make_tree",
     "open_snapshots",
+    "opened",
     "positions",
     "standardization",
     "times",

@@ -61,7 +61,7 @@ class ImportOptions(Options):
         data_key: Array or variable of positions, where it has another name than is usual.
         columns: Columns of positions, of a table: a list, or names with commas. Without them the
             columns of numbers, less those of whole numbers alone where others have fractions.
-        label_key: Array, variable or column of time labels, likewise.
+        time_key: Array, variable or column of time labels, likewise.
         obs_key: Column of obs with the time labels (AnnData).
         obsm_key: Array of obsm (AnnData). None: ``X_pca``, or a PCA of X.
         components: Leading components to keep, or of a PCA to compute.
@@ -76,7 +76,7 @@ class ImportOptions(Options):
 
     data_key: str | None = None
     columns: str | Sequence[str] | None = None
-    label_key: str | None = None
+    time_key: str | None = None
     obs_key: str | None = None
     obsm_key: str | None = None
     components: Annotated[int | None, Bounds(ge=1)] = None

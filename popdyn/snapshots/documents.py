@@ -175,7 +175,7 @@ def _rebuilds(spec: Any) -> bool:
     if spec is None:
         return True
     # Only here, so that whoever opens a store does not wait for torch.
-    from popdyn.energies.free_energy import FreeEnergy
+    from popdyn.dynamics.free_energy import FreeEnergy
 
     try:
         FreeEnergy.from_spec(spec)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.base.options import read_options
-from popdyn.snapshots.cells import ORIGIN, ImportOptions
+from popdyn.snapshots.cells import ORIGIN, Cells, ImportOptions
 from popdyn.snapshots.labels import snapshots_of
 from popdyn.snapshots.oddities import oddities
 from popdyn.snapshots.reader import open_snapshots
@@ -18,7 +18,7 @@ from popdyn.snapshots.store import write
 from popdyn.snapshots.tree import make_tree
 from popdyn.snapshots.writer import store_target
 
-__all__ = ["import_data"]
+__all__ = ["import_data", "tree_of"]
 
 
 def import_data(
@@ -54,11 +54,29 @@ def import_data(
         [3, 3]
     """
     o = read_options(ImportOptions, options, "an import")
-    method = METHODS[o.standardize]
     if out is not None:
         read = None if isinstance(source, xr.Dataset) else source
         store_target(out, overwrite=overwrite, reads=[read]).check()
-    cells = read_cells(source, o)
+    name = "an xarray Dataset" if isinstance(source, xr.Dataset) else Path(source).name
+    data = tree_of(read_cells(source, o), o, name)
+    if out is None:
+        return data
+    write(data, out, overwrite=overwrite)
+    return open_snapshots(out)
+
+
+def tree_of(cells: Cells, o: ImportOptions, name: str) -> xr.DataTree:
+    """Return the snapshots of labelled cells, wherever they come from; see :func:`import_data`.
+
+    Args:
+        cells: What a reader gives, held to the rules of all of them.
+        o: Options of the import.
+        name: What the source is called.
+
+    Raises:
+        PopdynError: On labels that give no increasing times.
+    """
+    method = METHODS[o.standardize]
     labels, times, rows, notes = snapshots_of(cells, o.time_map)
     odd = oddities(
         (cells.x[r] for r in rows),
@@ -70,7 +88,6 @@ def import_data(
     train, test = [r for r, _ in split], [r for _, r in split]
     mean, scale = method(cells.x[np.concatenate(train)])
     x = ((cells.x - mean) / scale).astype(np.float32)
-    name = "an xarray Dataset" if isinstance(source, xr.Dataset) else Path(source).name
     attrs = {
         "title": f"imported from {name}",
         "observation": "unpaired",
@@ -93,10 +110,7 @@ def import_data(
     data[ORIGIN] = xr.DataTree(
         xr.Dataset({"train": _padded(train, "train"), "test": _padded(test, "test")})
     )
-    if out is None:
-        return data
-    write(data, out, overwrite=overwrite)
-    return open_snapshots(out)
+    return data
 
 
 def _split(rows: np.ndarray, fraction: float, seed: int, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,6 +35,7 @@ __all__ = [
     "key_damage",
     "open_snapshots",
     "open_strict",
+    "opened",
     "present_keys",
     "store_files",
     "was_replaced",
@@ -194,6 +195,22 @@ def open_snapshots(path: str | os.PathLike[str]) -> xr.DataTree:
     attributes.pop(DIGEST, None)
     attributes["popdyn_format"] = FORMAT  # the tree is the same, whatever it was read from
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **datasets})
+
+
+def opened(data: xr.DataTree | str | os.PathLike[str]) -> xr.DataTree:
+    """Return a data set as it is, and that of a path opened.
+
+    Raises:
+        PopdynError: If it is neither, or no store lies there.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return open_snapshots(data)
+    if not isinstance(data, xr.DataTree):
+        raise PopdynError(
+            f"the data is {type(data).__name__}: expected a data set, as open_snapshots or "
+            "from_arrays gives it, or the path of a store"
+        )
+    return data
 
 
 def open_strict(store: StrictStore, name: str) -> zarr.Array:

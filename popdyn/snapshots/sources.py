@@ -63,7 +63,7 @@ def _from_dataset(source: xr.Dataset, keys: ImportOptions) -> Cells:
     x = source[data]
     first = str(x.dims[0]) if x.dims else "sample"
     usual = (first, "time", "sample_labels")
-    label = name_among(keys.label_key, usual, names, "the Dataset", "variable")
+    label = name_among(keys.time_key, usual, names, "the Dataset", "variable")
     values, labels = x.values, source[label].values
     if values.ndim == 3 and len(labels) == len(values):
         # Padded snapshots (time, particle, component): rows that are all NaN are padding.

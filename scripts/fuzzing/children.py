@@ -27,7 +27,7 @@ import psutil
 __all__ = ["Kill", "Outcome", "adopt_orphans", "ask", "call", "popdyn", "warm_up"]
 
 ROOMS = (
-    *("popdyn.cli", "popdyn.energies", "popdyn.learners", "popdyn.scores", "popdyn.simulation"),
+    *("popdyn.cli", "popdyn.dynamics", "popdyn.learners", "popdyn.scores", "popdyn.simulation"),
     *("popdyn.snapshots", "popdyn.plots", "popdyn.benchmark", "popdyn.learners.export"),
     *("anndata", "matplotlib.pyplot", "matplotlib.animation", "sklearn.decomposition"),
     *("sklearn.mixture", "ot", "torchsde", "pandas", "pyarrow.parquet", "rich.progress"),

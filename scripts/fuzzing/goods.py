@@ -43,7 +43,7 @@ potential = "styblinski_tang"
 TRAIN: dict[str, tuple[object, ...]] = {
     "features": ("--steps", 20),
     "weak_form": ("--learner", "weak_form"),
-    "network": ("--model", "mlp", "--steps", 120, "--every", "10"),
+    "network": ("--model", "network", "--steps", 120, "--every", "10"),
     "ensemble": ("--learner", "weak_form", "--ensemble", 2),
     "noisy": ("--learner", "weak_form", "--learn", "potential,diffusion"),
 }

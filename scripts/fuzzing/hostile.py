@@ -135,7 +135,7 @@ def table(folder: Path, rng: Rng) -> tuple[str, Words]:
         (folder / name_).write_bytes(gzip.compress(data) if name_.endswith(".gz") else data)
     keys: Words = ()
     if rng.random() < 0.15:
-        keys = ("--label-key", rng.choice((name_of_label, "nothing", "", "x0")))
+        keys = ("--time-key", rng.choice((name_of_label, "nothing", "", "x0")))
     if rng.random() < 0.2:
         keys = (
             *keys,
@@ -310,7 +310,7 @@ def import_options(rng: Rng) -> Words:
         ("--time-map", rng.choice(("0=1e308,1=-1e308,2=0", "0=1,1=1e-300,2=2", "0=0,1=1,2=2,3=3"))),
         ("--data-key", rng.choice(("pcs", "sample_labels", "none", ""))),
         ("--seed", rng.choice(ODD_NUMBERS)),
-        ("--label-key", rng.choice(("pcs", "sample_labels", "none", ""))),
+        ("--time-key", rng.choice(("pcs", "sample_labels", "none", ""))),
         ("--obs-key", "time"),
     )
     return tuple(word for pair in rng.sample(choices, rng.randrange(1, 4)) for word in pair)
@@ -516,8 +516,8 @@ def train_options(folder: Path, rng: Rng) -> Words:
         (
             ("--learner", "weak_form"),
             ("--learner", "weak_form"),
-            ("--model", "linear"),
-            ("--model", "mlp", "--steps", "6", "--every", "3"),
+            ("--model", "features"),
+            ("--model", "network", "--steps", "6", "--every", "3"),
             ("--inner", "network", "--steps", "4"),
             ("--inner", "proximal", "--steps", "4"),
             ("--learner", "zero"),
@@ -885,7 +885,7 @@ def call(rng: Rng) -> tuple[str, Callable[[], object]]:
         )
         options: dict[str, Any] = {"learner": "ijkonet" if learner == "network" else learner}
         if learner == "network":
-            options |= {"model": "mlp", "steps": 5, "every": 5}
+            options |= {"model": "network", "steps": 5, "every": 5}
         if where in ("hold_out", "ensemble", "seed"):
             options[where] = one
         if where == "diffusivity" and learner != "zero":

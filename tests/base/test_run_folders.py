@@ -18,8 +18,8 @@ from popdyn.base.files import manifest_kind
 from popdyn.cli import group
 from popdyn.learners import fit, load_run
 
-NETWORK = {"model": "mlp", "batch": 64, "hidden": (8, 8), "first_order": True}
-TRAIN = ["--model", "mlp", "--batch", "64", "--hidden", "8,8", "--first-order"]
+NETWORK = {"model": "network", "batch": 64, "hidden": (8, 8), "first_order": True}
+TRAIN = ["--model", "network", "--batch", "64", "--hidden", "8,8", "--first-order"]
 
 
 def everything(folder):

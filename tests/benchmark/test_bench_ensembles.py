@@ -14,7 +14,7 @@ def test_ensembles_are_of_learners_that_learn(small_suite, tmp_path):
         tmp_path / "out",
         entries=["bowl"],
         learners=["zero", "ijkonet"],
-        options={"ijkonet": {"ensemble": 2, "model": "mlp"}},
+        options={"ijkonet": {"ensemble": 2, "model": "network"}},
     )
     assert [row["status"] for row in found["rows"]] == ["ok", "ok"]
     runs = {p.parent.name: load_run(p) for p in (tmp_path / "out" / "cells").glob("*/run")}

@@ -284,7 +284,7 @@ def test_a_task_that_dies_is_a_row(small_suite, tmp_path):
     out, mark = tmp_path / "out", f"{os.getpid()}-child"
     command = [sys.executable, "-m", "popdyn", "bench", small_suite, "--out", out]
     command += ["--learners", "ijkonet", "--entries", "bowl", "--option", "ijkonet.steps=1000000"]
-    command += ["--option", "ijkonet.model=mlp"]
+    command += ["--option", "ijkonet.model=network"]
     process = subprocess.Popen(
         list(map(str, command)),
         env=os.environ | {"POPDYN_TEST_MARK": mark},

@@ -10,7 +10,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.benchmark import SUITES, load_suite, read_suite
 from popdyn.benchmark.suite import entry_from
 from popdyn.benchmark.toml_lines import line_of
-from popdyn.energies import POTENTIALS
+from popdyn.dynamics import POTENTIALS
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 NAMES = [

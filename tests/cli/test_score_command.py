@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners import Run, save_run
 from popdyn.snapshots import make_tree, write
 

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from popdyn.energies import POTENTIALS
+from popdyn.dynamics import POTENTIALS
 
 SIMULATE = ("simulate", "--potential", "styblinski_tang", "--particles", "600", "--snapshots", "4")
 
@@ -156,7 +156,7 @@ def test_wrong_command_and_option(run_popdyn):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, tmp_path, number):
     assert run_popdyn(*SIMULATE, "--out", "st.zarr").code == 0
-    train = ("train", "st.zarr", "--model", "mlp", "--steps", "300", "--batch", "300")
+    train = ("train", "st.zarr", "--model", "network", "--steps", "300", "--batch", "300")
     assert run_popdyn(*train, "--out", "whole").code == 0
     for patience in (1.0, 2.0, 4.0, 8.0, 16.0):
         process = subprocess.Popen(

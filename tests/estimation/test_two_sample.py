@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import carried, compare
 from popdyn.snapshots import positions, times
 

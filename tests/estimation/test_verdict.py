@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import Sample, judge
 from popdyn.snapshots import counts, make_tree, positions, times
 
@@ -59,7 +59,7 @@ def test_nothing_learned_where_there_is_motion_is_unexplained(data):
 
 
 def test_a_network_stopped_early_is_unexplained(data):
-    run = popdyn.fit(data, model="mlp", steps=30)
+    run = popdyn.fit(data, model="network", steps=30)
     assert run.verdict.verdict == "unexplained"
     assert run.certificate["explained_share"]["value"] < 0.9
 
@@ -77,7 +77,7 @@ def test_where_nothing_moves_it_is_below_noise():
 def test_what_is_missing_is_seen():
     # A static V for one that moves.
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, dt=0.1, seed=0)
-    run = popdyn.fit(data, model="mlp", steps=200)
+    run = popdyn.fit(data, model="network", steps=200)
     assert run.verdict.verdict == "unexplained"
     share = run.certificate["explained_share"]
     assert share["value"] + 4 * share["standard_error"] < 1
@@ -99,7 +99,36 @@ def test_terms_that_trade_are_undetermined(data):
         return truth, Sample(x, t)
 
     assert judge(truth, None, unseen).verdict == "explained"
-    assert judge(truth, None, unseen, undetermined=True).verdict == "undetermined"
+    found = judge(truth, None, unseen, undetermined=["potential, interaction"])
+    assert found.verdict == "undetermined"
+    assert "potential with interaction" in found.note
+
+
+@pytest.mark.parametrize(("mean", "told"), [(0.0, False), (2.0, True)])
+def test_where_the_mean_rests_potential_and_interaction_trade(mean, told):
+    energy = FreeEnergy("quadratic", "gaussian_repulsion", interaction_params={"strength": 3.0})
+    law = {"initial": "gaussian", "initial_params": {"mean": [mean, 0.0]}}
+    data = popdyn.simulate(energy, particles=1500, snapshots=6, dt=0.3, seed=0, **law)
+    run = popdyn.fit(data, "weak_form", learn=("potential", "interaction"))
+    assert ("potential, interaction" not in run.certificate.get("undetermined", {})) == told
+    if not told:
+        assert run.word == "undetermined"
+        assert "potential with interaction" in run.notes[-1]
+
+
+def test_the_moments_of_a_fit_may_refute_it(data):
+    t = times(data)
+    x = [positions(data, k) for k in range(len(t))]
+    truth = FreeEnergy("styblinski_tang")
+
+    def judged(moments):
+        return judge(truth, None, lambda: (truth, Sample(x, t)), moments=moments)
+
+    assert judged(1e-3).verdict == "explained"  # their covariance is an estimate itself
+    refuted = judged(1e-6)
+    assert refuted.verdict == "unexplained"
+    assert "moments" in refuted.note
+    assert "1e-06" in refuted.note
 
 
 def test_overfitting_is_seen_by_unseen_particles_alone(data):

@@ -28,12 +28,12 @@ V, ALL = {"learn": ("potential",)}, {"learn": ("potential", "interaction", "diff
 SHORT = {"steps": 6, "every": 3, "batch": 60, "hidden": (8,)}
 FITS = {
     "ijkonet": ("ijkonet", V),
-    "ijkonet-simulate": ("ijkonet", V | SHORT | {"model": "mlp"}),
+    "ijkonet-simulate": ("ijkonet", V | SHORT | {"model": "network"}),
     "ijkonet-proximal": ("ijkonet", V | SHORT | {"inner": "proximal", "first_order": True}),
     "ijkonet-network": ("ijkonet", ALL | SHORT | {"inner": "network", "seeded": False}),
     "jkonet": ("jkonet", {"steps": 3, "every": 3, "batch": 60, "hidden": (8,)}),
     "jkonet_star": ("jkonet_star", ALL | {"folds": 2}),
-    "jkonet_star-mlp": ("jkonet_star", ALL | {"model": "mlp", "epochs": 2, "hidden": (8,)}),
+    "jkonet_star-network": ("jkonet_star", ALL | {"model": "network", "epochs": 2, "hidden": (8,)}),
     "weak_form": ("weak_form", ALL),
     "weak_form-ensemble": ("weak_form", V | {"ensemble": 2}),
     "zero": ("zero", {}),

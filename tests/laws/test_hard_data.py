@@ -11,7 +11,7 @@ from popdyn import FreeEnergy, PopdynError
 from popdyn.snapshots import make_tree, positions, times
 
 TRUTH = {"potential_params": {"scale": 0.1}}
-SHORT = {"learner": "ijkonet", "model": "mlp", "steps": 20, "batch": 100, "every": 10}
+SHORT = {"learner": "ijkonet", "model": "network", "steps": 20, "batch": 100, "every": 10}
 EVERY = {
     "weak_form": {"learner": "weak_form"},
     "network": SHORT,

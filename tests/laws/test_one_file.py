@@ -12,9 +12,9 @@ import pytest
 import popdyn
 
 FILES = {
-    "energies/potentials/quartic.py": '''
-from popdyn.energies.potentials import POTENTIALS
-from popdyn.energies.terms import entry_of, squared_norm
+    "dynamics/potentials/quartic.py": '''
+from popdyn.dynamics.potentials import POTENTIALS
+from popdyn.dynamics.fields import entry_of, squared_norm
 
 
 @entry_of(POTENTIALS, "k |x|^4")
@@ -22,9 +22,9 @@ def quartic(x, k=0.1):
     """A bowl that is flat at its bottom."""
     return k * squared_norm(x).square()
 ''',
-    "energies/interactions/plummer.py": '''
-from popdyn.energies.interactions import INTERACTIONS
-from popdyn.energies.terms import entry_of
+    "dynamics/interactions/plummer.py": '''
+from popdyn.dynamics.interactions import INTERACTIONS
+from popdyn.dynamics.fields import entry_of
 
 
 def slope(s, strength, length):
@@ -106,7 +106,7 @@ from typing import Annotated
 import torch
 
 from popdyn.base.options import Bounds, Options
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.models import LearnedTerm
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run

@@ -24,10 +24,10 @@ from popdyn.snapshots import make_tree, positions, times
 
 V, BETA, ALL = ("potential",), ("potential", "diffusion"), ("potential", "interaction", "diffusion")
 WEAK = {"learner": "weak_form"}
-FEATURES = {"learner": "ijkonet", "model": "linear"}
+FEATURES = {"learner": "ijkonet", "model": "features"}
 NETWORK = {
     "learner": "ijkonet",
-    "model": "mlp",
+    "model": "network",
     "steps": 20,
     "batch": 100,
     "hidden": (16,),

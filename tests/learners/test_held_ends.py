@@ -9,7 +9,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.inner import Simulate
 
-NETWORK = {"model": "mlp", "steps": 20, "every": 20, "batch": 200, "diffusivity": 0.05}
+NETWORK = {"model": "network", "steps": 20, "every": 20, "batch": 200, "diffusivity": 0.05}
 
 
 def test_held_ends_stand_still_and_survive_a_file(tmp_path):

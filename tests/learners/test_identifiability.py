@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.ensemble import MeanKernel, MeanTerm
 from popdyn.learners.identifiability import diagnose
 from popdyn.learners.ijkonet import fit_ijkonet
@@ -131,7 +131,7 @@ def test_an_ensemble_is_its_members_and_radial_if_they_are(tmp_path):
     given = {
         "learn": ALL,
         "diffusivity": 0.1,
-        "model": "mlp",
+        "model": "network",
         "steps": 3,
         "every": 3,
         "seeded": False,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_problem import interval_weights
 from popdyn.learners.inner import Proximal
@@ -18,14 +18,14 @@ def same_energy(a, b, dim=2):
     np.testing.assert_array_equal(a.potential_gradient(x, 0.01), b.potential_gradient(x, 0.01))
 
 
-NETWORK = {"model": "mlp", "batch": 300, "every": 10}
+NETWORK = {"model": "network", "batch": 300, "every": 10}
 
 
 @pytest.mark.parametrize(
     ("options", "least"),
     [
         ({}, 0.9),
-        ({"model": "mlp", "steps": 150, "every": 50, "batch": 500}, 0.6),
+        ({"model": "network", "steps": 150, "every": 50, "batch": 500}, 0.6),
         ({"inner": "proximal", "steps": 100, "every": 50, "batch": 500}, 0.6),
         ({"inner": "network", "steps": 100, "every": 50, "batch": 500}, 0.3),
     ],
@@ -40,7 +40,7 @@ def test_recovers_styblinski_tang(small_data, options, least, skill):
 
 def test_a_network_that_only_stands_in_for_features_is_trained_for_less():
     assert IJKOnetOptions().training == (1000, 500)
-    assert IJKOnetOptions(model="mlp").training == (2000, 1000)
+    assert IJKOnetOptions(model="network").training == (2000, 1000)
     assert IJKOnetOptions(inner="network").training == (2000, 1000)
     assert IJKOnetOptions(steps=30, batch=20).training == (30, 20)
 

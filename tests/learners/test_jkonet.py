@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.jkonet import JKOnetOptions, JKOnetProblem, sinkhorn_pull
 from popdyn.learners.jkonet_map import ConvexMaps
 from popdyn.learners.models import Scaling

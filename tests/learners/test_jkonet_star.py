@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
-from popdyn.energies.pairwise import mean_interaction_gradient
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.pairwise import mean_interaction_gradient
 from popdyn.learners import LEARNERS
 from popdyn.learners.jkonet_star.fit import _parted
 from popdyn.learners.jkonet_star.terms import RadialMLP, SoftplusPotential
@@ -36,7 +36,7 @@ def fit(data, **options):
 def test_the_closed_form_recovers_a_quadratic():
     # An implicit step of ½c|x|² divides x by 1 + τc, and the coupling is each particle's own.
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
-    energy = fit(data, model="linear", **EXACT).energy
+    energy = fit(data, model="features", **EXACT).energy
     x = positions(data, 2)
     np.testing.assert_allclose(energy.potential_gradient(x), 2.0 * x, atol=0.02)
 
@@ -44,7 +44,7 @@ def test_the_closed_form_recovers_a_quadratic():
 def test_the_closed_form_recovers_an_interaction():
     # An implicit step of W = ½c|z|² divides deviations from the mean, here 0, by 1 + τc.
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
-    energy = fit(data, model="linear", learn=("interaction",), **EXACT).energy
+    energy = fit(data, model="features", learn=("interaction",), **EXACT).energy
     assert energy.V is None
     z = positions(data, 2)
     np.testing.assert_allclose(energy.interaction_gradient(z), 2.0 * z, atol=0.1)
@@ -61,7 +61,7 @@ def test_the_closed_form_recovers_diffusion(density, within):
         return x * (s + np.sqrt(s**2 + 4 * TAU * beta)) / 2 / s
 
     data = steps_of(step, n=1000)
-    energy = fit(data, model="linear", learn=("diffusion",), density=density, **EXACT).energy
+    energy = fit(data, model="features", learn=("diffusion",), density=density, **EXACT).energy
     assert abs(energy.diffusivity - beta) < within
 
 
@@ -84,7 +84,7 @@ def tang():
     ("options", "least"),
     [
         ({}, 0.85),
-        ({"model": "mlp", "epochs": 8}, 0.5),
+        ({"model": "network", "epochs": 8}, 0.5),
         ({"model": "published", "early_stop": False, "epochs": 40}, 0.4),
     ],
 )
@@ -129,7 +129,7 @@ def test_every_particle_is_held_out_once_in_each_way_to_part_them():
     assert not torch.equal(one, two)
 
 
-NETWORK = {"model": "mlp", "epochs": 3}
+NETWORK = {"model": "network", "epochs": 3}
 
 
 @pytest.mark.parametrize("options", [{}, NETWORK, NETWORK | {"model": "published"}])
@@ -152,7 +152,7 @@ def test_a_moving_potential_is_followed(skill):
 
 def test_networks_learn_interaction_and_diffusion(tmp_path):
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
-    options = {"model": "mlp", "early_stop": False, "batch": 100, "epochs": 80}
+    options = {"model": "network", "early_stop": False, "batch": 100, "epochs": 80}
     run = fit(data, learn=("interaction",), learning_rate=3e-3, **options)
     z = positions(data, 1)
     found = run.energy.interaction_gradient(z)
@@ -225,7 +225,7 @@ def test_it_is_listed():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"model": "mpl"}, "expected one of linear, mlp, published"),
+        ({"model": "mpl"}, "expected one of features, network, published"),
         ({"density": "mixtur"}, "mixture"),
         ({"learn": ("potental",)}, "potental"),
         ({"diffusivity": -1.0}, "-1"),

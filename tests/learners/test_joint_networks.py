@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.energies import FreeEnergy
-from popdyn.energies.interactions import check_even
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.interactions import check_even
 from popdyn.learners.entropy import entropy, score
 from popdyn.learners.inner import Proximal
 from popdyn.learners.inner_network import Network, TransportMap
@@ -160,7 +160,7 @@ def test_proximal_with_a_network_for_the_interaction(generator):
     [
         {"inner": "network", "diffusivity": 0.2},
         {"inner": "network", "diffusivity": 0.2, "interaction": "even", "batch": 40},
-        {"model": "mlp", "diffusivity": 0.2},
+        {"model": "network", "diffusivity": 0.2},
         {"inner": "proximal", "learn": ("potential", "interaction")},
         {"inner": "network", "learn": ("interaction",)},
     ],
@@ -177,7 +177,7 @@ def test_networks_with_interaction_are_saved_loaded_and_repeatable(tmp_path, joi
     assert np.abs(run.energy.interaction_gradient(x)).max() > 0
     assert 0 < run.certificate["inner_residual"] < 5
     # Correcting V alone would be wrong where W or β acts as well.
-    assert options.get("model") == "mlp" or "no second-order recovery" in "".join(run.notes)
+    assert options.get("model") == "network" or "no second-order recovery" in "".join(run.notes)
 
 
 def test_a_resumed_network_has_the_bits_of_an_usual_torch_one(joint_data, tmp_path):
@@ -213,7 +213,7 @@ def test_beta_is_held_at_the_weak_form_unless_entropies_are_asked_for(joint_data
 
 
 def test_a_diverging_fit_is_an_error_in_one_line(joint_data):
-    given = {"learn": ALL, "diffusivity": 0.2, "model": "mlp", "seeded": False, "steps": 5}
+    given = {"learn": ALL, "diffusivity": 0.2, "model": "network", "seeded": False, "steps": 5}
     with pytest.raises(popdyn.PopdynError, match="the training loss is nan at step"):
         popdyn.fit(joint_data, **given, learning_rate=1e30, batch=50)
 
@@ -223,7 +223,7 @@ def test_a_diverging_fit_is_an_error_in_one_line(joint_data):
     [
         ({"inner": "proximal", "learn": ALL}, "no entropy term.*--inner simulate"),
         ({"inner": "network", "learn": ALL, "diffusivity": -0.1}, "-0.1"),
-        ({"learn": ALL, "interaction": "even"}, "--model mlp"),
+        ({"learn": ALL, "interaction": "even"}, "--model network"),
         ({"learn": ALL, "interaction": "odd"}, "radial or even"),
         ({"learn": ("diffusion",), "inner": "network"}, "alone with a network"),
     ],

@@ -50,8 +50,8 @@ def test_bad_modules_are_refused_in_one_line(data):
     with pytest.raises(PopdynError, match=r"Linear fails on particles of shape \(8, 2\)"):
         popdyn.fit(data, potential=nn.Linear(3, 1), steps=2)
     with pytest.raises(PopdynError, match=r"expected a torch\.nn\.Module"):
-        popdyn.fit(data, potential="mlp", steps=2)
+        popdyn.fit(data, potential="network", steps=2)
     with pytest.raises(PopdynError, match="not finite on the data"):
         popdyn.fit(data, potential=Bowl(float("nan")), steps=2)
-    with pytest.raises(PopdynError, match="expected model mlp"):
-        popdyn.fit(data, potential=Bowl(), model="linear")
+    with pytest.raises(PopdynError, match="expected model network"):
+        popdyn.fit(data, potential=Bowl(), model="features")

@@ -142,6 +142,6 @@ def test_a_gradient_that_is_zero_for_its_noise_has_an_error() -> None:
 
 def test_a_single_network_knows_no_error() -> None:
     data = popdyn.simulate("styblinski_tang", particles=100, snapshots=3, seed=0)
-    energy = popdyn.fit(data, model="mlp", steps=2, hidden=(8,)).energy
+    energy = popdyn.fit(data, model="network", steps=2, hidden=(8,)).energy
     with pytest.raises(popdyn.PopdynError, match="no estimate that knows its standard error"):
         energy.potential_gradient_std(np.zeros((1, 2), np.float32))

@@ -15,6 +15,7 @@ from popdyn.learners.weak_form.evidence import (
     Posterior,
     freed,
     maximise_evidence,
+    profiled,
     weak_groups,
 )
 from popdyn.learners.weak_form.fields import DirectFields, GridFields
@@ -171,6 +172,16 @@ def test_what_is_freed_hardly_feels_the_prior_and_the_rest_follows():
     given = np.linalg.solve((A + R)[:5, :5], b[:5] - A[:5, 5] * found.mean[5])
     assert found.mean[:5] == pytest.approx(given)
     assert found.covariance[5, 5] > posterior.covariance[5, 5]
+
+
+def test_an_unknown_that_the_equations_say_nothing_of_stays_where_it_is():
+    # Less the noise of its regressors nothing, or less than nothing, is left of the last column.
+    matrix = np.diag([100.0, -1.0])
+    system = Linearised(matrix, np.array([50.0, 3.0]), np.diag([100.0, 2.0]), 0.0, np.zeros(2), 200)
+    found = profiled(system, np.array([1.0, 0.0]), 1, now=0.3)
+    assert found.value == 0.3
+    assert found.variance > 1e6
+    assert found.signal == 0.0
 
 
 def test_evidence_finds_the_strength_of_each_group():

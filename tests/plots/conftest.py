@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import popdyn
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.snapshots import make_tree
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import popdyn
 from popdyn import plots
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.plots import FIGURES, curves, maps, populations
 from popdyn.plots.figures import training_figure
 from popdyn.plots.plane import Plane, view_of

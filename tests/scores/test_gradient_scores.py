@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores.moments import MAX_PAIRS, gradient_table, part_moments
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import gradient_scores

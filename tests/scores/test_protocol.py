@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores.prediction import Support, predict_targets
 from popdyn.scores.protocol import Protocol, parse_points
 from popdyn.scores.uncertainty import bootstrap_weights, half_sample_errors

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores import reference_rows, score
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import interpolation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.scores import SCORES, reference_rows, score
 from popdyn.scores.transport import w2
 from popdyn.snapshots import make_tree

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import SCHEMES, advance
 from popdyn.simulation.forces import Drive
 

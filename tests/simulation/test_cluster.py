@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import simulate
 
 ENERGY = FreeEnergy(lambda x: 0.1 * x.square().sum(-1).square(), diffusivity=0.2)

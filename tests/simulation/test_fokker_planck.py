@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.fokker_planck import fokker_planck, reference_density
 
 # Rounding over some hundreds of steps stays well below the 1e-12 that the solver promises.

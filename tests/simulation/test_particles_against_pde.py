@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 from scipy import stats
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.advance import advance
 from popdyn.simulation.fokker_planck import fokker_planck
 from popdyn.simulation.simulate import simulate

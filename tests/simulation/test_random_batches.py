@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import simulate
 from popdyn.simulation.forces import Drive
 

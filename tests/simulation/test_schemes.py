@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.interpolate import CubicSpline
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy, Term
+from popdyn.dynamics import FreeEnergy, ScalarField
 from popdyn.simulation import SCHEMES, advance, simulate
 from popdyn.simulation.brownian import Brownian, Noise, join
 from popdyn.simulation.forces import Drive
@@ -96,7 +96,7 @@ def test_jko_solves_the_interaction_for_the_population_at_once():
     torch.testing.assert_close(y, mean + (x - mean) / (1 + 0.5 * 40 / 39), rtol=0, atol=1e-6)
 
 
-class Rippled(Term):
+class Rippled(ScalarField):
     """V = ½x² − ½x + ½(1 + sin 3t)(1 − cos 2x): bounded curvature, and time."""
 
     time_dependent = True

@@ -9,7 +9,7 @@ import torch
 from scipy import integrate, stats
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import simulate
 from popdyn.simulation.blocks import simulate_block
 from popdyn.simulation.simulate import configure

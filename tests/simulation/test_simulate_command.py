@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import simulate
 from popdyn.snapshots import open_snapshots, validate
 

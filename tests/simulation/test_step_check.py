@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import SCHEMES, simulate
 
 OU = FreeEnergy("quadratic", diffusivity=0.5)

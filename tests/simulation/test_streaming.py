@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation import simulate
 from popdyn.snapshots import open_snapshots, validate
 

@@ -53,7 +53,7 @@ def as_npz(folder, x, labels):
 
 def as_npz_of_other_names(folder, x, labels):
     np.savez(folder / "c.npz", cells=x, day=labels, other=np.zeros(3))
-    return folder / "c.npz", {"data_key": "cells", "label_key": "day"}
+    return folder / "c.npz", {"data_key": "cells", "time_key": "day"}
 
 
 def as_npy_pair(folder, x, labels):
@@ -82,7 +82,7 @@ def as_csv(folder, x, labels):
 def as_csv_of_other_names(folder, x, labels):
     frame = table(x, labels).rename(columns={"time": "day"}).assign(batch=1)
     frame.to_csv(folder / "c.csv", index=False)
-    return folder / "c.csv", {"label_key": "day", "columns": "a,b,c"}
+    return folder / "c.csv", {"time_key": "day", "columns": "a,b,c"}
 
 
 def as_parquet(folder, x, labels):
@@ -170,7 +170,7 @@ def test_labels_take_their_times_from_a_map(cells):
     names = np.array(["late", "", "early", "", "", "mid"])[labels]
     source = xr.Dataset({"x": (("cell", "d"), x), "day": ("cell", names)})
     at = {"early": -1.5, "mid": 0.25, "late": 8}
-    tree = import_data(source, label_key="day", time_map=at)
+    tree = import_data(source, time_key="day", time_map=at)
     assert times(tree).tolist() == [-1.5, 0.25, 8]
     assert tree.attrs["labels"] == ["early", "mid", "late"]
     np.testing.assert_array_equal(rows_of(tree), expected_rows(x, [at[n] for n in names]))
@@ -346,7 +346,7 @@ BAD = {
     ),
     "wrong key asked for": (
         lambda f: npz(f, pcs=X, sample_labels=TWO),
-        {"label_key": "day"},
+        {"time_key": "day"},
         "has no array 'day': expected one of pcs, sample_labels",
     ),
     "labels and rows": (

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import popdyn
-from popdyn.energies import POTENTIALS
+from popdyn.dynamics import POTENTIALS
 from popdyn.snapshots import inspect
 
 # The 15 potentials of the field's benchmark, less the one without a gradient to recover.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.jkonet_star.couplings import couple
 from popdyn.learners.jkonet_star.density import DENSITIES
 from popdyn.learners.jkonet_star.linear import Dictionary, choose_ridges, mean_of, solve
@@ -62,7 +62,7 @@ def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workpl
             scores[own] = score(pairs.ends[own])
         return pairs, scores
 
-    fit_model = _fit_linear if options.model == "linear" else _fit_network
+    fit_model = _fit_linear if options.model == "features" else _fit_network
     run = fit_model(data, options, place, snapshots, couplings)
     V: Any = run.energy.V
     if V is not None:

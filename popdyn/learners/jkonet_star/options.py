@@ -23,26 +23,26 @@ class JKOnetStarOptions(Options):
         learn: What is learned; the rest is 0 or fixed.
         diffusivity: β if it is known. None: learned if asked for, or 0.
         time_varying: Whether V depends on time.
-        model: ``linear`` (features, closed form), ``mlp`` (SiLU network of standardised positions)
-            or ``published`` (softplus network of the positions as they are).
+        model: ``features`` (in closed form), ``network`` (SiLU, of standardised positions) or
+            ``published`` (softplus network of the positions as they are).
         density: How ∇log ρ is estimated where there is diffusion: ``mixture`` or
             ``score_matching``.
         block: Particles of a block of the couplings; 0 for one plan of all.
         particles: Most particles of each snapshot that are coupled.
         debias: Weight in [0, 1] of pairs from which what the coupling of two samples of one
             population does is taken off, beside plain ones: less bias and more noise. None: one
-            half with ``linear``, 0 with networks.
-        early_stop: Whether held-out couplings choose the ridges of ``linear``, or how many epochs
+            half with ``features``, 0 with networks.
+        early_stop: Whether held-out couplings choose the ridges of ``features``, or how many epochs
             a network is trained on all particles: as many steps as two networks, each of one half,
             take until they explain the couplings of the other half best. Else nothing is held
-            out: all epochs are done, and ``linear`` takes ``ridge``.
-        epochs: Most passes over the couplings; ``linear`` needs none.
+            out: all epochs are done, and ``features`` takes ``ridge``.
+        epochs: Most passes over the couplings; ``features`` needs none.
         batch: Pairs in a step.
         learning_rate: Rate of Adam.
         hidden: Widths of the layers.
-        ridge: Relative ridge of ``linear`` where nothing is held out.
-        degree: Highest degree in time of ``linear`` with ``time_varying``.
-        folds: How often the couplings of a part of the particles are held out, for ``linear``:
+        ridge: Relative ridge of ``features`` where nothing is held out.
+        degree: Highest degree in time of ``features`` with ``time_varying``.
+        folds: How often the couplings of a part of the particles are held out, for ``features``:
             random halves, drawn anew each time, or as many blocks as there are.
         iterations: Most iterations of the transport solver.
     """
@@ -50,7 +50,7 @@ class JKOnetStarOptions(Options):
     learn: tuple[Part, ...] = ("potential",)
     diffusivity: Annotated[float | None, Bounds(ge=0)] = None
     time_varying: bool = False
-    model: Literal["linear", "mlp", "published"] = "linear"
+    model: Literal["features", "network", "published"] = "features"
     density: Literal["mixture", "score_matching"] = "score_matching"
     block: Annotated[int, Bounds(ge=0)] = 1000
     particles: Annotated[int, Bounds(ge=4)] = 20_000
@@ -75,7 +75,7 @@ class JKOnetStarOptions(Options):
     def debiased(self) -> float:
         """Weight of the pairs without the displacements of sampling alone."""
         if self.debias is None:
-            return 0.5 if self.model == "linear" else 0.0
+            return 0.5 if self.model == "features" else 0.0
         return float(self.debias)
 
     @property

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.models import set_mean_zero
 from popdyn.learners.registry import learner

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from popdyn.energies.terms import RadialKernel, Time, squared_norm
+from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.models import LearnedTerm
 

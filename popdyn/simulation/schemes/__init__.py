@@ -10,7 +10,7 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import Registry
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.simulation.brownian import Noise
 from popdyn.simulation.forces import Drive
 

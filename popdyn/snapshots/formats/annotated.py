@@ -35,18 +35,33 @@ def read_annotated(path: Path, keys: ImportOptions) -> Cells:
         PopdynError: If it cannot be read, or lacks what was asked for.
     """
     import anndata
-    import pandas as pd
-    from scipy.sparse import issparse
 
     try:
         adata = anndata.read_zarr(path) if path.is_dir() else anndata.read_h5ad(path)
     except Exception as error:
         # Its readers raise what HDF5, Zarr and their own registry happen to raise.
         refuse(path, error)
+    return cells_of_annotated(adata, keys, path)
+
+
+def cells_of_annotated(adata: Any, keys: ImportOptions, path: object) -> Cells:
+    """Return the cells of an AnnData.
+
+    Args:
+        adata: The AnnData.
+        keys: What to look for in it.
+        path: What an error calls it.
+
+    Raises:
+        PopdynError: If it lacks what was asked for.
+    """
+    import pandas as pd
+    from scipy.sparse import issparse
+
     columns = [str(c) for c in adata.obs.columns]
     # A file that popdyn exported has both, and the times of the labels.
     usual = ("sample_labels",) if "popdyn_times" in adata.uns else ("time", "sample_labels")
-    obs = name_among(keys.obs_key or keys.label_key, usual, columns, path, "obs column")
+    obs = name_among(keys.obs_key or keys.time_key, usual, columns, path, "obs column")
     arrays = [str(k) for k in adata.obsm]
     obsm = keys.obsm_key or keys.data_key
     if obsm is None and "X_pca" in arrays:
@@ -82,7 +97,7 @@ def _said_of_components(matrix: Any, n: int, arrays: list[str]) -> str:
     return f"{made}, of values that are no raw counts: --obsm-key names an array instead"
 
 
-def _principal_components(matrix: Any, components: int, path: Path) -> np.ndarray:
+def _principal_components(matrix: Any, components: int, path: object) -> np.ndarray:
     from scipy.sparse import csr_matrix, issparse
     from sklearn.decomposition import PCA
 

@@ -12,13 +12,13 @@ from popdyn.snapshots.formats import FORMATS, Format
 
 
 def read_file(path: Path, keys: ImportOptions) -> Cells:
-    return _pair(path, path.with_name(f"{keys.label_key or 'sample_labels'}.npy"))
+    return _pair(path, path.with_name(f"{keys.time_key or 'sample_labels'}.npy"))
 
 
 def read_folder(path: Path, keys: ImportOptions) -> Cells:
     found = sorted(p.stem for p in path.glob("*.npy"))
     data = name_among(keys.data_key, ("data",), found, path, "array")
-    label = name_among(keys.label_key, ("sample_labels",), found, path, "array")
+    label = name_among(keys.time_key, ("sample_labels",), found, path, "array")
     return _pair(path / f"{data}.npy", path / f"{label}.npy")
 
 

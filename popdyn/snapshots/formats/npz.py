@@ -16,7 +16,7 @@ def read(path: Path, keys: ImportOptions) -> Cells:
             names = list(archive.files)
             data = name_among(keys.data_key, ("pcs", "x", "data"), names, path, "array")
             usual = ("sample_labels", "labels", "time")
-            label = name_among(keys.label_key, usual, names, path, "array")
+            label = name_among(keys.time_key, usual, names, path, "array")
             times = archive["times"] if "times" in names else None
             x, labels = archive[data], archive[label]
     except Exception as error:

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +39,30 @@ def read_table(path: Path, keys: ImportOptions) -> Cells:
         frame, separator = _frame(content, kind.lower())
     except (ValueError, OSError, EOFError) as error:
         refuse(path, error)
-    columns = [str(c) for c in frame.columns]
-    frame.columns = columns
 
     def where(row: int) -> str:
         return f"row {row}" if separator is None else f"line {_line(content, separator, row)}"
 
-    label = name_among(keys.label_key, LABELS, columns, path, "column")
+    return cells_of_frame(frame, keys, path, where)
+
+
+def cells_of_frame(
+    frame: "pd.DataFrame", keys: ImportOptions, path: object, where: Callable[[int], str]
+) -> Cells:
+    """Return the cells of a data frame, a row each.
+
+    Args:
+        frame: The table.
+        keys: Which columns to take.
+        path: What an error calls it.
+        where: Says where a row stands.
+
+    Raises:
+        PopdynError: If it lacks a column, or a column of numbers holds a text.
+    """
+    columns = [str(c) for c in frame.columns]
+    frame = frame.set_axis(columns, axis="columns")
+    label = name_among(keys.time_key, LABELS, columns, path, "column")
     table = _Table(path, frame, label, where)
     notes: tuple[str, ...] = ()
     if keys.columns is None:
@@ -61,7 +78,7 @@ def read_table(path: Path, keys: ImportOptions) -> Cells:
 class _Table:
     """A data frame, its column of labels, and the file that it comes from."""
 
-    def __init__(self, path: Path, frame: "pd.DataFrame", label: str, where: Any) -> None:
+    def __init__(self, path: object, frame: "pd.DataFrame", label: str, where: Any) -> None:
         self.path, self.frame, self.label, self.where = path, frame, label, where
 
     def positions(self) -> tuple[list[str], tuple[str, ...]]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from popdyn.base.options import Bounds, Options
-from popdyn.energies import FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.learners.models import LearnedTerm
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run

@@ -1,7 +1,7 @@
 """A potential."""
 
-from popdyn.energies.potentials import POTENTIALS
-from popdyn.energies.terms import entry_of, squared_norm
+from popdyn.dynamics.fields import entry_of, squared_norm
+from popdyn.dynamics.potentials import POTENTIALS
 
 
 @entry_of(POTENTIALS, "depth·√(1 + |x|²)")

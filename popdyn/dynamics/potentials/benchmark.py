@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from popdyn.energies.potentials import POTENTIALS
-from popdyn.energies.terms import entry_of, squared_norm
+from popdyn.dynamics.fields import entry_of, squared_norm
+from popdyn.dynamics.potentials import POTENTIALS
 
 
 def _halves(x: Tensor) -> tuple[Tensor, Tensor]:

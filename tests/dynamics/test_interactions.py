@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy, Term
-from popdyn.energies.interactions import SymmetrisedTerm, check_even
-from popdyn.energies.terms import CallableTerm
+from popdyn.dynamics import INTERACTIONS, POTENTIALS, FreeEnergy, ScalarField
+from popdyn.dynamics.fields import CallableField
+from popdyn.dynamics.interactions import SymmetrisedField, check_even
 
 
 def lennard_jones(r):
@@ -84,7 +84,7 @@ def test_gradient_is_that_of_the_value_and_odd(name, dim):
         z = torch.from_numpy(differences(dim))
         before = z.clone()
         gradient = W.gradient(z)
-        np.testing.assert_allclose(gradient, Term.gradient(W, z), rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(gradient, ScalarField.gradient(W, z), rtol=1e-9, atol=1e-11)
         assert torch.equal(gradient, -W.gradient(-z))
         assert torch.equal(z, before)
         assert not W.gradient(torch.zeros(1, dim)).any()
@@ -146,14 +146,14 @@ STATIC = [name for name, entry in POTENTIALS.items() if not entry.time_dependent
 
 @pytest.mark.parametrize("name", STATIC)
 def test_a_potential_as_kernel_is_symmetrised(name):
-    W = SymmetrisedTerm(POTENTIALS[name], {"scale": 2.0})
+    W = SymmetrisedField(POTENTIALS[name], {"scale": 2.0})
     energy = FreeEnergy(interaction=W)
     V = FreeEnergy(name, potential_params={"scale": 2.0})
     z = differences(3)
     expected = 0.5 * (V.potential(z) + V.potential(-z)) - V.potential(np.zeros((1, 3)))
     np.testing.assert_allclose(energy.interaction(z), expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(
-        energy.interaction_gradient(z), Term.gradient(W, torch.from_numpy(z)), atol=1e-10
+        energy.interaction_gradient(z), ScalarField.gradient(W, torch.from_numpy(z)), atol=1e-10
     )
     assert energy.interaction(np.zeros((1, 3)))[0] == 0.0
     assert energy.W.label().startswith(f"symmetrised {name}")
@@ -178,13 +178,13 @@ def test_time_dependent_kernels_are_refused():
 def test_check_even(dim):
     for name in INTERACTIONS:
         check_even(FreeEnergy(interaction=name).W, dim)
-    check_even(CallableTerm(lambda z: 1e3 + z.abs().sum(-1)), dim)
+    check_even(CallableField(lambda z: 1e3 + z.abs().sum(-1)), dim)
 
     def slanted(z):
         return z.square().sum(-1) + 0.1 * z[..., 0]
 
     with pytest.raises(PopdynError) as error:
-        check_even(CallableTerm(slanted), dim)
+        check_even(CallableField(slanted), dim)
     assert "the interaction 'slanted' is not even: W(z) = " in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(PopdynError, match="not even"):

@@ -14,15 +14,15 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.plain import plain_numbers
 from popdyn.base.registry import lookup
-from popdyn.energies.interactions import INTERACTIONS, SymmetrisedTerm
-from popdyn.energies.pairwise import mean_interaction_gradient
-from popdyn.energies.potentials import POTENTIALS
-from popdyn.energies.terms import CallableTerm, NamedTerm, RadialTerm, Term, Time
+from popdyn.dynamics.fields import CallableField, NamedField, RadialField, ScalarField, Time
+from popdyn.dynamics.interactions import INTERACTIONS, SymmetrisedField
+from popdyn.dynamics.pairwise import mean_interaction_gradient
+from popdyn.dynamics.potentials import POTENTIALS
 
 __all__ = ["FreeEnergy"]
 
 Array = np.ndarray | Tensor
-TermLike = str | Callable[..., Tensor] | Term | None
+TermLike = str | Callable[..., Tensor] | ScalarField | None
 
 
 class FreeEnergy:
@@ -66,8 +66,8 @@ class FreeEnergy:
     ) -> None:
         if not (isinstance(diffusivity, Real) and 0 <= diffusivity < math.inf):
             raise PopdynError(f"diffusivity is {diffusivity!r}: expected a finite number ≥ 0")
-        self.V: Term | None = _potential_term(potential, potential_params or {})
-        self.W: Term | None = _interaction_term(interaction, interaction_params or {})
+        self.V: ScalarField | None = _potential_term(potential, potential_params or {})
+        self.W: ScalarField | None = _interaction_term(interaction, interaction_params or {})
         self.diffusivity: float = float(diffusivity)
         self.diffusivity_standard_error: float | None = None  # of a learned β
 
@@ -212,7 +212,7 @@ class FreeEnergy:
                 raise PopdynError(
                     f"the {name} of an energy is {part!r}: expected its name and params"
                 )
-        V = potential and NamedTerm(
+        V = potential and NamedField(
             lookup(POTENTIALS, potential["name"], "potential"), potential.get("params", {})
         )
         W = interaction and _named_interaction(
@@ -227,13 +227,13 @@ class FreeEnergy:
         return f"FreeEnergy(V={V}, W={W}, diffusivity={self.diffusivity:g})"
 
 
-def _potential_term(term: TermLike, params: Mapping[str, Any]) -> Term | None:
+def _potential_term(term: TermLike, params: Mapping[str, Any]) -> ScalarField | None:
     if isinstance(term, str):
-        return NamedTerm(lookup(POTENTIALS, term, "potential"), params)
+        return NamedField(lookup(POTENTIALS, term, "potential"), params)
     return _unnamed(term, params, "potential")
 
 
-def _interaction_term(term: TermLike, params: Mapping[str, Any]) -> Term | None:
+def _interaction_term(term: TermLike, params: Mapping[str, Any]) -> ScalarField | None:
     if isinstance(term, str):
         return _named_interaction(term, params)
     out = _unnamed(term, params, "interaction")
@@ -244,21 +244,23 @@ def _interaction_term(term: TermLike, params: Mapping[str, Any]) -> Term | None:
     return out
 
 
-def _named_interaction(name: str, params: Mapping[str, Any], symmetrised: bool = False) -> Term:
+def _named_interaction(
+    name: str, params: Mapping[str, Any], symmetrised: bool = False
+) -> ScalarField:
     if name in POTENTIALS and (symmetrised or name not in INTERACTIONS):
-        return SymmetrisedTerm(POTENTIALS[name], params)
-    return RadialTerm(lookup({**POTENTIALS, **INTERACTIONS}, name, "interaction"), params)
+        return SymmetrisedField(POTENTIALS[name], params)
+    return RadialField(lookup({**POTENTIALS, **INTERACTIONS}, name, "interaction"), params)
 
 
-def _unnamed(term: Any, params: Mapping[str, Any], kind: str) -> Term | None:
+def _unnamed(term: Any, params: Mapping[str, Any], kind: str) -> ScalarField | None:
     if params:
         raise PopdynError(
             f"{kind} parameters {', '.join(params)} were given without a named {kind}"
         )
-    if term is None or isinstance(term, Term):
+    if term is None or isinstance(term, ScalarField):
         return term
     if callable(term):
-        return CallableTerm(term)
+        return CallableField(term)
     raise PopdynError(f"the {kind} is {term!r}: expected a name, a callable or None")
 
 
@@ -270,7 +272,7 @@ def _tensor(x: Any) -> Tensor:
     return x if x.is_floating_point() else x.double()
 
 
-def _time(term: Term, t: Any, x: Tensor) -> Time:
+def _time(term: ScalarField, t: Any, x: Tensor) -> Time:
     if term.time_dependent:
         t = term.time(t)
     # In float64: what depends on time rounds its difference to a time of its own.

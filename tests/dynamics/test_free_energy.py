@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import INTERACTIONS, POTENTIALS, FreeEnergy
-from popdyn.energies.interactions import SymmetrisedTerm
+from popdyn.dynamics import INTERACTIONS, POTENTIALS, FreeEnergy
+from popdyn.dynamics.interactions import SymmetrisedField
 
 X = np.random.default_rng(0).uniform(-3, 3, (12, 2))
 
@@ -38,9 +38,9 @@ def test_spec_rebuilds_every_interaction(name):
 
 def test_spec_tells_a_symmetrised_potential_from_an_interaction_of_its_name():
     params = {"matrix": [[1.0, 0.0], [0.0, 3.0]]}
-    energy = FreeEnergy(interaction=SymmetrisedTerm(POTENTIALS["quadratic"], params))
+    energy = FreeEnergy(interaction=SymmetrisedField(POTENTIALS["quadratic"], params))
     again = rebuilt(energy)
-    assert isinstance(again.W, SymmetrisedTerm)
+    assert isinstance(again.W, SymmetrisedField)
     np.testing.assert_array_equal(again.interaction(X), energy.interaction(X))
 
 

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import Registry
-from popdyn.energies.terms import Entry, NamedTerm, Term, Time
+from popdyn.dynamics.fields import Entry, NamedField, ScalarField, Time
 
-__all__ = ["INTERACTIONS", "SymmetrisedTerm", "check_even"]
+__all__ = ["INTERACTIONS", "SymmetrisedField", "check_even"]
 
 INTERACTIONS: Registry[Entry] = Registry("popdyn.interactions", "interaction", __name__)
 
 
-class SymmetrisedTerm(NamedTerm):
+class SymmetrisedField(NamedField):
     """A potential used as a kernel: W(z) = ½(V(z) + V(−z)).
 
     Raises:
-        PopdynError: If the potential depends on time, besides what ``NamedTerm`` raises.
+        PopdynError: If the potential depends on time, besides what ``NamedField`` raises.
     """
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class SymmetrisedTerm(NamedTerm):
         return f"symmetrised {super().label()}"
 
 
-def check_even(W: Term, dim: int, *, seed: int = 0) -> None:
+def check_even(W: ScalarField, dim: int, *, seed: int = 0) -> None:
     """Refuse a kernel that is not even, to float32 accuracy.
 
     Args:
@@ -55,8 +55,8 @@ def check_even(W: Term, dim: int, *, seed: int = 0) -> None:
         PopdynError: If W(z) and W(−z) differ at one of the points.
 
     Example:
-        >>> from popdyn.energies import POTENTIALS
-        >>> check_even(SymmetrisedTerm(POTENTIALS["flowers"]), dim=2)
+        >>> from popdyn.dynamics import POTENTIALS
+        >>> check_even(SymmetrisedField(POTENTIALS["flowers"]), dim=2)
     """
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(64, dim, generator=generator) * torch.logspace(-1, 1, 64)[:, None]

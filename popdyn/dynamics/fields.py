@@ -15,12 +15,12 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.registry import Registry, summary_of
 
 __all__ = [
-    "CallableTerm",
+    "CallableField",
     "Entry",
-    "NamedTerm",
+    "NamedField",
+    "RadialField",
     "RadialKernel",
-    "RadialTerm",
-    "Term",
+    "ScalarField",
     "Time",
     "Vector",
     "entry_of",
@@ -32,7 +32,7 @@ Time = float | Tensor | None
 Vector = float | Sequence[float]
 
 
-class Term:
+class ScalarField:
     """A scalar function of position, and of time where ``time_dependent`` says so.
 
     Subclasses give ``value``; ``gradient`` falls back on autograd. Positions have shape
@@ -149,7 +149,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class NamedTerm(Term):
+class NamedField(ScalarField):
     """An entry of a registry with its parameters filled in, times ``scale``.
 
     Raises:
@@ -205,7 +205,7 @@ class NamedTerm(Term):
         return f"{self.entry.name}({given})" if given else self.entry.name
 
 
-class RadialKernel(Term):
+class RadialKernel(ScalarField):
     """A kernel W(z) = φ(|z|²) given by its slope, so that forces need no pair gradient.
 
     Attributes:
@@ -228,7 +228,7 @@ class RadialKernel(Term):
         raise NotImplementedError
 
 
-class RadialTerm(RadialKernel, NamedTerm):
+class RadialField(RadialKernel, NamedField):
     """A radial entry of a registry, given by its profile φ and its slope."""
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
@@ -254,7 +254,7 @@ class RadialTerm(RadialKernel, NamedTerm):
         return min((self.params[key] for key in self.entry.positive), default=1.0)
 
 
-class CallableTerm(Term):
+class CallableField(ScalarField):
     """A user's own function of a torch tensor, ``(..., d) → (...)``.
 
     A function with an argument named ``t`` is taken as time dependent.

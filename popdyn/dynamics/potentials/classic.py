@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies.potentials import POTENTIALS
-from popdyn.energies.terms import Time, Vector, entry_of, squared_norm, vector
+from popdyn.dynamics.fields import Time, Vector, entry_of, squared_norm, vector
+from popdyn.dynamics.potentials import POTENTIALS
 
 # Müller and Brown's four Gaussians: height A, curvatures a, b, c, and the point (u₀, v₀).
 MULLER_BROWN = (

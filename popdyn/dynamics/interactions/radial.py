@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from popdyn.energies.interactions import INTERACTIONS
-from popdyn.energies.terms import entry_of
+from popdyn.dynamics.fields import entry_of
+from popdyn.dynamics.interactions import INTERACTIONS
 
 
 def _gaussian_repulsion_slope(s: Tensor, strength: float, width: float) -> Tensor:

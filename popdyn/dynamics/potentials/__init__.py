@@ -1,7 +1,7 @@
 """The registry of potentials V(x, t): a module of this folder enters its own."""
 
 from popdyn.base.registry import Registry
-from popdyn.energies.terms import Entry
+from popdyn.dynamics.fields import Entry
 
 __all__ = ["POTENTIALS"]
 

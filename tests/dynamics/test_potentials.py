@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.energies import POTENTIALS, FreeEnergy, Term
+from popdyn.dynamics import POTENTIALS, FreeEnergy, ScalarField
 
 
 def halves(v):
@@ -163,7 +163,7 @@ def test_gradient_is_that_of_the_value(name, dim):
     V = FreeEnergy(name, potential_params={"scale": 1.5}).V
     x = torch.from_numpy(points(dim))
     np.testing.assert_allclose(
-        V.gradient(x, T), Term.gradient(V, x, T), rtol=1e-11, atol=1e-11, err_msg=name
+        V.gradient(x, T), ScalarField.gradient(V, x, T), rtol=1e-11, atol=1e-11, err_msg=name
     )
 
 
@@ -171,7 +171,9 @@ def test_gradient_is_that_of_the_value(name, dim):
 def test_gradient_with_other_parameters(name):
     V = FreeEnergy(name, potential_params=PARAMETERS[name]).V
     x = torch.from_numpy(points(2))
-    np.testing.assert_allclose(V.gradient(x, T), Term.gradient(V, x, T), rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(
+        V.gradient(x, T), ScalarField.gradient(V, x, T), rtol=1e-11, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from popdyn.energies.terms import RadialKernel, Term, squared_norm
+from popdyn.dynamics.fields import RadialKernel, ScalarField, squared_norm
 
 __all__ = ["mean_interaction_gradient"]
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-3
 
 
 def mean_interaction_gradient(
-    W: Term, x: Tensor, population: Tensor, *, exclude_self: bool = False
+    W: ScalarField, x: Tensor, population: Tensor, *, exclude_self: bool = False
 ) -> Tensor:
     """Return the mean over y in the population of ∇W(x − y).
 
@@ -39,7 +39,7 @@ def mean_interaction_gradient(
         ``(..., n, d)``, dimensionless, without a graph; 0 where there are no others.
 
     Example:
-        >>> from popdyn.energies import FreeEnergy
+        >>> from popdyn.dynamics import FreeEnergy
         >>> spring = FreeEnergy(interaction="quadratic").W
         >>> x = torch.tensor([[0.0], [1.0], [5.0]])
         >>> mean_interaction_gradient(spring, x, x, exclude_self=True).flatten()
@@ -124,7 +124,7 @@ def _narrow_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> T
     return out.mul_(2.0)
 
 
-def _general_sums(W: Term, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+def _general_sums(W: ScalarField, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
     """Return the sum over y of ∇W(x − y) for any kernel, by the gradient at each difference."""
     out = torch.zeros_like(x)
     for b, i, j in _tiles(x, y.shape[-2], share=x.shape[-1]):

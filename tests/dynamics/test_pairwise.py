@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from popdyn.energies import INTERACTIONS, FreeEnergy
-from popdyn.energies.pairwise import mean_interaction_gradient
+from popdyn.dynamics import INTERACTIONS, FreeEnergy
+from popdyn.dynamics.pairwise import mean_interaction_gradient
 
 
 def plain(W, x, population, exclude_self=False):
@@ -155,8 +155,8 @@ def test_memory_at_a_hundred_thousand_particles():
     # Some rows against 10⁵ columns: their pairs would take 800 MB if they were kept.
     code = (
         "import resource, torch\n"
-        "from popdyn.energies import FreeEnergy\n"
-        "from popdyn.energies.pairwise import mean_interaction_gradient as mean\n"
+        "from popdyn.dynamics import FreeEnergy\n"
+        "from popdyn.dynamics.pairwise import mean_interaction_gradient as mean\n"
         "W, x = FreeEnergy(interaction='gaussian_repulsion').W, torch.randn(100_000, 2)\n"
         "mean(W, x[:100], x)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

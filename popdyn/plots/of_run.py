@@ -1,0 +1,79 @@
+"""The figure of a run that says most, for a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from popdyn.base.errors import PopdynError
+from popdyn.base.registry import lookup
+from popdyn.snapshots import opened
+
+__all__ = ["picture_html", "plot", "small_picture"]
+
+
+def plot(
+    run: Any,
+    figure: str | None = None,
+    *,
+    data: xr.DataTree | str | os.PathLike[str] | None = None,
+    plane: Any = None,
+    seed: int = 0,
+) -> Figure:
+    """Return a figure of a run; nothing is shown, and pyplot knows nothing of it.
+
+    Args:
+        run: A run of :func:`popdyn.fit` or :func:`popdyn.load_run`.
+        figure: A name of ``popdyn.plots.FIGURES``: ``potential``, ``force``, ``interaction``,
+            ``snapshots`` and others. None: the potential, or the interaction or the snapshots
+            where no potential was learned.
+        data: The data set, or the path of its store. None: the one that the run was fitted to.
+        plane: Two components, counted from 1, or ``"pca"``; the latter if None and d > 2.
+        seed: Seeds what the figure simulates.
+
+    Returns:
+        A Matplotlib figure: a notebook shows it, ``figure.savefig`` writes it.
+
+    Raises:
+        PopdynError: On an unknown figure, or a data set that is not there any more.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=200, snapshots=3)
+        >>> len(popdyn.plot(popdyn.fit(data, learner="weak_form"), "snapshots").axes)
+        3
+    """
+    from popdyn.plots import FIGURES
+
+    if not (hasattr(run, "energy") and hasattr(run, "snapshots")):
+        raise PopdynError(f"plot was given {type(run).__name__}: expected a run, as fit gives it")
+    if figure is None:
+        of = {"potential": run.energy.V, "interaction": run.energy.W}
+        figure = next((name for name, term in of.items() if term is not None), "snapshots")
+    entry = lookup(FIGURES, figure, "figure")
+    tree = run.snapshots() if data is None else opened(data)
+    return entry.draw(run, tree, plane, seed)
+
+
+def small_picture(run: Any) -> str:
+    """Return the figure of a run as an HTML image; a line that says why where there is none."""
+    try:
+        return picture_html(plot(run), f"what {run.learner} learned")
+    except PopdynError as error:
+        return f"<p>no figure: {html.escape(str(error))}</p>"
+
+
+def picture_html(figure: Figure, alt: str) -> str:
+    """Return a figure as an HTML image, three inches high."""
+    height = figure.get_size_inches()[1]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=96)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    size = f"height: {min(height, 3):.3g}in; max-width: 100%; object-fit: contain"
+    return f'<img alt="{html.escape(alt)}" style="{size}" src="data:image/png;base64,{text}">'
