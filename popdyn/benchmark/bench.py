@@ -6,6 +6,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +20,12 @@ from popdyn.benchmark.cells import (
     Task,
     cell_breaches,
     cell_options,
-    failure_of,
-    finished_row,
     read_references,
     terms_of,
-    write_failure,
 )
 from popdyn.benchmark.commands import bench_command
 from popdyn.benchmark.folder import KIND, Say, claim, is_empty, owned_files, publish
-from popdyn.benchmark.records import plain, put_aside, read_record
+from popdyn.benchmark.records import put_aside, read_record
 from popdyn.benchmark.report import report_of
 from popdyn.benchmark.results import results_of
 from popdyn.benchmark.suite import Suite
@@ -178,10 +176,9 @@ def _run(
 ) -> list[dict[str, Any]]:
     """Run what is missing, and return a row for each cell."""
     waiting: dict[str, list[Task]] = {}
-    prepare: dict[str, Task] = {}
     for cell in cells:
-        prepare.setdefault(cell.data, _prepare_task(cell, place))
-        waiting.setdefault(cell.data, []).append(_cell_task(cell, place))
+        waiting.setdefault(cell.data, []).append(Task(cell, place.folder, place.final))
+    prepare = {name: replace(tasks[0], prepare=True) for name, tasks in waiting.items()}
     before = {n: _mend(task, waiting[n], place.say) for n, task in prepare.items()}
     with progress_bar("bench", len(prepare) + len(cells), visible=progress) as advance:
         _work(list(prepare.values()), workers, scheduler, advance)
@@ -192,9 +189,7 @@ def _run(
         ]
         advance(len(cells) - len(left), "")
         _work(left, workers, scheduler, advance)
-    rows = [
-        _row(task) for cell in cells for task in waiting[cell.data] if task["name"] == cell.name
-    ]
+    rows = [_row(Task(cell, place.folder, place.final)) for cell in cells]
     if all(str(row.get("reason", "")).startswith("no data: ") for row in rows):
         raise PopdynError(f"no entry has data; the first says: {rows[0]['reason'][9:]}")
     return rows
@@ -202,14 +197,14 @@ def _run(
 
 def _mend(prepare: Task, cells: Iterable[Task], say: Say) -> dict[str, Any] | None:
     """Put aside what is not as popdyn wrote it; return the references that were there."""
-    file = Path(prepare["file"])
+    file = prepare.references
     try:
         references = read_references(file)
     except PopdynError as error:
         references = None
         say(f"{error}: kept as '{put_aside(file).name}' and made again")
     for cell in cells:
-        for path, reason in cell_breaches(Path(cell["folder"])):
+        for path, reason in cell_breaches(cell.place):
             if path.exists():
                 say(f"{reason}: kept as '{put_aside(path).name}', and the cell is run again")
     return references
@@ -217,23 +212,23 @@ def _mend(prepare: Task, cells: Iterable[Task], say: Say) -> dict[str, Any] | No
 
 def _left(prepare: Task, cells: list[Task], before: dict[str, Any] | None, say: Say) -> list[Task]:
     """Return the cells on some data that are still to be run."""
-    failure = read_record(failure_of(prepare))
+    failure = read_record(prepare.failure)
     if failure is not None:
         for lost in cells:
-            write_failure(lost, f"no data: {failure['reason']}")
+            lost.fail(f"no data: {failure['reason']}")
         return []
-    answer = read_references(Path(prepare["file"])) or {}
+    answer = read_references(prepare.references) or {}
     for line in answer["said"] if answer != before else ():
         say(line)
-    done = [cell for cell in cells if finished_row(cell)]
+    done = [cell for cell in cells if cell.row()]
     for cell in done:
-        failure_of(cell).unlink(missing_ok=True)
+        cell.failure.unlink(missing_ok=True)
     return [cell for cell in cells if cell not in done]
 
 
 def _row(task: Task) -> dict[str, Any]:
-    failure = read_record(failure_of(task))
-    row = finished_row(task) if failure is None else failure["row"]
+    failure = read_record(task.failure)
+    row = task.row() if failure is None else failure["row"]
     assert row is not None  # a task without an answer has a failure
     return dict(row)
 
@@ -241,22 +236,14 @@ def _row(task: Task) -> dict[str, Any]:
 def _work(tasks: Sequence[Task], workers: int, scheduler: str | None, advance: Advance) -> None:
     """Run tasks; one that gives no answer leaves a record of its failure."""
     for task in tasks:
-        failure_of(task).unlink(missing_ok=True)  # of an earlier try
+        task.failure.unlink(missing_ok=True)  # of an earlier try
     failed = 0
     for i, status in run_apart(tasks, workers, scheduler):
         task = tasks[i]
-        if status != 0 or not _is_answered(task):
-            write_failure(task, _death(status))
-        failed += failure_of(task).exists()
+        if status != 0 or not task.is_answered():
+            task.fail(_death(status))
+        failed += task.failure.exists()
         advance(1, f"{failed} failed" if failed else "")
-
-
-def _is_answered(task: Task) -> bool:
-    if failure_of(task).exists():
-        return True
-    if task["kind"] == "prepare":
-        return Path(task["file"]).exists()
-    return finished_row(task) is not None
 
 
 def _death(status: int | str) -> str:
@@ -270,37 +257,3 @@ def _death(status: int | str) -> str:
         name = str(-status)
     hint = ": out of memory?" if name == "SIGKILL" else ""
     return f"the process was ended by {name}{hint}"
-
-
-def _prepare_task(cell: Cell, place: _Place) -> Task:
-    store = Path("stores", f"{cell.data}.zarr")
-    return _plain(
-        {
-            "kind": "prepare",
-            "name": cell.data,
-            "entry": cell.entry.table(),
-            "seed": cell.seed,
-            "hold_out": cell.entry.hold_out,
-            "score": cell.score,
-            "store": str(place.folder / store),
-            "source": str(place.final / store),
-            "file": str(place.folder / "references" / f"{cell.data}.json"),
-        }
-    )
-
-
-def _cell_task(cell: Cell, place: _Place) -> Task:
-    shared = _prepare_task(cell, place)
-    own = {
-        "kind": "cell",
-        "name": cell.name,
-        "learner": cell.learner,
-        "options": cell.options,
-        "references": shared.pop("file"),
-        "folder": str(place.folder / "cells" / cell.name),
-    }
-    return _plain(shared | own)
-
-
-def _plain(task: Task) -> Task:
-    return dict(plain(task))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from popdyn.benchmark.records import plain
+from popdyn.base.plain import json_of
 from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
 from popdyn.scores.tables import flatten
@@ -46,7 +46,7 @@ def summarise(rows: Sequence[Row], groups: Mapping[str, str]) -> dict[str, Any]:
     spread = means.groupby("row", sort=False).agg(["mean", "std"])
     summary: dict[str, Any] = {row["learner"]: {} for row in rows}
     for (learner, name), *numbers in spread.itertuples():
-        summary[learner][name] = plain(dict(zip(("mean", "std"), numbers, strict=True)))
+        summary[learner][name] = json_of(dict(zip(("mean", "std"), numbers, strict=True)))
     return summary
 
 

@@ -90,12 +90,9 @@ def leaderboards(results: Mapping[str, Any], suite: Suite) -> list[Table]:
     for row in results["rows"]:
         groups.setdefault(suite.entry(row["entry"]).group, []).append(row)
     further = {("explained", "explained"): _explained, **COSTS, ("cells", "done"): _done}
-    tables = [
+    return [
         _table(rows, suite.headline, name or suite.name, further) for name, rows in groups.items()
     ]
-    for table in tables:
-        table.rows.sort(key=lambda row: _rank(row, table, suite.headline))
-    return tables
 
 
 def entry_table(rows: Sequence[Row], headline: str, title: str) -> Table:
@@ -116,7 +113,7 @@ def matrix(results: Mapping[str, Any], headline: str, title: str) -> Table:
 
 
 def _table(rows: Sequence[Row], headline: str, title: str, further: Mapping[Head, Count]) -> Table:
-    """Return one row for each learner and reference: means over entries and seeds.
+    """Return one row for each learner, the best first, and reference: means over entries and seeds.
 
     Args:
         rows: Rows of results.
@@ -132,6 +129,8 @@ def _table(rows: Sequence[Row], headline: str, title: str, further: Mapping[Head
         counted = [count(mine) for count in further.values()]
         cells = [TableCell(name), *(_cell(scores, n) for n in names), *counted]
         table.rows.append(("learner", cells))
+    if headline in names:  # it comes first
+        table.rows.sort(key=lambda row: rank(row[1][1], headline))
     for name, scores in references.items():
         cells = [_cell(scores, n) for n in names]
         if any(cell.value is not None for cell in cells):
@@ -228,9 +227,7 @@ def _cell(scores: Mapping[str, Any] | None, name: str) -> TableCell:
     return TableCell(number(mean, scores[name]["std"]), mean, shade)
 
 
-def _rank(row: tuple[str, list[TableCell]], table: Table, headline: str) -> tuple[bool, float]:
-    """Return what rows are sorted by: learners by the headline score, then the references."""
-    column = next((i for i, (_, name) in enumerate(table.head) if name == headline), None)
-    value = None if column is None else row[1][column].value
+def rank(cell: TableCell, headline: str) -> float:
+    """Return what learners are ordered by, the best first, from the cell of the headline score."""
     sign = -1.0 if higher_is_better(headline) else 1.0
-    return row[0] == "reference", math.inf if value is None else sign * value
+    return math.inf if cell.value is None else sign * cell.value

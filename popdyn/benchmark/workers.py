@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 
 from popdyn.base.processes import Helper, HelperDiedError, die_with_parent, run_all
-from popdyn.benchmark.cells import Task, run_task
+from popdyn.benchmark.cells import Task
 
 __all__ = ["run_apart"]
 
@@ -51,7 +51,7 @@ def _work_in_a_copy(task: Task) -> int:
         status = 1
         try:
             die_with_parent(parent)
-            run_task(task)
+            task.run()
             status = 0
         except KeyboardInterrupt:
             status = 128 + signal.SIGINT
@@ -66,7 +66,7 @@ def _work_in_a_copy(task: Task) -> int:
 
 def _work_in_a_helper(task: Task) -> int:
     """Run a task in a new interpreter, as a Dask worker's threads must not fork."""
-    with Helper(run_task) as helper:
+    with Helper(Task.run) as helper:
         try:
             helper.call(task)
         except HelperDiedError as error:
