@@ -346,13 +346,8 @@ def cells(scene: Scene) -> Rows:
 @_figure("Every snapshot, observed and predicted.")
 def snapshots(scene: Scene) -> Rows:
     """Show every snapshot as observed, and as predicted from the last observed one before it."""
-    return [
-        [
-            _comparison(scene, name, k, f"t = {t:g}" + ", held out" * (k in scene.hold_out), False)
-            for name in scene.energies
-            for k, t in enumerate(scene.times)
-        ]
-    ]
+    held = {k: ", held out" * (k in scene.hold_out) for k in range(len(scene.times))}
+    return [_compared(scene, held, origins=False)]
 
 
 @_figure("The held-out snapshots (or the last), observed and predicted.")
@@ -363,35 +358,36 @@ def prediction(scene: Scene) -> Rows:
         PopdynError: If nothing was observed before the held-out snapshots.
     """
     wanted = sorted(k for k in set(scene.hold_out) if k > 0) or [len(scene.times) - 1]
-    known = [k for k in wanted if populations.start_of(k, scene.hold_out) is not None]
-    if not known:
+    starts = {k: populations.start_of(k, scene.hold_out) for k in wanted}
+    said = {
+        k: f", predicted from t = {scene.times[j]:g}" for k, j in starts.items() if j is not None
+    }
+    if not said:
         raise PopdynError(f"nothing was observed before the held-out snapshots {wanted}")
-    return [
-        [
-            _comparison(scene, name, k, f"t = {scene.times[k]:g}{f' by {name}' if name else ''}")
-            for name in scene.energies
-            for k in known
-        ]
-    ]
+    return [_compared(scene, dict.fromkeys(said, "") if scene.page else said, origins=True)]
 
 
-def _comparison(scene: Scene, name: str, k: int, title: str, origin: bool = True) -> Panel:
-    """Return snapshot k as observed and as predicted, and where that started if it is wanted."""
-    start, prediction = populations.start_of(k, scene.hold_out), None
-    if start is not None:
-        energy = scene.energies[name]
-        prediction = populations.ahead(energy, scene.data, start, k, scene.points, scene.seed)
-        title += f", predicted from t = {scene.times[start]:g}" * (origin and not scene.page)
-    draw = partial(
-        populations.draw_comparison,
-        observed=sample(scene.data, k, scene.points),
-        prediction=prediction,
-        view=scene.view,
-        title=title,
-        color=COLORS[(list(scene.energies).index(name) + 1) % len(COLORS)],
-        start=sample(scene.data, start, scene.points) if origin and start is not None else None,
-    )
-    return Panel("Prediction of", title, draw)
+def _compared(scene: Scene, said: Mapping[int, str], *, origins: bool) -> list[Panel]:
+    """Return snapshots as observed and as predicted, and where that started if it is wanted."""
+    panels, held = [], scene.hold_out
+    for i, (name, energy) in enumerate(scene.energies.items()):
+        found = populations.predicted(
+            energy, scene.data, hold_out=held, wanted=said, points=scene.points, seed=scene.seed
+        )
+        for k, words in said.items():
+            start = populations.start_of(k, held) if origins else None
+            title = f"t = {scene.times[k]:g}{words}" + (f" by {name}" if name else "")
+            draw = partial(
+                populations.draw_comparison,
+                observed=sample(scene.data, k, scene.points),
+                prediction=found.get(k),
+                view=scene.view,
+                title=title,
+                color=COLORS[(i + 1) % len(COLORS)],
+                start=None if start is None else sample(scene.data, start, scene.points),
+            )
+            panels.append(Panel("Prediction of", title, draw))
+    return panels
 
 
 @_figure("Paths of single particles under the learned energy.")

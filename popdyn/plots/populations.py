@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,8 +21,7 @@ from popdyn.simulation import advance
 from popdyn.snapshots import times
 
 __all__ = [
-    *("Paths", "ahead", "draw_cells", "draw_comparison", "draw_paths", "paths_of", "predicted"),
-    "start_of",
+    *("Paths", "draw_cells", "draw_comparison", "draw_paths", "paths_of", "predicted", "start_of"),
 ]
 
 PATHS = 12  # of single particles: more would cover each other
@@ -46,6 +45,7 @@ def predicted(
     data: xr.DataTree,
     *,
     hold_out: Sequence[int] = (),
+    wanted: Iterable[int] | None = None,
     points: int = 800,
     seed: int = 0,
 ) -> dict[int, np.ndarray]:
@@ -54,36 +54,28 @@ def predicted(
     Args:
         energy: Drives the particles.
         data: Gives the observed snapshots; fresh particles where there are any.
-        hold_out: Indices that are predicted and never started from; every index but 0 is
-            predicted if there are none.
+        hold_out: Indices that are never started from.
+        wanted: Indices to predict; the held-out ones if None, or all where there are none.
         points: Particles to start from.
         seed: Seed of the noise.
 
     Returns:
-        Positions ``(n, d)`` by index of the snapshot.
+        Positions ``(n, d)`` by index of the snapshot, where one before it was observed.
     """
-    wanted = sorted(k for k in set(hold_out) if k > 0) or range(1, len(times(data)))
-    starts = {k: start_of(k, hold_out) for k in wanted}
-    return {
-        k: ahead(energy, data, start, k, points, seed)
-        for k, start in starts.items()
-        if start is not None
-    }
+    t, out = times(data), {}
+    for k in sorted(set(hold_out)) or range(len(t)) if wanted is None else wanted:
+        start = start_of(k, hold_out)
+        if start is not None:
+            x = torch.from_numpy(np.array(sample(data, start, points)))
+            generator = torch.Generator().manual_seed(seed)
+            moved = advance(energy, x, float(t[start]), float(t[k]), generator=generator)
+            out[k] = moved.numpy()
+    return out
 
 
 def start_of(k: int, hold_out: Sequence[int] = ()) -> int | None:
     """Return the last observed snapshot before the k-th; None if there is none."""
     return max((j for j in range(k) if j not in hold_out), default=None)
-
-
-def ahead(
-    energy: FreeEnergy, data: xr.DataTree, start: int, k: int, points: int = 800, seed: int = 0
-) -> np.ndarray:
-    """Return particles of snapshot ``start`` run to the time of the k-th, ``(n, d)``."""
-    t = times(data)
-    x = torch.from_numpy(np.array(sample(data, start, points)))
-    generator = torch.Generator().manual_seed(seed)
-    return advance(energy, x, float(t[start]), float(t[k]), generator=generator).numpy()
 
 
 def paths_of(
