@@ -187,7 +187,7 @@ def _run(
             for name, task in prepare.items()
             for cell in _left(task, waiting[name], before[name], place.say)
         ]
-        advance(len(cells) - len(left), "")
+        advance(len(cells) - len(left))
         _work(left, workers, scheduler, advance)
     rows = [_row(Task(cell, place.folder, place.final)) for cell in cells]
     if all(str(row.get("reason", "")).startswith("no data: ") for row in rows):
