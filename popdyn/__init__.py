@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popdyn.base.errors import PopdynError
-    from popdyn.dynamics import FreeEnergy
+    from popdyn.dynamics import Dynamics, FreeEnergy
     from popdyn.learners import Run, fit, load_run, save_run
     from popdyn.plots import plot
     from popdyn.scores import score
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from popdyn.snapshots.torch_data import torch_dataset
 
 __all__ = [
+    "Dynamics",
     "FreeEnergy",
     "PopdynError",
     "Run",
@@ -46,7 +47,7 @@ __all__ = [
 
 ROOMS = {
     "base.errors": ("PopdynError",),
-    "dynamics": ("FreeEnergy",),
+    "dynamics": ("Dynamics", "FreeEnergy"),
     "learners": ("Run", "fit", "load_run", "save_run"),
     "plots": ("plot",),
     "scores": ("score",),

@@ -104,7 +104,7 @@ def fitted(name: str, device: str) -> str:
     entry = load_suite(suite).entry(entry_name)
     data = popdyn.simulate(entry.free_energy, **dict(entry.simulation), seed=0)
     run = popdyn.fit(data, learner, seed=0, device=device, **dict(entry.fit) | options)
-    truth = popdyn.FreeEnergy.from_spec(data.attrs["energy"])
+    truth = popdyn.FreeEnergy.from_spec(data.attrs["dynamics"])
     scores = gradient_scores(run.energy, truth, Protocol(data))
     residual = run.certificate.get("inner_residual", float("nan"))
     skill = scores["potential"]["skill"]

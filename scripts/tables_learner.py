@@ -51,7 +51,7 @@ def main() -> None:
             fitted = dict(entry.fit) | options
             run = popdyn.fit(data, arguments.learner, seed=seed, **fitted)
             seconds = time.monotonic() - begin
-            truth = popdyn.FreeEnergy.from_spec(data.attrs["energy"])
+            truth = popdyn.FreeEnergy.from_spec(data.attrs["dynamics"])
             skill = gradient_scores(run.energy, truth, Protocol(data))["potential"]["skill"]
             skills.append(np.nan if skill is None else skill)
             shown = {

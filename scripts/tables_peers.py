@@ -59,7 +59,7 @@ def simulated(potential: str, particles: int, seed: int, shared: bool) -> xr.Dat
     snapshots = range(len(times(data)))
     train = [rng.permutation(positions(data, k, "train"))[:particles] for k in snapshots]
     test = [positions(data, k, "test") for k in snapshots]
-    return make_tree(train, test, times(data), {"energy": data.attrs["energy"]})
+    return make_tree(train, test, times(data), {"dynamics": data.attrs["dynamics"]})
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def main() -> None:
                 begin = time.monotonic()
                 run = popdyn.fit(data, learner, seed=seed, **options)
                 seconds.append(time.monotonic() - begin)
-                truth = popdyn.FreeEnergy.from_spec(data.attrs["energy"])
+                truth = popdyn.FreeEnergy.from_spec(data.attrs["dynamics"])
                 scores = gradient_scores(run.energy, truth, Protocol(data))
                 skills.append(scores["potential"]["skill"])
                 shown = {

@@ -24,7 +24,7 @@ import click
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.plain import plain
-from popdyn.base.registry import lookup
+from popdyn.base.registry import Registry, lookup
 
 __all__ = [
     "Bounds",
@@ -102,9 +102,16 @@ class OneOf:
     @property
     def entries(self) -> Mapping[str, Any]:
         """The entries of all, those of the last one first."""
+        return ChainMap(*reversed(self._found()))
+
+    @property
+    def groups(self) -> list[str]:
+        """The entry point groups by which other packages add entries."""
+        return [each.group for each in self._found() if isinstance(each, Registry)]
+
+    def _found(self) -> list[Any]:
         paths = (path.partition(":") for path in self.registries)
-        found = [getattr(importlib.import_module(module), of) for module, _, of in paths]
-        return ChainMap(*reversed(found))
+        return [getattr(importlib.import_module(module), of) for module, _, of in paths]
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,15 @@ class Option:
         """Return the value that a text means, such as that of a flag."""
         several = self.read(text.strip("[]") if self.several else _parsed(text, self.kind))
         return several[0] if self.single and len(several) == 1 else several
+
+    @property
+    def expected(self) -> str:
+        """What it may be, in words; empty where its type says all."""
+        if self.choices:
+            return f"{'some' if self.several else 'one'} of {', '.join(self.choices)}"
+        if self.one_of is not None:
+            return f"one of {', '.join(self.one_of.entries)}"
+        return "" if self.bounds is None else self.bounds.expected(self.kind)
 
     @property
     def text(self) -> str:

@@ -30,6 +30,7 @@ from popdyn.benchmark.report import report_of
 from popdyn.benchmark.results import results_of
 from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.suites import load_suite
+from popdyn.benchmark.variants import learner_of, options_in_name, split_names
 from popdyn.benchmark.workers import run_apart
 from popdyn.learners import LEARNERS
 from popdyn.learners.registry import options_of
@@ -41,7 +42,7 @@ def bench(
     suite: str | os.PathLike[str] | Suite,
     out: str | os.PathLike[str],
     *,
-    learners: Sequence[str] = (),
+    learners: Sequence[str] | str = (),
     seeds: int = 1,
     entries: Sequence[str] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -62,10 +63,11 @@ def bench(
     Args:
         suite: A suite, its name, or the path of its file.
         out: Folder of the results; one suite each.
-        learners: Names of learners; those of the suite if empty.
+        learners: Names of learners, each a row; ``ijkonet[model=network]`` is one with options of
+            its own. Those of the suite if empty.
         seeds: Seeds 0…S−1, each for data and training.
         entries: Names of the entries to run; all if empty.
-        options: Options of single learners, by name, over those of the suite.
+        options: Options of single learners, by name, over those of the suite; a variant's own win.
         points: Particles a side for the distribution scores, or ``"all"``; the suite's if None.
         workers: Local processes at a time. A script needs the usual
             ``if __name__ == "__main__":``.
@@ -84,7 +86,7 @@ def bench(
             process writes to, a scheduler that does not answer, or if no data could be made at all.
     """
     loaded = load_suite(suite)
-    names = tuple(dict.fromkeys(learners or loaded.learners))
+    names = tuple(dict.fromkeys(split_names(learners) or loaded.learners))
     chosen = [loaded.entry(name) for name in entries] or list(loaded.entries)
     given = _options(loaded, names, options or {})
     if seeds < 1 or workers < 1:
@@ -156,18 +158,19 @@ def _options(
     suite: Suite, learners: Sequence[str], given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     for name in (*learners, *given):
-        lookup(LEARNERS, name, "learner")
+        lookup(LEARNERS, learner_of(name), "learner")
     for name in given:
-        if name not in learners:
+        if name not in (*learners, *map(learner_of, learners)):
             raise PopdynError(
                 f"an option is given for '{name}': expected one of the learners that run, "
                 f"{', '.join(learners)}"
             )
     out = {}
     for name in learners:
-        out[name] = {**suite.options.get(name, {}), **given.get(name, {})}
+        base, variant = learner_of(name), options_in_name(name)
+        out[name] = {**suite.options.get(base, {}), **given.get(base, {}), **variant}
         own = {k: v for k, v in out[name].items() if k != "ensemble"}
-        options_of(name, own)  # a wrong option must speak up before the work
+        options_of(base, own)  # a wrong option must speak up before the work
     return out
 
 

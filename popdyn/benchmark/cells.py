@@ -22,6 +22,7 @@ from popdyn.base.options import options_in
 from popdyn.benchmark.records import digest, put_aside, read_record, write_record
 from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry
+from popdyn.benchmark.variants import folder_name, learner_of
 from popdyn.learners import LEARNERS, fit, load_run
 from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.scores import reference_rows, score
@@ -38,7 +39,7 @@ class Cell:
 
     Attributes:
         entry: The entry.
-        learner: Name of the learner.
+        learner: Name of the row: a learner's, or ``learner[option=value]``.
         seed: Seed of the data, of the training and of the scores.
         options: Options of the learner.
         score: Keywords of ``score``.
@@ -58,7 +59,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of the cell and of its folder."""
-        return f"{self.entry.name}-{self.learner}-seed{self.seed}"
+        return f"{self.entry.name}-{folder_name(self.learner)}-seed{self.seed}"
 
 
 def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
     W and β is not fitted by V alone. A wish of the entry that the learner has no option for is not
     passed on; ``ensemble`` is one of every learner that has something to train.
     """
-    kind = LEARNERS[learner].options
+    kind = LEARNERS[learner_of(learner)].options
     known = set(options_in(kind))
     if known:
         known.add("ensemble")
@@ -90,7 +91,7 @@ def _parts(entry: Entry) -> list[str]:
 
 def terms_of(cell: Cell) -> tuple[str, str]:
     """Return what a learner is to find, and which part of the true energy it takes for 0."""
-    options = LEARNERS[cell.learner].options
+    options = LEARNERS[learner_of(cell.learner)].options
     fields = {name: option.default for name, option in options_in(options).items()}
     if "learn" not in fields:
         return "", ""
@@ -153,7 +154,7 @@ class Task:
 
     def fail(self, reason: str, trace: str = "") -> None:
         """Write the row of a task that gave no result, with the reason in one line."""
-        row = self._identity | {"status": "failed", "reason": reason}
+        row = self._identity | {"model": None, "status": "failed", "reason": reason}
         row |= {"seconds": None, "peak_memory_mb": None, "verdict": None, "scores": {}}
         record = {"row": row, "reason": reason, "traceback": trace.splitlines()}
         write_record(self.failure, record)
@@ -206,7 +207,7 @@ class Task:
         trained = known is not None and known["run_key"] == run_key and _has_run(known, place)
         row = known["row"] if known is not None and trained else self._train()
         row["scores"] = score(
-            load_run(place / "run").energy,
+            load_run(place / "run").dynamics,
             open_snapshots(self.store),
             hold_out=cell.entry.hold_out,
             seed=cell.seed,
@@ -219,7 +220,7 @@ class Task:
     def _train(self) -> dict[str, Any]:
         run = fit(
             open_snapshots(self.store),
-            self.cell.learner,
+            learner_of(self.cell.learner),
             hold_out=self.cell.entry.hold_out,
             seed=self.cell.seed,
             out=self.place / "run",
@@ -230,6 +231,7 @@ class Task:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             **self._identity,
+            "model": run.model,
             "status": "ok",
             "seconds": run.seconds,
             # Linux counts in KiB, macOS in bytes.

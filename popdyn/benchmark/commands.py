@@ -11,6 +11,7 @@ from typing import Any
 from popdyn.base.options import Options, options_in
 from popdyn.benchmark.cells import Cell
 from popdyn.benchmark.suite import Suite
+from popdyn.benchmark.variants import learner_of
 from popdyn.learners import LEARNERS
 from popdyn.simulation import SimulationOptions
 from popdyn.snapshots.cells import ImportOptions
@@ -37,12 +38,13 @@ def reproduce(cell: Cell) -> list[str]:
         if (name, value) != ("from_", "previous"):
             score += [f"--{name.rstrip('_')}", str(value)]
     held = ",".join(map(str, cell.entry.hold_out))
+    learner = learner_of(cell.learner)
     lines = [
         [*_data(cell), *seed, "--out", store],
         [
-            *("popdyn", "train", store, "--learner", cell.learner, *seed, "--threads", "1"),
+            *("popdyn", "train", store, "--learner", learner, *seed, "--threads", "1"),
             *(["--hold-out", held] if held else []),
-            *_flags(cell.options, LEARNERS[cell.learner].options),
+            *_flags(cell.options, LEARNERS[learner].options),
             *("--out", run),
         ],
         ["popdyn", "score", run, *score, *seed],

@@ -20,6 +20,7 @@ from popdyn.benchmark.cells import Cell, terms_of
 from popdyn.benchmark.commands import reproduce
 from popdyn.benchmark.folder import report_is_sound
 from popdyn.benchmark.suite import Suite
+from popdyn.benchmark.variants import learner_of
 from popdyn.learners import LEARNERS, Run, load_run
 from popdyn.snapshots import counts, dimension, open_snapshots, times
 
@@ -78,7 +79,7 @@ def report_of(
         grid=grid,
         headline=label,
         notes=tables.column_notes([*boards, *(part["table"] for part in parts)]),
-        learners={name: LEARNERS[name].summary for name in learners},
+        learners={name: LEARNERS[learner_of(name)].summary for name in learners},
         options={name: _own_options(cells, name) for name in learners},
         parts=parts,
         seeds=1 + max(cell.seed for cell in cells),
@@ -155,12 +156,13 @@ def _run(folder: Path, cell: Cell) -> Run:
 
 def _facts(data: Any) -> str:
     t, n, m = times(data), counts(data), counts(data, "test")
-    energy = data.attrs.get("energy")
+    energy = data.attrs.get("dynamics")
     parts = [f"{len(t)} snapshots, t = {t[0]:g} … {t[-1]:g}", f"d = {dimension(data)}"]
     parts.append(f"{_span(n)} particles each to learn from, {_span(m)} to test on")
     parts.append(str(data.attrs.get("observation")))
     if energy is not None:
-        parts.append(f"β = {energy['diffusivity']:g}")
+        beta = energy["diffusivity"]
+        parts.append(f"β = {beta:g}" if isinstance(beta, float) else f"β = {beta['name']}")
     if data.attrs.get("scheme"):
         parts.append(f"scheme {data.attrs['scheme']}")
     return "; ".join(parts)

@@ -59,6 +59,7 @@ def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
 def csv_of(results: Mapping[str, Any]) -> str:
     """Return what ``results.csv`` holds."""
     names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
-    head = ["entry", "learner", "seed", "status", "verdict", "seconds", "peak_memory_mb", "reason"]
+    head = [*("entry", "learner", "model", "seed", "status", "verdict", "seconds")]
+    head += ["peak_memory_mb", "reason"]
     rows = [{**row, **flatten(row["scores"])} for row in results["rows"]]
     return pd.DataFrame(rows, columns=[*head, *names]).to_csv(index=False, lineterminator="\n")

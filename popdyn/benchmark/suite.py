@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from popdyn.base.errors import PopdynError, blaming
 from popdyn.base.options import Bounds, Options, options_in, read_options
 from popdyn.base.registry import lookup
+from popdyn.benchmark.variants import learner_of, options_in_name
 from popdyn.dynamics import FreeEnergy
 from popdyn.dynamics.fields import NamedField
 from popdyn.learners import LEARNERS
@@ -153,7 +154,7 @@ class Suite(Options):
         headline: The score that the leaderboard is ordered by, as a dotted path into the scores,
             such as ``gradient.potential.skill``; a list of numbers stands for its mean.
         plane: Components that figures show, counted from 1; None for popdyn's own choice.
-        learners: Learners that run if none are named.
+        learners: Learners, or variants of them, that run if none are named.
         options: Options of single learners, by name.
         score: Keywords of ``score``: ``points`` and ``from_``.
         path: The file that it was read from.
@@ -180,7 +181,8 @@ class Suite(Options):
             raise PopdynError("found none: expected at least one [[entry]]", field="entry")
         for name in (*self.learners, *self.options):
             with blaming("learners" if name in self.learners else name):
-                lookup(LEARNERS, name, "learner")
+                lookup(LEARNERS, learner_of(name), "learner")
+                options_in_name(name)
         for name, options in self.options.items():
             if not isinstance(options, Mapping):
                 raise PopdynError(f"{name} is {options!r}: expected a table", field=name)

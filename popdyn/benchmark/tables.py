@@ -11,6 +11,7 @@ from typing import Any
 
 from popdyn.benchmark.results import higher_is_better, summarise
 from popdyn.benchmark.suite import Suite
+from popdyn.benchmark.variants import row_label
 from popdyn.scores import SCORES
 
 __all__ = ["LABELS", "Table", "TableCell", "column_notes", "entry_table", "leaderboards", "matrix"]
@@ -127,7 +128,7 @@ def _table(rows: Sequence[Row], headline: str, title: str, further: Mapping[Head
     for name, scores in learned.items():
         mine = [row for row in rows if row["learner"] == name]
         counted = [count(mine) for count in further.values()]
-        cells = [TableCell(name), *(_cell(scores, n) for n in names), *counted]
+        cells = [TableCell(row_label(name, mine)), *(_cell(scores, n) for n in names), *counted]
         table.rows.append(("learner", cells))
     if headline in names:  # it comes first
         table.rows.sort(key=lambda row: rank(row[1][1], headline))

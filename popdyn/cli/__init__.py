@@ -93,6 +93,10 @@ def group(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line: status 0 on success, 2 for wrong usage, 1 for everything else."""
+    if asked := os.environ.get("_POPDYN_COMPLETE"):
+        from popdyn.cli.completion import complete
+
+        sys.exit(complete(asked))
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     keep_freed_memory()

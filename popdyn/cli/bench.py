@@ -14,6 +14,7 @@ from popdyn.base.screen import Screen
 from popdyn.benchmark import bench, load_suite
 from popdyn.benchmark.tables import Table as Leaderboard
 from popdyn.benchmark.tables import leaderboards
+from popdyn.benchmark.variants import split_names
 from popdyn.cli.common import emit, json_option, out_option, overwrite_option, standard_output
 from popdyn.cli.score import Points
 
@@ -24,6 +25,10 @@ PIPE_WIDTH = 240
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
+
+
+def _rows(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return split_names(value or "")
 
 
 def _options(
@@ -47,7 +52,11 @@ def _options(
 @click.argument("suite")
 @out_option("Folder of results")
 @click.option(
-    "--learners", callback=_names, metavar="A,B", help="Learners.  [default: the suite's]"
+    "--learners",
+    callback=_rows,
+    metavar="A,B[K=V]",
+    help="Learners, each a row; one with options in brackets is a row of its own.  "
+    "[default: the suite's]",
 )
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds 0…S−1 of each."
@@ -77,6 +86,7 @@ def command(suite: str, out: str, as_json: bool, **options: Any) -> None:
     \b
     Example:
       popdyn bench jko15 --learners zero,ijkonet --seeds 3 --workers 2 --out results/jko15
+      popdyn bench jko15 --learners 'ijkonet,ijkonet[model=network],weak_form' --out results/models
       popdyn bench my/suite.toml --option ijkonet.steps=500 --out results/mine
     """
     loaded = load_suite(suite)
@@ -106,6 +116,8 @@ def _say(line: str) -> None:
 def _table(found: Leaderboard, width: int) -> Table:
     rows = [[label for label, _ in found.head], *([c.text for c in row] for _, row in found.rows)]
     widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    if wrapped := 2 * widths[0] > width:  # names of variants are long
+        widths[0] = 2 + max(len(word) for row in rows for word in row[0].split(" "))
     # The name, the headline, the cells and the time come first; of the rest as much as fits.
     last = len(widths) - 1
     kept, left = set[int](), width
@@ -115,7 +127,9 @@ def _table(found: Leaderboard, width: int) -> Table:
             left -= widths[i]
     table = Table(title=found.caption, title_justify="left", box=None, pad_edge=False)
     for i in sorted(kept):
-        table.add_column(found.head[i][0], justify="right" if i else "left", no_wrap=True)
+        table.add_column(
+            found.head[i][0], justify="right" if i else "left", no_wrap=bool(i) or not wrapped
+        )
     for kind, cells in found.rows:
         style = "dim" if kind == "reference" else None
         table.add_row(*(cells[i].text for i in sorted(kept)), style=style)

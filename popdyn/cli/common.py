@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Name",
     "NumberList",
+    "NumberOrName",
     "console",
     "data_option",
     "emit",
@@ -99,14 +100,27 @@ class Name(click.ParamType):
     """
 
     def __init__(self, kind: str, *registries: str) -> None:
-        self.name, self.registries = kind, registries
+        self.name, self.one_of = kind, OneOf(kind, registries)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         try:
-            lookup(OneOf(self.name, self.registries).entries, value, self.name)
+            lookup(self.one_of.entries, value, self.name)
         except PopdynError as error:
             self.fail(str(error), param, ctx)
         return value
+
+
+class NumberOrName(Name):
+    """A number of 0 or more, or a name of a registry."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            return super().convert(value, param, ctx)
+        if not (math.isfinite(number) and number >= 0):
+            self.fail(f"{value} is no {self.name}: expected a number ≥ 0 or a name", param, ctx)
+        return number
 
 
 class NumberList(click.ParamType):

@@ -55,7 +55,7 @@ def command(
     reads = [run, data or loaded.config.get("data")]
     store_target(out, overwrite=overwrite, reads=reads).check()
     hold_out = loaded.config.get("hold_out", [])
-    predicted = predict(loaded.energy, tree, at, hold_out=hold_out, from_=from_, seed=seed)
+    predicted = predict(loaded.dynamics, tree, at, hold_out=hold_out, from_=from_, seed=seed)
     write(predicted, out, overwrite=overwrite, reads=reads)
     observed = [k for k in range(len(times(tree))) if k not in hold_out]
     support = Support(tree, observed)

@@ -14,6 +14,7 @@ import click
 from popdyn.base.options import flags
 from popdyn.cli.common import (
     Name,
+    NumberOrName,
     console,
     emit,
     json_option,
@@ -22,7 +23,7 @@ from popdyn.cli.common import (
     param_option,
     seed_option,
 )
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.simulation import SimulationOptions, configure, run_simulation
 from popdyn.snapshots.tree import GROUPS
 
@@ -44,7 +45,21 @@ MUCH = 0.05
     help="A name of `popdyn list interactions`, or a potential's.",
 )
 @click.option(
-    "--diffusivity", type=click.FloatRange(min=0), default=0.0, show_default=True, help="β."
+    "--diffusivity",
+    type=NumberOrName("diffusivity", "popdyn.dynamics:DIFFUSIONS"),
+    default=0.0,
+    show_default=True,
+    help="β, or a name of `popdyn list diffusions`: β(x), in Itô's sense.",
+)
+@click.option(
+    "--circulation",
+    type=Name("circulation", "popdyn.dynamics:CIRCULATIONS"),
+    help="A drift that is no gradient, a name of `popdyn list circulations`.",
+)
+@click.option(
+    "--growth",
+    type=Name("growth", "popdyn.dynamics:GROWTHS"),
+    help="Births less deaths, a name of `popdyn list growths`.",
 )
 @click.option(
     "--initial",
@@ -63,6 +78,9 @@ MUCH = 0.05
 @click.option("--entry", multiple=True, help="With --suite: this entry alone; may be given again.")
 @param_option("--potential-param", "potential")
 @param_option("--interaction-param", "interaction")
+@param_option("--diffusivity-param", "diffusivity")
+@param_option("--circulation-param", "circulation")
+@param_option("--growth-param", "growth")
 @param_option("--initial-param", "initial law")
 @seed_option
 @out_option("The store")
@@ -75,9 +93,14 @@ def command(
     entry: tuple[str, ...],
     potential: str | None,
     interaction: str | None,
-    diffusivity: float,
+    diffusivity: float | str,
+    circulation: str | None,
+    growth: str | None,
     potential_param: dict[str, Any],
     interaction_param: dict[str, Any],
+    diffusivity_param: dict[str, Any],
+    circulation_param: dict[str, Any],
+    growth_param: dict[str, Any],
     check_step: bool,
     reference: bool,
     reference_cells: int | None,
@@ -89,13 +112,15 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Simulate snapshots of particles that follow a free energy.
+    """Simulate snapshots of particles that follow a free energy, that turn, grow and die.
 
     \b
     Example:
       popdyn simulate --potential styblinski_tang --out st.zarr
       popdyn simulate --potential quadratic --interaction gaussian_repulsion \\
           --interaction-param scale=3 --diffusivity 0.2 --times 0,0.1,0.4 --out both.zarr
+      popdyn simulate --potential double_well --circulation rotation --circulation-param rate=2 \\
+          --growth half_space --growth-param rate=3 --diffusivity 0.1 --out cells.zarr
       popdyn simulate --suite jko15 --out data
     """
     if suite is not None:
@@ -103,23 +128,34 @@ def command(
         return
     if entry:
         raise click.UsageError("--entry names an entry of a suite: expected --suite")
-    if potential is None and interaction is None and diffusivity == 0:
+    if not (potential or interaction or diffusivity or circulation or growth):
         raise click.UsageError(
-            "nothing moves: expected --potential, --interaction or --diffusivity"
+            "nothing moves: expected --potential, --interaction, --diffusivity, --circulation or "
+            "--growth"
         )
+    named = diffusivity if isinstance(diffusivity, str) else None
     energy = FreeEnergy(
         potential,
         interaction,
-        diffusivity,
+        0.0 if isinstance(diffusivity, str) else diffusivity,
         potential_params=potential_param,
         interaction_params=interaction_param,
     )
+    more: dict[str, Any] = {
+        "diffusivity": named,
+        "circulation": circulation,
+        "growth": growth,
+        "diffusivity_params": diffusivity_param,
+        "circulation_params": circulation_param,
+        "growth_params": growth_param,
+    }
+    dynamics = Dynamics(energy, **more) if any(more.values()) else energy
     given = {name: value for name, value in options.items() if value is not None}
     config = configure(initial_params=initial_param, **given)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     began = time.perf_counter()
     data = run_simulation(
-        energy,
+        dynamics,
         config,
         check_step=check_step,
         reference=reference,
@@ -134,12 +170,12 @@ def command(
     seconds = time.perf_counter() - began
     if note := data.attrs["initial"].get("note"):
         console.print(f"note: {note}", soft_wrap=True)
-    if reference and diffusivity > 0:
+    if reference and energy.diffusivity > 0:
         added = data["reference"].attrs["numerical_diffusivity"]
-        if added > MUCH * diffusivity:
+        if added > MUCH * energy.diffusivity:
             console.print(
-                f"the reference's grid adds about {added:.2g} to the diffusivity {diffusivity:g}: "
-                "more --reference-cells make it smaller",
+                f"the reference's grid adds about {added:.2g} to the diffusivity "
+                f"{energy.diffusivity:g}: more --reference-cells make it smaller",
                 soft_wrap=True,
             )
     steps = sum(config.particle_steps(group) for group in GROUPS)

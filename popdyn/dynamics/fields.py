@@ -17,14 +17,19 @@ from popdyn.base.registry import Registry, summary_of
 __all__ = [
     "CallableField",
     "Entry",
+    "LevelField",
     "NamedField",
     "RadialField",
     "RadialKernel",
     "ScalarField",
     "Time",
     "Vector",
+    "beyond",
     "entry_of",
+    "hill",
     "squared_norm",
+    "takes_time",
+    "unnamed",
     "vector",
 ]
 
@@ -93,6 +98,8 @@ class Entry:
         time_dependent: Whether the function takes a time.
         radial: Whether ``function`` is the profile of a radial kernel.
         positive: Parameters that must be > 0; for a radial kernel its lengths.
+        of_potential: Whether the function is linear and takes V (its gradient ∇V) in place of a
+            position, as a stream function along the levels of V does.
         exponential: For a radial kernel whose slope is ``a·exp(−b·s)``: the function that gives
             ``(a, b)`` for its parameters, with which forces are faster.
     """
@@ -106,6 +113,7 @@ class Entry:
     time_dependent: bool = False
     radial: bool = False
     positive: tuple[str, ...] = ()
+    of_potential: bool = False
     exponential: Callable[..., tuple[float, float]] | None = None
 
     @property
@@ -181,18 +189,27 @@ class NamedField(ScalarField):
         with torch.no_grad():
             return self._call(self.entry.gradient, x, t)
 
-    def _call(self, function: Callable[..., Tensor], x: Tensor, t: Time) -> Tensor:
+    def check_dimension(self, x: Tensor) -> None:
+        """Refuse positions of too few components.
+
+        Raises:
+            PopdynError: If there are fewer than the entry needs.
+        """
         if x.shape[-1] < self.entry.min_dim:
             raise PopdynError(
                 f"'{self.entry.name}' needs dimension {self.entry.min_dim} or more, "
                 f"found {x.shape[-1]}"
             )
+
+    def _call(self, function: Callable[..., Tensor], x: Tensor, t: Time) -> Tensor:
+        self.check_dimension(x)
         time = (self.time(t),) if self.entry.time_dependent else ()
         out = function(x, *time, **self.arguments)
         scale = self.params["scale"]
         return out if scale == 1.0 else scale * out
 
     def spec(self) -> dict[str, Any] | None:
+        """Return the name and all parameters."""
         return {"name": self.entry.name, "params": dict(self.params)}
 
     def label(self) -> str:
@@ -203,6 +220,30 @@ class NamedField(ScalarField):
             if value != usual[key]
         )
         return f"{self.entry.name}({given})" if given else self.entry.name
+
+
+@dataclass(frozen=True)
+class LevelField(NamedField):
+    """An entry that is a multiple of a potential V: its levels are those of V."""
+
+    potential: ScalarField | None = None
+
+    @property
+    def time_dependent(self) -> bool:  # type: ignore[override]
+        """Whether V depends on time."""
+        return self.potential is not None and self.potential.time_dependent
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        assert self.potential is not None
+        return self._multiple(x, self.potential.value(x, t))
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        assert self.potential is not None
+        return self._multiple(x, self.potential.gradient(x, t))
+
+    def _multiple(self, x: Tensor, of: Tensor) -> Tensor:
+        self.check_dimension(x)
+        return self.params["scale"] * self.entry.function(of, **self.arguments)
 
 
 class RadialKernel(ScalarField):
@@ -262,11 +303,7 @@ class CallableField(ScalarField):
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
-        try:
-            names = list(inspect.signature(function).parameters)
-        except (TypeError, ValueError):
-            names = []
-        self.time_dependent = "t" in names
+        self.time_dependent = takes_time(function)
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         # Flat, so that a function written for positions of shape (n, d) serves for pairs, too.
@@ -287,6 +324,31 @@ class CallableField(ScalarField):
 
     def label(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+def takes_time(function: Callable[..., Any]) -> bool:
+    """Return whether a callable has an argument named ``t``."""
+    try:
+        return "t" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def unnamed(value: Any, params: Mapping[str, Any], kind: str) -> ScalarField | None:
+    """Return what is no name as a scalar field: a field itself, a callable, or None.
+
+    Raises:
+        PopdynError: If it is something else, or there are parameters, which belong to a name.
+    """
+    if params:
+        raise PopdynError(
+            f"{kind} parameters {', '.join(params)} were given without a named {kind}"
+        )
+    if value is None or isinstance(value, ScalarField):
+        return value
+    if callable(value):
+        return CallableField(value)
+    raise PopdynError(f"the {kind} is {value!r}: expected a name, a callable or None")
 
 
 def entry_of(
@@ -321,6 +383,34 @@ def vector(value: Vector, x: Tensor, name: str) -> Tensor:
             f"as positions have dimension {d}"
         )
     return out.reshape(-1).expand(d)
+
+
+def beyond(x: Tensor, direction: Vector | None, offset: float, width: float) -> Tensor:
+    """Return 0 before the plane n·x = offset and 1 beyond it, with a logistic edge; ``(...)``.
+
+    Args:
+        x: Positions, ``(..., d)``.
+        direction: Along n, of any length; None: the first axis.
+        offset: Distance of the plane from the origin, along n.
+        width: Of the edge.
+
+    Raises:
+        PopdynError: If the direction has another dimension than ``x``.
+    """
+    if direction is None:
+        return torch.sigmoid((x[..., 0] - offset) / width)
+    n = vector(direction, x, "direction")
+    return torch.sigmoid((x @ (n / n.norm()) - offset) / width)
+
+
+def hill(x: Tensor, center: Vector | None, width: float) -> Tensor:
+    """Return exp(−|x − center|²/(2 width²)), ``(...)``; around the origin if there is no center.
+
+    Raises:
+        PopdynError: If the center has another dimension than ``x``.
+    """
+    z = x if center is None else x - vector(center, x, "center")
+    return (squared_norm(z) * (-0.5 / width**2)).exp()
 
 
 def squared_norm(x: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -14,18 +16,19 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.plain import plain_numbers
 from popdyn.base.registry import lookup
-from popdyn.dynamics.fields import CallableField, NamedField, RadialField, ScalarField, Time
+from popdyn.dynamics.arrays import Array, apply_to, time_for
+from popdyn.dynamics.dynamics import Dynamics
+from popdyn.dynamics.fields import NamedField, RadialField, ScalarField, Time, unnamed
 from popdyn.dynamics.interactions import INTERACTIONS, SymmetrisedField
-from popdyn.dynamics.pairwise import mean_interaction_gradient
 from popdyn.dynamics.potentials import POTENTIALS
+from popdyn.dynamics.terms import Diffusion, Interaction, Potential, Term
 
 __all__ = ["FreeEnergy"]
 
-Array = np.ndarray | Tensor
-TermLike = str | Callable[..., Tensor] | ScalarField | None
+FieldLike = str | Callable[..., Tensor] | ScalarField | None
 
 
-class FreeEnergy:
+class FreeEnergy(Dynamics):
     """A potential V, an interaction W and a diffusivity β; what is None or 0 is absent.
 
     A name in both registries (``quadratic``) means the interaction where an interaction is asked
@@ -57,8 +60,8 @@ class FreeEnergy:
     @plain_numbers()
     def __init__(
         self,
-        potential: TermLike = None,
-        interaction: TermLike = None,
+        potential: FieldLike = None,
+        interaction: FieldLike = None,
         diffusivity: float = 0.0,
         *,
         potential_params: Mapping[str, Any] | None = None,
@@ -66,15 +69,28 @@ class FreeEnergy:
     ) -> None:
         if not (isinstance(diffusivity, Real) and 0 <= diffusivity < math.inf):
             raise PopdynError(f"diffusivity is {diffusivity!r}: expected a finite number ≥ 0")
+        self._more: dict[str, Term] = {}  # a gradient flow has no other terms
         self.V: ScalarField | None = _potential_term(potential, potential_params or {})
         self.W: ScalarField | None = _interaction_term(interaction, interaction_params or {})
         self.diffusivity: float = float(diffusivity)
         self.diffusivity_standard_error: float | None = None  # of a learned β
 
     @property
-    def time_dependent(self) -> bool:
-        """Whether the potential depends on time."""
-        return self.V is not None and self.V.time_dependent
+    def energy(self) -> FreeEnergy:
+        """The energy itself: it is its own gradient-flow face."""
+        return self
+
+    @property
+    def terms(self) -> Mapping[str, Term]:
+        """The terms by part, in the order in which they are summed."""
+        terms: list[Term] = []
+        if self.V is not None:
+            terms.append(Potential(self.V))
+        if self.W is not None:
+            terms.append(Interaction(self.W))
+        if self.diffusivity > 0:
+            terms.append(Diffusion(self.diffusivity))
+        return MappingProxyType({term.part: term for term in terms})
 
     @overload
     def potential(self, x: np.ndarray, t: Time = None) -> np.ndarray: ...
@@ -82,9 +98,13 @@ class FreeEnergy:
     def potential(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential(self, x: Array, t: Time = None) -> Array:
         """Return V(x, t), ``(n, d) → (n)``; ``t`` is required where V depends on time."""
-        return _apply(
-            x, lambda y: _zero(y) if self.V is None else self.V.value(y, _time(self.V, t, y))
-        )
+
+        def value(y: Tensor) -> Tensor:
+            if self.V is None:
+                return torch.zeros_like(y[..., 0])
+            return self.V.value(y, time_for(self.V, t, y))
+
+        return apply_to(x, value)  # type: ignore[no-any-return]
 
     @overload
     def potential_gradient(self, x: np.ndarray, t: Time = None) -> np.ndarray: ...
@@ -92,12 +112,13 @@ class FreeEnergy:
     def potential_gradient(self, x: Tensor, t: Time = None) -> Tensor: ...
     def potential_gradient(self, x: Array, t: Time = None) -> Array:
         """Return ∇V(x, t), ``(n, d) → (n, d)``; ``t`` is required where V depends on time."""
-        return _apply(
-            x,
-            lambda y: (
-                torch.zeros_like(y) if self.V is None else self.V.gradient(y, _time(self.V, t, y))
-            ),
-        )
+
+        def gradient(y: Tensor) -> Tensor:
+            if self.V is None:
+                return torch.zeros_like(y)
+            return self.V.gradient(y, time_for(self.V, t, y))
+
+        return apply_to(x, gradient)  # type: ignore[no-any-return]
 
     @overload
     def interaction(self, z: np.ndarray) -> np.ndarray: ...
@@ -105,7 +126,7 @@ class FreeEnergy:
     def interaction(self, z: Tensor) -> Tensor: ...
     def interaction(self, z: Array) -> Array:
         """Return W(z) − W(0), ``(n, d) → (n)``."""
-        return _apply(z, self._interaction)
+        return apply_to(z, self._interaction)
 
     @overload
     def interaction_gradient(self, z: np.ndarray) -> np.ndarray: ...
@@ -113,7 +134,7 @@ class FreeEnergy:
     def interaction_gradient(self, z: Tensor) -> Tensor: ...
     def interaction_gradient(self, z: Array) -> Array:
         """Return ∇W(z), ``(n, d) → (n, d)``."""
-        return _apply(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
+        return apply_to(z, lambda y: torch.zeros_like(y) if self.W is None else self.W.gradient(y))
 
     def potential_gradient_std(self, x: Array, t: Time = None) -> Array:
         """Return the standard error of ∇V, ``(n, d) → (n, d)``.
@@ -144,7 +165,7 @@ class FreeEnergy:
                 f"the {name} is no estimate that knows its standard error: expected one that is "
                 "linear in features, or an ensemble (--ensemble 2 or more)"
             )
-        return _apply(x, lambda y: term.gradient_std(y, _time(term, t, y)))
+        return apply_to(x, lambda y: term.gradient_std(y, time_for(term, t, y)))
 
     @overload
     def force(
@@ -169,27 +190,11 @@ class FreeEnergy:
                 to a potential that depends on it.
         """
 
-        def force(y: Tensor) -> Tensor:
-            others = y if population is None else _tensor(population).to(y)
-            if others.shape[-1] != y.shape[-1]:
-                raise PopdynError(
-                    f"the population has dimension {others.shape[-1]}: expected {y.shape[-1]} "
-                    "as in x"
-                )
-            out = (
-                torch.zeros_like(y) if self.V is None else -self.V.gradient(y, _time(self.V, t, y))
-            )
-            if self.W is None:
-                return out
-            return out - mean_interaction_gradient(
-                self.W, y, others, exclude_self=population is None
-            )
-
-        return _apply(x, force)
+        return self.drift(x, population, t)
 
     def _interaction(self, z: Tensor) -> Tensor:
         if self.W is None:
-            return _zero(z)
+            return torch.zeros_like(z[..., 0])
         return self.W.value(z) - self.W.value(z.new_zeros(1, z.shape[-1]))[0]
 
     def spec(self) -> dict[str, Any] | None:
@@ -206,6 +211,10 @@ class FreeEnergy:
         Raises:
             PopdynError: On an unknown name or parameter.
         """
+        if more := [name for name in ("growth", "circulation") if spec.get(name)] or (
+            ["diffusivity"] if isinstance(spec.get("diffusivity"), Mapping) else []
+        ):
+            raise PopdynError(f"there is a {more[0]}: expected a free energy, no more than V, W, β")
         potential, interaction = spec.get("potential"), spec.get("interaction")
         for name, part in (("potential", potential), ("interaction", interaction)):
             if part is not None and not (isinstance(part, Mapping) and "name" in part):
@@ -226,17 +235,31 @@ class FreeEnergy:
         V, W = ("0" if term is None else term.label() for term in (self.V, self.W))
         return f"FreeEnergy(V={V}, W={W}, diffusivity={self.diffusivity:g})"
 
+    def __str__(self) -> str:
+        lines = []
+        for symbol, term in (("V", self.V), ("W", self.W)):
+            formula = getattr(getattr(term, "entry", None), "formula", "")
+            label = "0" if term is None else term.label()
+            lines.append(f"{symbol}  {label}" + (f" = {formula}" if formula else ""))
+        error = self.diffusivity_standard_error
+        spread = "" if error is None else f" ± {error:.2g}"
+        return "\n".join([*lines, f"β  {self.diffusivity:.4g}{spread}"])
 
-def _potential_term(term: TermLike, params: Mapping[str, Any]) -> ScalarField | None:
+    def _repr_html_(self) -> str:
+        plots = importlib.import_module("popdyn.plots")  # which draws with what is defined here
+        return str(plots.energy_html(self))
+
+
+def _potential_term(term: FieldLike, params: Mapping[str, Any]) -> ScalarField | None:
     if isinstance(term, str):
         return NamedField(lookup(POTENTIALS, term, "potential"), params)
-    return _unnamed(term, params, "potential")
+    return unnamed(term, params, "potential")
 
 
-def _interaction_term(term: TermLike, params: Mapping[str, Any]) -> ScalarField | None:
+def _interaction_term(term: FieldLike, params: Mapping[str, Any]) -> ScalarField | None:
     if isinstance(term, str):
         return _named_interaction(term, params)
-    out = _unnamed(term, params, "interaction")
+    out = unnamed(term, params, "interaction")
     if out is not None and out.time_dependent:
         raise PopdynError(
             f"the interaction '{out.label()}' depends on time: expected none that does"
@@ -250,39 +273,3 @@ def _named_interaction(
     if name in POTENTIALS and (symmetrised or name not in INTERACTIONS):
         return SymmetrisedField(POTENTIALS[name], params)
     return RadialField(lookup({**POTENTIALS, **INTERACTIONS}, name, "interaction"), params)
-
-
-def _unnamed(term: Any, params: Mapping[str, Any], kind: str) -> ScalarField | None:
-    if params:
-        raise PopdynError(
-            f"{kind} parameters {', '.join(params)} were given without a named {kind}"
-        )
-    if term is None or isinstance(term, ScalarField):
-        return term
-    if callable(term):
-        return CallableField(term)
-    raise PopdynError(f"the {kind} is {term!r}: expected a name, a callable or None")
-
-
-def _tensor(x: Any) -> Tensor:
-    """Return an array as a tensor of floats that shares its memory where that can be."""
-    if not isinstance(x, Tensor):
-        array = np.ascontiguousarray(x)
-        x = torch.from_numpy(array if array.flags.writeable else array.copy())
-    return x if x.is_floating_point() else x.double()
-
-
-def _time(term: ScalarField, t: Any, x: Tensor) -> Time:
-    if term.time_dependent:
-        t = term.time(t)
-    # In float64: what depends on time rounds its difference to a time of its own.
-    return torch.as_tensor(t).to(x.device, torch.float64) if isinstance(t, np.ndarray) else t
-
-
-def _zero(x: Tensor) -> Tensor:
-    return torch.zeros_like(x[..., 0])
-
-
-def _apply(x: Array, function: Callable[[Tensor], Tensor]) -> Array:
-    out = function(_tensor(x))
-    return out if isinstance(x, Tensor) else out.detach().numpy()

@@ -20,9 +20,14 @@ TOLERANCE = 1e-3
 
 
 def mean_interaction_gradient(
-    W: ScalarField, x: Tensor, population: Tensor, *, exclude_self: bool = False
+    W: ScalarField,
+    x: Tensor,
+    population: Tensor,
+    *,
+    exclude_self: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean over y in the population of ∇W(x − y).
+    """Return the mean over y in the population of ∇W(x − y), each times its weight.
 
     For a radial kernel, ∇W(z) = 2 φ'(|z|²) z, a tile of squared distances is one matrix product,
     and the sum over its pairs another. Leading axes are populations that do not feel each other.
@@ -34,6 +39,8 @@ def mean_interaction_gradient(
         population: The particles that exert the force, ``(..., m, d)``.
         exclude_self: ``x`` is the population itself, and a particle does not act on itself: its
             own term is left out, and the mean is over the ``m − 1`` others.
+        weights: Masses of the population, ``(..., m)``, 1 if None; the sum is divided by how many
+            they are, not by what they weigh.
 
     Returns:
         ``(..., n, d)``, dimensionless, without a graph; 0 where there are no others.
@@ -53,10 +60,9 @@ def mean_interaction_gradient(
     with torch.no_grad():
         here = x.expand(*shape, n, d).reshape(-1, n, d)
         there = population.expand(*shape, m, d).reshape(-1, m, d)
-        if isinstance(W, RadialKernel):
-            total = _radial_sums(W, here, there, exclude_self)
-        else:
-            total = _general_sums(W, here, there, exclude_self)
+        mass = None if weights is None else weights.to(x).expand(*shape, m).reshape(-1, m)
+        sums = _radial_sums if isinstance(W, RadialKernel) else _general_sums
+        total = sums(W, here, there, exclude_self, mass)  # type: ignore[arg-type]
         return (total / count).reshape(*shape, n, d)
 
 
@@ -83,23 +89,27 @@ def _clear_self(tile: Tensor, i: slice, j: slice, dim: int) -> None:
         tile.diagonal(i.start - j.start, dim, dim + 1).zero_()
 
 
-def _radial_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+def _radial_sums(
+    W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool, mass: Tensor | None
+) -> Tensor:
     """Return the sum over y of ∇W(x − y), ``(b, n, d), (b, m, d) → (b, n, d)``."""
     center = y.mean(-2, keepdim=True)  # squares of large coordinates would cancel badly
     x, y = x - center, y - center
     exponential = W.exponential
-    if exponential is not None and exponential[1] == 0.0:  # a constant slope
+    if exponential is not None and exponential[1] == 0.0 and mass is None:  # a constant slope
         return (2.0 * exponential[0] * y.shape[-2]) * x
     (batch, n, d), m = x.shape, y.shape[-2]
     xx, yy = squared_norm(x)[..., None], squared_norm(y)[..., None]
     largest = torch.maximum(xx.amax(), yy.amax()).item()
     if torch.finfo(x.dtype).eps * largest > TOLERANCE * W.length**2:
-        return _narrow_sums(W, x, y, exclude_self)
+        return _narrow_sums(W, x, y, exclude_self, mass)
     # s = |x|² − 2 x·y + |y|² as one product; −b·s comes out of it at no extra cost.
     rate = 1.0 if exponential is None else -exponential[1]
     left = torch.cat([(-2.0 * rate) * x, rate * xx, torch.ones_like(xx)], -1)
     right = torch.cat([y, torch.ones_like(yy), rate * yy], -1).mT.contiguous()
     moments = torch.cat([y, torch.ones_like(yy)], -1)
+    if mass is not None:
+        moments = moments * mass[..., None]
     out = x.new_zeros((batch, n, d + 1))
     for b, i, j in _tiles(x, m):
         weights = torch.bmm(left[b, i], right[b, :, j])
@@ -111,7 +121,9 @@ def _radial_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> T
     return (out[..., d:] * x - out[..., :d]).mul_(factor)
 
 
-def _narrow_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+def _narrow_sums(
+    W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool, mass: Tensor | None
+) -> Tensor:
     """Return the same from the differences: slower, and exact for narrow kernels, too."""
     out = torch.zeros_like(x)
     across, down = x.mT.contiguous(), y.mT.contiguous()
@@ -120,16 +132,22 @@ def _narrow_sums(W: RadialKernel, x: Tensor, y: Tensor, exclude_self: bool) -> T
         weights = W.slope(z.square().sum(1))
         if exclude_self:
             _clear_self(weights, i, j, 1)
+        if mass is not None:
+            weights = weights * mass[b, None, j]
         out[b, i] += (z * weights[:, None]).sum(-1).mT
     return out.mul_(2.0)
 
 
-def _general_sums(W: ScalarField, x: Tensor, y: Tensor, exclude_self: bool) -> Tensor:
+def _general_sums(
+    W: ScalarField, x: Tensor, y: Tensor, exclude_self: bool, mass: Tensor | None
+) -> Tensor:
     """Return the sum over y of ∇W(x − y) for any kernel, by the gradient at each difference."""
     out = torch.zeros_like(x)
     for b, i, j in _tiles(x, y.shape[-2], share=x.shape[-1]):
         gradient = W.gradient(x[b, i, None, :] - y[b, None, j, :])
         if exclude_self:
             _clear_self(gradient, i, j, 1)
+        if mass is not None:
+            gradient = gradient * mass[b, None, j, None]
         out[b, i] += gradient.sum(-2)
     return out

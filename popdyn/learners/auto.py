@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from popdyn.learners.ijkonet import find_structure
 from popdyn.learners.in_units import determined, in_units, measured, options_in_units
 from popdyn.learners.registry import AUTO
 from popdyn.learners.run import Run
@@ -29,7 +31,7 @@ def fit_chosen(
     """
     if getattr(options, "learn", None) != AUTO:
         return fit_one(data, options, place)
-    options, ladder = _chosen(data, options)
+    options, ladder = _chosen(data, options, place)
     run = fit_one(data, options, place)
     run.certificate |= ladder
     return run
@@ -46,14 +48,19 @@ def chosen_for_all(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]
         return options, {}
     units, notes = measured(data)
     with determined(notes):
-        found, ladder = _chosen(in_units(data, units), options_in_units(options, units))
+        found, ladder = _chosen(
+            in_units(data, units), options_in_units(options, units), Workplace()
+        )
     return dataclasses.replace(options, learn=found.learn), ladder
 
 
-def _chosen(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]]:
+def _chosen(data: TrainingSet, options: Any, place: Workplace) -> tuple[Any, dict[str, Any]]:
     if options.time_varying:  # it makes any marginals: none is left to ask for more
         return dataclasses.replace(options, learn=("potential",)), {"learn": ["potential"]}
     without_noise = getattr(options, "inner", "") == "proximal"  # it has no entropy term
     known = 0.0 if without_noise else options.diffusivity
-    parts, rungs = parts_asked_for(data, known)
+    restructure = None
+    if getattr(options, "model", None) == "auto" and options.linear:
+        restructure = partial(find_structure, data, options, place)
+    parts, rungs = parts_asked_for(data, known, restructure)
     return dataclasses.replace(options, learn=parts), {"learn": list(parts), "ladder": rungs}

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.drive import Drive
 from popdyn.learners.entropy import entropy
 from popdyn.learners.inner import Inner
 from popdyn.learners.training_set import TrainingSet
-from popdyn.simulation.forces import Drive
 
 __all__ = ["debiased_gap"]
 

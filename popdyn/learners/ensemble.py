@@ -89,6 +89,10 @@ class MeanTerm(LearnedTerm):
         quantile = norm.ppf(tail) if self.own_errors else student.ppf(tail, count - 1)
         return float(quantile) * math.sqrt(1.0 + 1.0 / count)
 
+    def label(self) -> str:
+        first: Any = self.members[0]
+        return f"mean of {len(self.members)}, the first: {first.label()}"
+
     def config(self) -> dict[str, Any]:
         return {"members": [module_of(m) for m in self.members]}  # type: ignore[arg-type]
 

@@ -95,7 +95,7 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
         x = own.x[here]
         population = np.concatenate([positions(data, k, g) for g in ("train", "test")])
         potential[here] = run.energy.potential(x, float(time))
-        velocity[here] = run.energy.force(x, population[:ACTING], float(time))
+        velocity[here] = run.dynamics.drift(x, population[:ACTING], float(time))
     mean, scale = standardization(data) if units == "source" else (0.0, 1.0)
     predicted, at = _predicted(run, data, held_out, from_, seed)
     facts = {
@@ -123,7 +123,7 @@ def _predicted(
     wanted = [k for k in sorted(held_out) or range(len(t)) if k > first]
     clouds = [
         # As if k itself had not been seen either: else its prediction would be a copy of it.
-        predict(run.energy, data, [t[k]], hold_out=[*held_out, k], from_=from_, seed=seed)
+        predict(run.dynamics, data, [t[k]], hold_out=[*held_out, k], from_=from_, seed=seed)
         for k in wanted
     ]
     x = [positions(cloud, 0) for cloud in clouds]

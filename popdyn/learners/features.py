@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from popdyn.learners.feature_blocks import Block, GaussianBlock, TurnedBlock
 from popdyn.learners.models import Scaling, empty_scaling
+from popdyn.learners.network_block import NetworkBlock
 from popdyn.learners.polynomial_block import PolynomialBlock
 
 __all__ = [
@@ -152,6 +153,8 @@ def _empty_block(entry: dict[str, Any], dim: int) -> Block:
     if entry["kind"] == "turned":
         inner = _empty_block(entry["inner"], entry["count"])
         return TurnedBlock(torch.zeros(entry["count"], dim), inner)
+    if entry["kind"] == "network":
+        return NetworkBlock.empty(dim, tuple(entry["hidden"]))
     if entry["kind"] == "polynomial":
         half = torch.ones(entry["dim"])
         return PolynomialBlock(entry["columns"], entry["degrees"], half, entry["group"])

@@ -119,10 +119,13 @@ def traded(energy: FreeEnergy, data: TrainingSet, found: Diagnosis) -> dict[str,
         return {}
     error = found.gauge_error / float(data.times[-1] - data.times[0])
     squares = np.zeros((2, 2))  # of what c would add, and of what there is, for V and W
-    for x, t in zip(data.cells, data.times, strict=True):
-        x = x[:WITNESSES].cpu().numpy()
+    for cells, t in zip(data.cells, data.times, strict=True):
+        x: np.ndarray = cells[:WITNESSES].cpu().numpy()
         z = x - np.roll(x, 1, axis=0)
-        forces = energy.potential_gradient(x, t=float(t)), energy.interaction_gradient(z)
+        forces = (
+            np.asarray(energy.potential_gradient(x, t=float(t))),
+            np.asarray(energy.interaction_gradient(z)),
+        )
         for i, (added, own) in enumerate(zip((x - x.mean(0), z), forces, strict=True)):
             squares[i] += np.square(added).mean(), np.square(own).mean()
     uncertain = error**2 * squares[:, 0] > TRADED**2 * squares[:, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,20 @@ from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_problem import IJKOnetProblem
 from popdyn.learners.inner import Simulate
-from popdyn.learners.models import LearnedTerm, SecondOrder, set_mean_zero
+from popdyn.learners.models import LearnedTerm, MLPPotential, SecondOrder, set_mean_zero
+from popdyn.learners.network_block import NetworkBlock
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
+from popdyn.learners.structure import structure_of
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import FITS, solve_weak_form
+from popdyn.learners.weak_form.ladder import FULL
 from popdyn.learners.weak_form.options import WeakFormOptions
 
-__all__ = ["fit_ijkonet"]
+__all__ = ["find_structure", "fit_ijkonet"]
 
+REFUTED = 1e-4  # p-value of χ² below which features need a structure
 SOLVED = 0.1  # an inner residual above this is not called solved
 # Of a network's held-out distance, which that of features has to be below: they have seen what is
 # held out, for they learn from all particles.
@@ -44,22 +49,53 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     """
     if not options.linear:
         return _fit_network(data, options, place)
-    linear = _fit_linear(data, options)
-    doubtful = linear.certificate["misfit"] > FITS
-    if options.model == "features" or options.learn != ("potential",) or not doubtful:
-        return linear
-    network = _fit_network(data, options, place)
+    run = _fit_linear(data, options)
+    if options.model == "features":
+        return run
+    while run.certificate["misfit_p_value"] < REFUTED and find_structure(data, options, place):
+        run = _fit_linear(data, options)
+    if options.learn != ("potential",) or run.certificate["misfit"] <= FITS:
+        return run
+    network = trained(data, options, place)
     held, inner = HeldOut(data), Simulate(torch.Generator(data.device).manual_seed(data.seed))
-    distances = [held.energy_distance(run.energy, inner) for run in (linear, network)]
-    chosen = linear if distances[0] <= CLEARLY * distances[1] else network
+    distances = [held.energy_distance(r.energy, inner) for r in (run, network)]
+    chosen = run if distances[0] <= CLEARLY * distances[1] else network
     chosen.certificate["held_out_linear"], chosen.certificate["held_out_network"] = distances
     chosen.notes.append(
-        f"features alone do not explain the snapshots (χ² {linear.certificate['misfit']:.3g} for "
+        f"features alone do not explain the snapshots (χ² {run.certificate['misfit']:.3g} for "
         "each degree of freedom): a network was trained too, and the held-out energy distance "
-        f"chose the {'features' if chosen is linear else 'network'}; β was not learned, "
+        f"chose the {'features' if chosen is run else 'network'}; β was not learned, "
         "and can be with --learn potential,diffusion"
     )
     return chosen
+
+
+def trained(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run:
+    """Return a network for V that stands in where features do not explain, trained once."""
+    if data.network is None:
+        data.network = _fit_network(data, options, place)
+    return data.network  # type: ignore[no-any-return]
+
+
+def find_structure(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> bool:
+    """Look for the structure of V that the dictionary of features lacks, with a network.
+
+    Directions and pairs first; asked once more, or where there are none, the network's own
+    functions. In few dimensions there is nothing to look for: the dictionary has functions of all
+    components together.
+
+    Returns:
+        Whether there is more than the training set had.
+    """
+    had = data.structure
+    if data.dim <= FULL or options.time_varying or (had is not None and had.network is not None):
+        return False
+    V = trained(data, dataclasses.replace(options, learn=("potential",)), place).energy.V
+    found = structure_of(V, torch.cat(data.fit)) if had is None else had  # type: ignore[arg-type]
+    if (had is not None or not found) and isinstance(V, MLPPotential):
+        found = dataclasses.replace(found, network=NetworkBlock.of(V))
+    data.structured(found)
+    return bool(found) and found is not had
 
 
 def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:

@@ -45,11 +45,12 @@ def fit_in_units(
     """
     units, notes = measured(data) if data.found is None else (data.found[0], [])
     own = in_units(data, units)
-    own.near = {} if data.found is None else data.found[1]
+    if data.found is not None:
+        own.near, own.structure = data.found[1:]
     known = getattr(options, "diffusivity", None)
     with determined(notes):
         run = fit_one(own, options_in_units(options, units), place)
-    data.found = (units, own.solved)
+    data.found = (units, own.solved, own.structure)
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
@@ -59,7 +60,7 @@ def fit_in_units(
     if traded := certificate.get("undetermined"):
         certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}
     notes = notes + run.notes
-    return dataclasses.replace(run, energy=energy, certificate=certificate, notes=notes)
+    return dataclasses.replace(run, dynamics=energy, certificate=certificate, notes=notes)
 
 
 def options_in_units(options: Any, units: Units) -> Any:

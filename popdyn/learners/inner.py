@@ -10,11 +10,11 @@ import torch
 from torch import Generator, Tensor
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.drive import Drive
 from popdyn.learners.inner_network import Network
 from popdyn.learners.residuals import relative, stationarity
 from popdyn.learners.training_set import TrainingSet
 from popdyn.simulation import advance
-from popdyn.simulation.forces import Drive
 
 __all__ = ["INNERS", "PARTNERS", "Inner", "Proximal", "Simulate"]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.drive import Drive
 from popdyn.learners.log_determinant import log_determinant
 from popdyn.learners.models import Scaling
 from popdyn.learners.residuals import stationarity
 from popdyn.learners.training import optimizer_state, restore_optimizer
-from popdyn.simulation.forces import Drive
 
 __all__ = ["Network", "TransportMap"]
 

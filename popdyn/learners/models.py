@@ -195,6 +195,9 @@ class MLPPotential(LearnedTerm):
         g = (self.scaling.unit * g + self.scaling.tail_gradient(z)) / self.scaling.scale
         return g.to(x.dtype)
 
+    def label(self) -> str:
+        return f"network of widths {', '.join(map(str, self.hidden))}"
+
     def config(self) -> dict[str, Any]:
         return {
             "dim": self.scaling.mean.shape[0],
@@ -231,6 +234,9 @@ class SecondOrder(LearnedTerm):
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         return self.base.value(x, t) - 0.25 * self.tau * self.base.gradient(x, t).square().sum(-1)
+
+    def label(self) -> str:
+        return f"{self.base.label()}, corrected to second order"
 
     def config(self) -> dict[str, Any]:
         return {"tau": self.tau, "base": module_of(self.base)}

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.drive import Drive
 from popdyn.learners.entropy import score
-from popdyn.simulation.forces import Drive
 
 __all__ = ["relative", "stationarity"]
 

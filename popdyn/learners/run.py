@@ -25,7 +25,7 @@ from popdyn.base.files import (
     write_manifest,
     write_text,
 )
-from popdyn.dynamics import FreeEnergy, ScalarField
+from popdyn.dynamics import Dynamics, FreeEnergy, ScalarField
 from popdyn.estimation import Verdict
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
@@ -46,7 +46,7 @@ class Run:
     """What ``fit`` returns; printed, it says in words what was learned and what that is worth.
 
     Attributes:
-        energy: The learned free energy.
+        dynamics: The learned dynamics; its ``energy`` is the gradient-flow face.
         learner: Name of the learner.
         config: Everything resolved: options, data, seeds, thread count, versions.
         metrics: One record for each evaluation during training.
@@ -60,7 +60,7 @@ class Run:
         data: The data set that it was fitted to; None of a run from disk, see :meth:`snapshots`.
     """
 
-    energy: FreeEnergy
+    dynamics: Dynamics
     learner: str
     config: dict[str, Any]
     metrics: list[dict[str, float]] = field(default_factory=list)
@@ -72,6 +72,11 @@ class Run:
     verdict: Verdict | None = None
     validated: bool = False
     data: xr.DataTree | None = field(default=None, compare=False)
+
+    @property
+    def energy(self) -> FreeEnergy:
+        """The learned free energy: V, W and β."""
+        return self.dynamics.energy
 
     @property
     def learned(self) -> list[str]:
@@ -192,7 +197,13 @@ def write_run(run: Run, folder: Path) -> None:
         "diffusivity_standard_error": run.energy.diffusivity_standard_error,
     }
     verdict = None if run.verdict is None else asdict(run.verdict)
-    record = {"energy": energy} | run.summary() | {"verdict": verdict}
+    more = run.dynamics.more_spec()
+    if more is None:
+        raise PopdynError(
+            f"a part of {run.dynamics!r} is a callable: no file can rebuild it, "
+            "keep the run in memory"
+        )
+    record = {"energy": energy, "more": more} | run.summary() | {"verdict": verdict}
     write_json(folder / "run.json", record)
     files = ("config.json", "metrics.jsonl", "run.json", "weights.safetensors")
     write_manifest(folder, KIND, format=RUN_FORMAT, files=files)
@@ -240,7 +251,7 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
                 name: _rebuild(energy[name], name, tensors) for name in ("potential", "interaction")
             }
         run = Run(
-            _energy(parts, energy),
+            Dynamics.with_spec(_energy(parts, energy), record.get("more", {})),
             config=config,
             metrics=metrics,
             **{k: record[k] for k in ("learner", "steps", "seconds", "converged")},

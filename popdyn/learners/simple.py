@@ -6,7 +6,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Options
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
@@ -23,12 +23,12 @@ def fit_zero(data: TrainingSet, options: Options, place: Workplace) -> Run:
 
 @learner("oracle", "The true energy of the store: the upper row.", sees_truth=True)
 def fit_oracle(data: xr.DataTree, options: Options, place: Workplace) -> Run:
-    """Return the store's true energy.
+    """Return the store's true dynamics.
 
     Raises:
         PopdynError: If the store has none.
     """
-    spec = data.attrs.get("energy")
+    spec = data.attrs.get("dynamics")
     if spec is None:
         raise PopdynError("the data carries no true energy: the oracle has nothing to return")
-    return Run(FreeEnergy.from_spec(spec), "oracle", {})
+    return Run(Dynamics.from_spec(spec), "oracle", {})

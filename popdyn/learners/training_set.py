@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
 
 if TYPE_CHECKING:
+    from popdyn.learners.structure import Structure
     from popdyn.learners.units import Units
 
 __all__ = ["TrainingSet"]
@@ -40,6 +42,7 @@ class TrainingSet:
         units: What positions and times are in, None: as the user's. See ``popdyn.learners.units``.
         notes: What has to be said about the cells, in plain words.
         paired: Whether row i is the same particle in all snapshots.
+        structure: How V is made of the components, where something has told.
     """
 
     times: np.ndarray
@@ -50,13 +53,15 @@ class TrainingSet:
     units: Units | None = None
     notes: tuple[str, ...] = ()
     paired: bool = False
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
         self.solved: dict[Any, Any] = {}  # solutions by options, which more than one may ask for
         self.near: dict[Any, Any] = {}  # those of more particles of the same data
         # The units that this set, or one with more particles, was fitted in, and the solutions.
-        self.found: tuple[Units, dict[Any, Any]] | None = None
+        self.found: tuple[Units, dict[Any, Any], Structure | None] | None = None
+        self.network: Any = None  # the run of a network that told the structure
 
     @classmethod
     def from_data(
@@ -152,6 +157,24 @@ class TrainingSet:
         less = dataclasses.replace(self, fit=fit, validation=validation)
         less.found = self.found
         return less, out
+
+    @cached_property
+    def turned(self) -> TrainingSet:
+        """The same in the directions of its structure; itself if these are the components."""
+        if self.structure is None or self.structure.frame is None:
+            return self
+        frame = torch.from_numpy(self.structure.frame)
+        fit, validation = (
+            [(x.double() @ frame.to(x.device).T).to(x.dtype) for x in part]
+            for part in (self.fit, self.validation)
+        )
+        own = self.structure.turned()
+        return dataclasses.replace(self, fit=fit, validation=validation, structure=own)
+
+    def structured(self, structure: Structure) -> None:
+        """Take up a structure: what was solved without it is forgotten."""
+        self.structure, self.solved = structure, {}
+        self.__dict__.pop("turned", None)
 
     @property
     def cells(self) -> Iterator[Tensor]:

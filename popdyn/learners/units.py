@@ -32,6 +32,8 @@ class Units:
         interval: Mean interval.
         kept: Indices of the components that are not constant and no copies of others.
         copies: Of each copy its index, that of the component that it follows, and its slope.
+        frame: Directions that take the place of the kept components, orthogonal, ``(kept, kept)``
+            with a row for each; None: the components themselves.
     """
 
     mean: np.ndarray
@@ -40,6 +42,12 @@ class Units:
     interval: float
     kept: tuple[int, ...]
     copies: tuple[tuple[int, int, float], ...] = ()
+    frame: np.ndarray | None = None
+
+    @classmethod
+    def of_frame(cls, frame: np.ndarray) -> Units:
+        """Return units in which nothing but the directions is another."""
+        return cls(np.zeros(len(frame)), 1.0, 0.0, 1.0, tuple(range(len(frame))), (), frame)
 
     @property
     def energy(self) -> float:
@@ -58,7 +66,11 @@ class Units:
                 "the data that this was learned from"
             )
         z = (x.double() - torch.from_numpy(self.mean).to(x.device)).div_(self.scale)
-        return z if len(self.kept) == len(self.mean) else z[..., list(self.kept)]
+        z = z if len(self.kept) == len(self.mean) else z[..., list(self.kept)]
+        return z if self.frame is None else z @ self._frame(z).T
+
+    def _frame(self, like: Tensor) -> Tensor:
+        return torch.as_tensor(self.frame).to(like)
 
     def of_times(self, t: Any) -> Any:
         """Return s of times in float64."""
@@ -67,6 +79,8 @@ class Units:
     def to_positions(self, z: Tensor) -> Tensor:
         """Return positions ``(..., d)`` of z, in its precision; with a graph."""
         moves = z.double() * self.scale
+        if self.frame is not None:
+            moves = moves @ self._frame(moves)
         if len(self.kept) < len(self.mean):
             every = moves.new_zeros(*z.shape[:-1], len(self.mean))
             every[..., list(self.kept)] = moves
@@ -83,14 +97,16 @@ class Units:
 
     def config(self) -> dict[str, Any]:
         """Return the JSON arguments of ``from_config``."""
-        return dataclasses.asdict(self) | {"mean": self.mean.tolist()}
+        frame = None if self.frame is None else self.frame.tolist()
+        return dataclasses.asdict(self) | {"mean": self.mean.tolist(), "frame": frame}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Units:
         """Return the units that ``config`` described."""
         copies = tuple((int(c), int(of), float(slope)) for c, of, slope in config["copies"])
         given = {"mean": np.array(config["mean"]), "kept": tuple(config["kept"]), "copies": copies}
-        return cls(**config | given)
+        frame = config.get("frame")
+        return cls(**config | given | {"frame": None if frame is None else np.array(frame)})
 
 
 class TermInUnits(LearnedTerm):
@@ -118,7 +134,12 @@ class TermInUnits(LearnedTerm):
 
     def _outwards(self, slope: Tensor, x: Tensor) -> Tensor:
         """Return what a gradient in z is in x, ``(..., kept) → (..., d)``."""
-        slope = (slope.double() * (self.units.scale / self.units.interval)).to(x.dtype)
+        slope = slope.double() * (self.units.scale / self.units.interval)
+        if self.units.frame is not None:
+            slope = slope @ self.units._frame(slope)
+        return self._to_components(slope.to(x.dtype), x)
+
+    def _to_components(self, slope: Tensor, x: Tensor) -> Tensor:
         if len(self.units.kept) == x.shape[-1]:
             return slope
         out = x.new_zeros(*slope.shape[:-1], x.shape[-1])
@@ -135,7 +156,15 @@ class TermInUnits(LearnedTerm):
     def gradient_std(self) -> Callable[..., Tensor]:
         """``(x, t)`` ↦ the standard error of each component; only where the term knows it."""
         own: Callable[..., Tensor] = self.inner.gradient_std  # type: ignore[assignment]
-        return lambda x, t=None: self._outwards(own(*self._inside(x, t)), x)
+        units = self.units
+        # Standard errors of directions say nothing of those of components: these are the term's.
+        more = {} if units.frame is None else {"frame": units._frame(torch.zeros(()))}
+
+        def std(x: Tensor, t: Time = None) -> Tensor:
+            inside = own(*self._inside(x, t), **more).double() * (units.scale / units.interval)
+            return self._to_components(inside.to(x.dtype), x)
+
+        return std
 
     def label(self) -> str:
         return self.inner.label()

@@ -4,13 +4,14 @@ from functools import partial
 
 from popdyn.plots.animation import animate
 from popdyn.plots.figures import FIGURES, cells_figure, figure_of, training_figure
-from popdyn.plots.of_run import plot, small_picture
+from popdyn.plots.of_run import energy_html, plot, small_picture
 from popdyn.plots.style import save_figure
 
 __all__ = [
     "FIGURES",
     "animate",
     "cells_figure",
+    "energy_html",
     "figure_of",
     "force_figure",
     "interaction_figure",

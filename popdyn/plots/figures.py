@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.plots import curves, maps, populations
 from popdyn.plots.plane import PlaneLike, View, sample, view_of
 from popdyn.plots.style import COLORS, new_figure, style
@@ -36,7 +36,6 @@ __all__ = [
 class Learned(Protocol):
     """What a figure reads of a run."""
 
-    energy: FreeEnergy
     learner: str
     config: dict[str, Any]
     metrics: list[dict[str, float]]
@@ -44,6 +43,10 @@ class Learned(Protocol):
     steps: int
     seconds: float
     converged: bool
+
+    @property
+    def energy(self) -> FreeEnergy:
+        """The learned V, W and β."""
 
 
 class Panel(NamedTuple):
@@ -82,8 +85,8 @@ class Scene:
     energies: dict[str, FreeEnergy] = field(init=False)
 
     def __post_init__(self) -> None:
-        spec = self.data.attrs.get("energy")
-        truth = FreeEnergy.from_spec(spec) if self.truth is None and spec else self.truth
+        spec = self.data.attrs.get("dynamics")
+        truth = Dynamics.from_spec(spec).energy if self.truth is None and spec else self.truth
         object.__setattr__(self, "truth", truth)
         object.__setattr__(self, "energies", {n: run.energy for n, run in self.runs.items()})
 

@@ -8,14 +8,20 @@ import io
 import os
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import lookup
+from popdyn.dynamics import FreeEnergy
+from popdyn.plots.style import color_bar, new_figure, style
 from popdyn.snapshots import opened
 
-__all__ = ["picture_html", "plot", "small_picture"]
+__all__ = ["energy_html", "picture_html", "plot", "small_picture"]
+
+BOX = 4.0
+"""Half of the side of the square that a known potential is drawn on: that of the usual start."""
 
 
 def plot(
@@ -67,6 +73,29 @@ def small_picture(run: Any) -> str:
         return picture_html(plot(run), f"what {run.learner} learned")
     except PopdynError as error:
         return f"<p>no figure: {html.escape(str(error))}</p>"
+
+
+def energy_html(energy: FreeEnergy) -> str:
+    """Return an energy as HTML: its parts in words, and of a known static potential its map.
+
+    A learned one has no picture without the particles that it was learned from: see its run.
+    """
+    words = f"<pre>{html.escape(str(energy))}</pre>"
+    V = energy.V
+    if V is None or V.spec() is None or V.time_dependent:
+        return words
+    ticks = np.linspace(-BOX, BOX, 81)
+    try:
+        values = energy.potential(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2))
+    except PopdynError:  # it has no form in two dimensions
+        return words
+    with style():
+        figure, axes = new_figure()
+        axis = axes[0, 0]
+        drawn = axis.contourf(ticks, ticks, values.reshape(81, 81), 25)
+        axis.set(xlabel="x₁", ylabel="x₂", title=f"V = {V.label()}", aspect="equal")
+        color_bar(axis, drawn, "V")
+        return words + picture_html(figure, f"map of {V.label()}")
 
 
 def picture_html(figure: Figure, alt: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.dynamics.pairwise import mean_interaction_gradient
 
 __all__ = ["GradientTable", "Moments", "gauge_constant", "gradient_table", "part_moments"]
@@ -112,8 +112,8 @@ class GradientTable:
 
 
 def gradient_table(
-    estimate: FreeEnergy,
-    truth: FreeEnergy,
+    estimate: Dynamics,
+    truth: Dynamics,
     x: np.ndarray,
     t: float,
     rng: np.random.Generator,
@@ -121,8 +121,8 @@ def gradient_table(
     """Return the table of one snapshot.
 
     Args:
-        estimate: The energy to score.
-        truth: The true one.
+        estimate: The dynamics to score.
+        truth: The true ones.
         x: The snapshot's particles, ``(n, d)`` float32.
         t: Its time.
         rng: Draws the pairs where there are more than 40 000 of them.
@@ -132,27 +132,36 @@ def gradient_table(
     """
     centred = x.astype(np.float64) - x.astype(np.float64).mean(0)
     everyone = np.arange(len(x))
-    g, g_true = (_evaluate(energy, "V", x, t) for energy in (estimate, truth))
+    g, g_true = (_evaluate(each.energy, "V", x, t) for each in (estimate, truth))
     rows = {"potential": _columns(g, g_true, -centred)}
     members = {"potential": everyone}
-    interacting = estimate.W is not None or truth.W is not None
-    if not interacting:
-        # Without an interaction the force is −∇V: the same errors, the same squares.
+    if not (estimate.interacting or truth.interacting):
         rows["force"], members["force"] = rows["potential"], everyone
+        turns = [_turn(each, x, t) for each in (estimate, truth)]
+        # With V alone the force is −∇V: the same errors, the same squares.
+        if any(turn is not None for turn in turns):
+            total, total_true = (
+                gradient if turn is None else gradient - turn
+                for gradient, turn in zip((g, g_true), turns, strict=True)
+            )
+            rows["force"] = _columns(total, total_true, np.zeros_like(centred))
         return GradientTable(len(x), rows, members)
     if len(x) < 2:
         raise PopdynError("a test snapshot has 1 particle: expected at least 2 for an interaction")
     i, j = _pairs(len(x), rng)
     z = x[i] - x[j]
     rows["interaction"] = _columns(
-        _evaluate(estimate, "W", z, None), _evaluate(truth, "W", z, None), z
+        _evaluate(estimate.energy, "W", z, None), _evaluate(truth.energy, "W", z, None), z
     )
     members["interaction"] = np.stack([i, j], 1)
     few = everyone[:MAX_FORCE_PARTICLES]
     total, total_true = (
-        gradient[few] + _mean_field(energy, x[few])
-        for gradient, energy in ((g, estimate), (g_true, truth))
+        gradient[few] + _mean_field(each.energy, x[few])
+        for gradient, each in ((g, estimate), (g_true, truth))
     )
+    for each, sum_ in ((estimate, total), (truth, total_true)):
+        turn = _turn(each, x[few], t)
+        sum_ -= 0.0 if turn is None else turn
     rows["force"] = _columns(total, total_true, np.zeros_like(centred[few]))
     members["force"] = few
     return GradientTable(len(x), rows, members)
@@ -215,6 +224,15 @@ def _evaluate(energy: FreeEnergy, term: str, x: np.ndarray, t: float | None) -> 
             f"{str(error).splitlines()[0]}"
         ) from error
     return _finite(np.asarray(g, np.float64), f"∇{term}")
+
+
+def _turn(dynamics: Dynamics, x: np.ndarray, t: float) -> np.ndarray | None:
+    """Return the drift that is no gradient, such as a circulation's, float64, or None."""
+    y = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    with torch.no_grad():
+        parts = [term.drift(y, t) for term in dynamics.terms.values() if not term.conservative]
+    each = [part.double().numpy() for part in parts if part is not None]
+    return _finite(np.sum(each, axis=0), "the circulation") if each else None
 
 
 def _mean_field(energy: FreeEnergy, x: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.spatial import KDTree
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.scores.protocol import Protocol
 from popdyn.simulation import advance
 from popdyn.snapshots import counts, positions
@@ -21,7 +21,7 @@ MAX_SUPPORT = 20_000
 QUANTILE = 0.999
 
 
-def predict_targets(energy: FreeEnergy, protocol: Protocol) -> dict[int, np.ndarray | None]:
+def predict_targets(energy: Dynamics, protocol: Protocol) -> dict[int, np.ndarray | None]:
     """Return the predicted particles at each target snapshot, ``(n, d)`` float32.
 
     Intervals between neighbouring snapshots, observed or not, take 20 integration steps each.
@@ -46,7 +46,7 @@ def predict_targets(energy: FreeEnergy, protocol: Protocol) -> dict[int, np.ndar
 
 
 def _interval(
-    energy: FreeEnergy, x: torch.Tensor, start: float, stop: float, generator: torch.Generator
+    energy: Dynamics, x: torch.Tensor, start: float, stop: float, generator: torch.Generator
 ) -> torch.Tensor:
     try:
         return advance(energy, x, float(start), float(stop), generator=generator)

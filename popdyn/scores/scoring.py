@@ -12,7 +12,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, distribution_scores, number
 from popdyn.scores.moments import Moments, gradient_table, part_moments
@@ -38,7 +38,7 @@ NOT_FINITE = "the prediction left finite numbers: its distribution scores are nu
 class Learned(typing.Protocol):
     """What is read of a run."""
 
-    energy: FreeEnergy
+    dynamics: Dynamics
     learner: str
     config: dict[str, Any]
 
@@ -50,10 +50,10 @@ class Learned(typing.Protocol):
 
 @plain_numbers(whole=("seed",))
 def score(
-    energy: FreeEnergy | Learned,
+    energy: Dynamics | Learned,
     data: xr.DataTree | str | os.PathLike[str],
     *,
-    truth: FreeEnergy | None = None,
+    truth: Dynamics | None = None,
     hold_out: Sequence[int] | int | None = None,
     points: int | str = 2000,
     from_: str = "previous",
@@ -65,7 +65,7 @@ def score(
     """Score an energy against the truth (gradients, diffusivity) and the snapshots (prediction).
 
     Args:
-        energy: The energy to score, or a run of :func:`popdyn.fit`.
+        energy: The energy, or other dynamics, to score, or a run of :func:`popdyn.fit`.
         data: The snapshots, or the path of a store. Gradient scores use at most 20 000 test
             particles of each.
         truth: The true energy; the one recorded in the data if None.
@@ -100,11 +100,11 @@ def score(
         1.0
     """
     data, out, label = opened(data), dict[str, Any](), "estimate"
-    if not isinstance(energy, FreeEnergy):
+    if not isinstance(energy, Dynamics):
         run = energy
-        if not isinstance(getattr(run, "energy", None), FreeEnergy):
+        if not isinstance(getattr(run, "dynamics", None), Dynamics):
             raise PopdynError(f"score was given {type(run).__name__}: expected a run or an energy")
-        energy = run.energy
+        energy = run.dynamics
         out = {"learner": run.learner, "verdict": run.word}
         label = run.how
         hold_out = run.config.get("hold_out", ()) if hold_out is None else hold_out
@@ -130,7 +130,7 @@ def score(
 def reference_rows(
     data: xr.DataTree | str | os.PathLike[str],
     *,
-    truth: FreeEnergy | None = None,
+    truth: Dynamics | None = None,
     hold_out: Sequence[int] | int = (),
     points: int | str = 2000,
     from_: str = "previous",
@@ -155,7 +155,7 @@ def reference_rows(
 
 
 def gradient_scores(
-    energy: FreeEnergy, truth: FreeEnergy, protocol: Protocol
+    energy: Dynamics, truth: Dynamics, protocol: Protocol
 ) -> dict[str, dict[str, Any]]:
     """Return the gradient scores of each part, over the test snapshots k = 1…K.
 
@@ -209,8 +209,8 @@ def _by_time(m: Moments, t: np.ndarray) -> list[dict[str, float | None]]:
 
 
 def _energy_row(
-    energy: FreeEnergy,
-    truth: FreeEnergy | None,
+    energy: Dynamics,
+    truth: Dynamics | None,
     protocol: Protocol,
     support: Support,
     standard_errors: bool,
@@ -231,23 +231,24 @@ def _energy_row(
     return out
 
 
-def _diffusivity(energy: FreeEnergy, truth: FreeEnergy | None) -> dict[str, float | None]:
-    error = getattr(energy, "diffusivity_standard_error", None)
+def _diffusivity(energy: Dynamics, truth: Dynamics | None) -> dict[str, float | None]:
+    error = energy.energy.diffusivity_standard_error
     out: dict[str, float | None] = {
-        "estimate": energy.diffusivity,
+        "estimate": energy.beta,
         "standard_error": None if error is None else number(error),
     }
     if truth is None:
         return out
+    if truth.beta is None or energy.beta is None:  # no one number
+        return {"true": truth.beta, **out}
     differences: dict[str, float | None] = {
-        s.name: number(s.function(truth.diffusivity, energy.diffusivity))
-        for s in scores_of("diffusivity")
+        s.name: number(s.function(truth.beta, energy.beta)) for s in scores_of("diffusivity")
     }
-    return {"true": truth.diffusivity, **out, **differences}
+    return {"true": truth.beta, **out, **differences}
 
 
 def _reference_rows(
-    truth: FreeEnergy | None, protocol: Protocol, support: Support, standard_errors: bool
+    truth: Dynamics | None, protocol: Protocol, support: Support, standard_errors: bool
 ) -> dict[str, Any]:
     def copy(k: int) -> Prediction:
         return protocol.sample(protocol.before(k), "start"), None
@@ -302,6 +303,6 @@ def _protocol(
     return Protocol(data, tuple(hold_out), parse_points(points), from_, seed, units)
 
 
-def _truth(data: xr.DataTree, truth: FreeEnergy | None) -> FreeEnergy | None:
-    spec = data.attrs.get("energy")
-    return FreeEnergy.from_spec(spec) if truth is None and spec is not None else truth
+def _truth(data: xr.DataTree, truth: Dynamics | None) -> Dynamics | None:
+    spec = data.attrs.get("dynamics")
+    return Dynamics.from_spec(spec) if truth is None and spec is not None else truth

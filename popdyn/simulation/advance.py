@@ -1,4 +1,4 @@
-"""Populations run forward under an energy: the small door for learners and scores."""
+"""Populations run forward under dynamics: the small door for learners and scores."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.registry import lookup
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Brownian, Noise
-from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
 
 __all__ = ["advance"]
@@ -21,7 +21,7 @@ __all__ = ["advance"]
 @usual_torch()
 @torch.no_grad()
 def advance(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     x: Tensor,
     start: float | Tensor,
     stop: float | Tensor,
@@ -36,7 +36,7 @@ def advance(
     """Return the populations ``x`` at time ``start``, run to time ``stop``. No gradient flows.
 
     Args:
-        energy: What drives them.
+        dynamics: What drives them.
         x: Positions ``(..., n, d)``: populations along the leading axes; not changed.
         start: Time of ``x``; a number, or one for each population, of shape ``x.shape[:-2]``.
         stop: Time to run to, of the same kind.
@@ -52,13 +52,14 @@ def advance(
         PopdynError: On an unknown scheme, times that run backwards, or noise of another shape.
 
     Example:
+        >>> from popdyn.dynamics import FreeEnergy
         >>> x = torch.ones(5, 2)
         >>> y = advance(FreeEnergy("quadratic"), x, 0.0, 1.0, substeps=1000)
         >>> bool((y - x * math.exp(-1)).abs().max() < 1e-5)
         True
     """
     chosen = lookup(SCHEMES, scheme, "scheme")
-    chosen.check(energy, step=step)
+    chosen.check(dynamics, step=step)
     t0, t1 = _time(start, x, "start"), _time(stop, x, "stop")
     span = t1 - t0
     longest = float(torch.as_tensor(span).max())
@@ -81,13 +82,13 @@ def advance(
         raise PopdynError(f"noise has shape {tuple(noise.shape)}: expected {(substeps, *x.shape)}")
     h = span / substeps
     wide = h.to(x).unsqueeze(-1) if isinstance(h, Tensor) else h
-    drive = Drive(energy, partners=partners, generator=generator)
-    brownian = Brownian(energy.diffusivity, integral=chosen.integral, generator=generator)
-    sigma = (2.0 * energy.diffusivity * wide) ** 0.5
+    drive = Drive(dynamics, partners=partners, generator=generator)
+    brownian = Brownian(dynamics.beta, integral=chosen.integral, generator=generator)
+    sigma = (2.0 * brownian.beta * wide) ** 0.5
     x = x.detach().clone(memory_format=torch.contiguous_format)
     for j in range(substeps):
         drive.begin_step(x)
-        if noise is None or energy.diffusivity == 0:
+        if noise is None or brownian.beta == 0:
             dB = brownian.draw(x, wide)
         else:
             dB = Noise(noise[j] * sigma)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Brownian
 from popdyn.simulation.config import SimulationConfig
-from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.stability import PROBES, STABLE, curvature_seen, largest_stable_step
 from popdyn.simulation.streams import generator
@@ -41,7 +41,7 @@ class ExplosionError(PopdynError):
 
 
 def simulate_block(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     config: SimulationConfig,
     group: str,
     block: int,
@@ -54,29 +54,29 @@ def simulate_block(
     Raises:
         ExplosionError: If the particles leave finite numbers.
     """
-    with usual_torch(config.threads_for(energy)), torch.no_grad():
-        return _simulate(energy, config, group, block, report)
+    with usual_torch(config.threads_for(dynamics)), torch.no_grad():
+        return _simulate(dynamics, config, group, block, report)
 
 
 def _simulate(
-    energy: FreeEnergy, config: SimulationConfig, group: str, block: int, report: Report | None
+    dynamics: Dynamics, config: SimulationConfig, group: str, block: int, report: Report | None
 ) -> list[np.ndarray]:
     rows = config.rows(group, block)
     starts = config.initial.starts(
         config, group, block, generator(config.seed, "initial", group, block)
     )
-    marcher = _Marcher(energy, config, group, block, report)
+    marcher = _Marcher(dynamics, config, group, block, report)
     if config.paired:
         first = starts[0]
         out = [first] + [torch.empty_like(first) for _ in rows[1:]]
-        size = len(first) if energy.W is not None else max(1, marcher.chunk // config.dim)
+        size = len(first) if dynamics.interacting else max(1, marcher.chunk // config.dim)
         for part in _slices(len(first), size):
             x = first[part].to(config.device, copy=True)
             for k in marcher.march(x, [len(x)] * len(rows)):
                 out[k][part] = x
     else:
         out = starts
-        if energy.W is None:
+        if not dynamics.interacting:
             _independent(out, marcher)
         else:
             _interacting(out, marcher)
@@ -124,7 +124,7 @@ class _Marcher:
 
     def __init__(
         self,
-        energy: FreeEnergy,
+        dynamics: Dynamics,
         config: SimulationConfig,
         group: str,
         block: int,
@@ -135,10 +135,10 @@ class _Marcher:
             for purpose in ("noise", "partners")
         )
         self.chunk = CHUNK if config.device == "cpu" else CHUNK_ELSEWHERE
-        self.energy, self.config, self.report = energy, config, report
+        self.dynamics, self.config, self.report = dynamics, config, report
         self.scheme = SCHEMES[config.scheme]
-        self.drive = Drive(energy, partners=config.interaction_batch, generator=partners)
-        self.brownian = Brownian(energy.diffusivity, integral=self.scheme.integral, generator=noise)
+        self.drive = Drive(dynamics, partners=config.interaction_batch, generator=partners)
+        self.brownian = Brownian(dynamics.beta, integral=self.scheme.integral, generator=noise)
         self.streams = (noise, partners)
         self.watching = True
 
@@ -185,7 +185,7 @@ class _Marcher:
         self.scheme.step(x, t, h, self.drive, self.brownian.draw(x, h))
 
     def _explain(self, first: Tensor, start: float, h: float, j: int) -> None:
-        drive = Drive(self.energy)
+        drive = Drive(self.dynamics)
         stable = largest_stable_step(drive, first, self.config.times[0], start + (j + 1) * h)
         what = (
             f"the particles left finite numbers in step {j + 1} after time {start:g} "
@@ -209,7 +209,7 @@ class _Watch:
 
     def __init__(self, marcher: _Marcher, first: Tensor) -> None:
         self.marcher, self.first = marcher, first
-        self.drive = Drive(marcher.energy)
+        self.drive = Drive(marcher.dynamics)
         # The steps of these are the data itself, and no error of it.
         self.asleep = marcher.scheme.whole_interval
         self.unseen, self.longest = math.inf, 0.0

@@ -14,6 +14,7 @@ __all__ = ["Brownian", "Noise", "join"]
 class Noise(NamedTuple):
     """√(2β) times B(t+h) − B(t), and times ∫ (B(s) − B(t)) ds over the step.
 
+    Without the factor where β depends on the state: the scheme multiplies by ``drive.spread``.
     ``integral`` is None for schemes that do not ask for it.
     """
 
@@ -25,15 +26,16 @@ class Brownian:
     """Draws the noise of one step after the other into the same memory.
 
     Args:
-        diffusivity: β.
+        beta: β; None where it depends on the state.
         integral: Whether to draw the integral of the path, too.
         generator: Source of the normals.
     """
 
     def __init__(
-        self, diffusivity: float, *, integral: bool = False, generator: Generator | None = None
+        self, beta: float | None, *, integral: bool = False, generator: Generator | None = None
     ) -> None:
-        self.diffusivity, self.integral, self.generator = diffusivity, integral, generator
+        self.beta = 0.5 if beta is None else beta
+        self.integral, self.generator = integral, generator
         self._memory: list[Tensor] = []
 
     def draw(self, x: Tensor, h: float | Tensor) -> Noise | None:
@@ -41,11 +43,11 @@ class Brownian:
 
         It is overwritten by the next call. A tensor ``h`` broadcasts against ``x``.
         """
-        if self.diffusivity == 0:
+        if self.beta == 0:
             return None
         if isinstance(h, Tensor):
-            return Noise(self._normal(0, x, 1.0).mul_((2.0 * self.diffusivity * h) ** 0.5))
-        sigma = math.sqrt(2.0 * self.diffusivity * h)
+            return Noise(self._normal(0, x, 1.0).mul_((2.0 * self.beta * h) ** 0.5))
+        sigma = math.sqrt(2.0 * self.beta * h)
         increment = self._normal(0, x, sigma)
         if not self.integral:
             return Noise(increment)

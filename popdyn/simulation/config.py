@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from popdyn.base.errors import PopdynError, blaming
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.dynamics.interactions import check_even
 from popdyn.simulation.initial import InitialLaw
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
@@ -30,7 +30,7 @@ PARALLEL_PAIRS = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class SimulationConfig:
-    """A checked simulation, less its energy.
+    """A checked simulation, less its dynamics.
 
     Attributes:
         times: Snapshot times, strictly increasing.
@@ -110,7 +110,7 @@ class SimulationConfig:
                     field="step",
                 )
 
-    def check(self, energy: FreeEnergy) -> None:
+    def check(self, dynamics: Dynamics) -> None:
         """Refuse an energy that the configuration cannot run.
 
         Raises:
@@ -119,16 +119,16 @@ class SimulationConfig:
         """
         scheme, batch = SCHEMES[self.scheme], self.interaction_batch
         with blaming("scheme"):
-            scheme.check(energy, step=self.step, interaction_batch=batch)
-        if self.interaction_batch is not None and energy.W is None:
+            scheme.check(dynamics, step=self.step, interaction_batch=batch)
+        if self.interaction_batch is not None and not dynamics.interacting:
             raise PopdynError(
                 f"interaction_batch is {self.interaction_batch} and there is no interaction: "
                 "expected one, or no interaction_batch",
                 field="interaction_batch",
             )
-        if energy.W is not None:
+        if dynamics.energy.W is not None:
             with blaming("interaction"):
-                check_even(energy.W, self.dim)
+                check_even(dynamics.energy.W, self.dim)
 
     @property
     def intervals(self) -> list[tuple[float, float, int]]:
@@ -151,7 +151,7 @@ class SimulationConfig:
         same = max(steps) - min(steps) <= 1e-9 * max(steps)
         return steps[0] if same else steps
 
-    def threads_for(self, energy: FreeEnergy) -> int:
+    def threads_for(self, dynamics: Dynamics) -> int:
         """Threads of torch that a block takes.
 
         One, unless there are many pairs: normals are drawn by one anyway, and two that wait for
@@ -160,7 +160,7 @@ class SimulationConfig:
         """
         n = min(self.block, max(self.train + self.test))
         pairs = n * (n if self.interaction_batch is None else self.interaction_batch)
-        return self.threads if energy.W is not None and pairs >= PARALLEL_PAIRS else 1
+        return self.threads if dynamics.interacting and pairs >= PARALLEL_PAIRS else 1
 
     def counts(self, group: str) -> tuple[int, ...]:
         """Particles in each snapshot of a group."""

@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from scipy import fft
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import SuperLU, splu
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 
 __all__ = ["BoxError", "Grid", "Solver", "box_label"]
 
@@ -68,6 +70,16 @@ class Grid:
         return np.concatenate(left), np.concatenate(right), np.concatenate(across)
 
     @cached_property
+    def face_points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Midpoints of the inner faces, ``(face, d)``, and the axis across each."""
+        points, axes = [], []
+        for axis, h in enumerate(self.spacing):
+            along = [c[:-1] + h / 2 if a == axis else c for a, c in enumerate(self.centres)]
+            points.append(_product(along))
+            axes.append(np.full(len(points[-1]), axis))
+        return np.concatenate(points), np.concatenate(axes)
+
+    @cached_property
     def divergence(self) -> csr_array:
         """The matrix that takes face fluxes to rates of change of the cells."""
         left, right, h = self.faces
@@ -85,25 +97,30 @@ class Grid:
 
 
 class Solver:
-    """One energy on one grid; densities are flat float64 arrays of cell averages."""
+    """Dynamics on one grid; densities are flat float64 arrays of cell averages."""
 
-    def __init__(self, energy: FreeEnergy, grid: Grid) -> None:
-        self.energy, self.grid = energy, grid
-        self.autonomous = energy.W is None and not energy.time_dependent
+    def __init__(self, dynamics: Dynamics, grid: Grid) -> None:
+        self.dynamics, self.grid = dynamics, grid
+        terms = dynamics.terms.values()
+        self.turning = [term for term in terms if not term.conservative]
+        moving = [term for term in terms if term.part != "growth" and term.time_dependent]
+        self.autonomous = not dynamics.interacting and not moving
+        self.grows = "growth" in dynamics.terms
+        self._rates: dict[float, np.ndarray] = {}
         self._factors: dict[float, SuperLU] = {}
         self._padded = tuple(fft.next_fast_len(2 * n - 1, real=True) for n in grid.cells)
-        if energy.W is not None:
+        if dynamics.interacting:
             # differences of cell centres, in the wrapped order of a circular convolution
             offsets = [
                 h * np.where(np.arange(m) < n, np.arange(m), np.arange(m) - m)
                 for h, m, n in zip(grid.spacing, self._padded, grid.cells, strict=True)
             ]
             kernel = _finite(
-                energy.interaction(_product(offsets)), "interaction", "the differences"
+                dynamics.energy.interaction(_product(offsets)), "interaction", "the differences"
             )
             self._kernel = fft.rfftn(kernel.reshape(self._padded)) * grid.volume
         if self.autonomous:
-            self._static = self._fluxes(self._potential(None, 0.0))
+            self._static = self._fluxes(None, 0.0)
 
     def run(self, start: np.ndarray, times: np.ndarray, substeps: np.ndarray) -> np.ndarray:
         """Return the densities at the times, ``(time, cell)``; ``substeps`` for each interval."""
@@ -113,15 +130,14 @@ class Solver:
             # equal intervals that differ in the last bits share their factors
             rho, dt = densities[-1], float(f"{length / number:.12g}")
             for i in range(number):
-                rho = self._step(rho, t + i * dt, dt)
+                rho = self._grown_step(rho, t + i * dt, dt)
             densities.append(rho)
         return np.stack(densities)
 
     def numerical_diffusivity(self, rho: np.ndarray, t: float) -> float:
         """Return the diffusivity that the fluxes add to β, averaged over the mass."""
         left, right, _ = self.grid.faces
-        potential, beta = self._potential(rho, t), self.energy.diffusivity
-        rises = potential[right] - potential[left]
+        rises, (_, _, beta) = self._rises(rho, t), self._betas(t)
         excess = (_jump_rate(rises, beta) + _jump_rate(-rises, beta)) / 2 - beta
         weights = rho[left] + rho[right]
         return float(max(0.0, (weights * excess).sum() / weights.sum()))
@@ -129,6 +145,8 @@ class Solver:
     def check_walls(self, rho: np.ndarray, t: float, allowed: float) -> float:
         """Return the fraction of the mass in the outermost cells; refuse more than allowed."""
         mass = float(rho[self.grid.outermost].sum()) * self.grid.volume
+        if self.grows:
+            mass /= max(float(rho.sum()) * self.grid.volume, 1e-300)
         if mass > allowed:
             raise BoxError(
                 f"{mass:.1e} of the mass is in the outermost cells at time {t:g}: expected at most "
@@ -138,19 +156,59 @@ class Solver:
 
     def _potential(self, rho: np.ndarray | None, t: float) -> np.ndarray:
         """Return V + W∗ρ at the cell centres."""
-        out = _finite(self.energy.potential(self.grid.points, float(t)), "potential", "the box")
-        if self.energy.W is not None and rho is not None:
+        V = self.dynamics.energy.potential(self.grid.points, float(t))
+        out = _finite(V, "potential", "the box")
+        if self.dynamics.interacting and rho is not None:
             spectrum = fft.rfftn(rho.reshape(self.grid.cells), self._padded) * self._kernel
             field = fft.irfftn(spectrum, self._padded)
             out = out + field[tuple(slice(n) for n in self.grid.cells)].ravel()
         return out
 
-    def _fluxes(self, potential: np.ndarray) -> csr_array:
-        """Return the matrix that takes cell averages to the fluxes through the faces."""
+    def _rises(self, rho: np.ndarray | None, t: float) -> np.ndarray:
+        """Return the rise of V + W∗ρ over each face, less what turns along the way."""
         left, right, h = self.grid.faces
-        rises = potential[right] - potential[left]
-        beta = self.energy.diffusivity
-        entries = np.stack([_jump_rate(rises, beta) / h, -_jump_rate(-rises, beta) / h], 1)
+        potential = self._potential(rho, t)
+        rises: np.ndarray = potential[right] - potential[left]
+        if self.turning:
+            points, axis = self.grid.face_points
+            x = torch.from_numpy(points)
+            for term in self.turning:
+                drift = term.drift(x, float(t))
+                if drift is not None:
+                    across = drift.numpy()[np.arange(len(axis)), axis]
+                    rises = rises - h * _finite(across, "circulation", "the box")
+        return rises
+
+    def _betas(self, t: float) -> tuple[Any, Any, Any]:
+        """Return β in the cells left and right of each face, and on it; numbers where it is one."""
+        beta = self.dynamics.beta
+        if beta is not None:
+            return beta, beta, beta
+        left, right, _ = self.grid.faces
+        each = _finite(self.dynamics.noise(self.grid.points, float(t)), "diffusivity", "the box")
+        return each[left], each[right], (each[left] + each[right]) / 2
+
+    def _growth(self, t: float) -> np.ndarray:
+        """Return the rate of growth at the cell centres."""
+        key = t if self.dynamics.terms["growth"].time_dependent else 0.0
+        if key not in self._rates:
+            rates = self.dynamics.growth(self.grid.points, float(t))
+            self._rates = {key: _finite(rates, "growth", "the box")}
+        return self._rates[key]
+
+    def _fluxes(self, rho: np.ndarray | None, t: float) -> csr_array:
+        """Return the matrix that takes cell averages to the fluxes through the faces.
+
+        Where β depends on the state they are those of u = βρ in the drift b/β: the flux
+        bρ − ∇(βρ) of Itô's equation.
+        """
+        left, right, h = self.grid.faces
+        rises, (before, behind, beta) = self._rises(rho, t), self._betas(t)
+        down, up = _jump_rate(rises, beta), _jump_rate(-rises, beta)
+        if self.dynamics.beta is None:
+            down = down * np.divide(before, beta, out=np.ones_like(beta), where=beta > 0)
+            up = up * np.divide(behind, beta, out=np.ones_like(beta), where=beta > 0)
+        entries = np.stack([down / h, -up / h], 1)
         where = (np.stack([left, right], 1).ravel(), 2 * np.arange(len(h) + 1))
         return csr_array((entries.ravel(), *where), shape=(len(h), self.grid.size))
 
@@ -173,15 +231,22 @@ class Solver:
             self._factors[dt] = factor
         return factor
 
+    def _grown_step(self, rho: np.ndarray, t: float, dt: float) -> np.ndarray:
+        """Take a step of transport between two halves of growth (Strang), which keep signs."""
+        if not self.grows:
+            return self._step(rho, t, dt)
+        grown = rho * np.exp(dt / 2 * self._growth(t + dt / 4))
+        return self._step(grown, t, dt) * np.exp(dt / 2 * self._growth(t + 3 * dt / 4))
+
     def _step(self, rho: np.ndarray, t: float, dt: float) -> np.ndarray:
         if self.autonomous:
             fluxes = self._static
         else:
             middle = rho
-            if self.energy.W is not None:
-                now = self._fluxes(self._potential(rho, t))
+            if self.dynamics.interacting:
+                now = self._fluxes(rho, t)
                 middle = self._factor(now, dt / 2).solve(rho)
-            fluxes = self._fluxes(self._potential(middle, t + dt / 2))
+            fluxes = self._fluxes(middle, t + dt / 2)
         solve = self._factor(fluxes, GAMMA * dt).solve
         first = solve(rho)
         second = solve(rho + (1 - GAMMA) / GAMMA * (first - rho))
@@ -206,9 +271,14 @@ class Solver:
         return low + self.grid.divergence @ (np.minimum(1.0, room[donor]) * extra)
 
 
-def _jump_rate(rise: np.ndarray, beta: float) -> np.ndarray:
+def _jump_rate(rise: np.ndarray, beta: Any) -> np.ndarray:
     """Return β·B(rise/β), B(x) = x/(eˣ − 1), the rate over a face that rises; upwind if β = 0."""
-    if beta == 0:
+    if isinstance(beta, np.ndarray):
+        still = beta == 0
+        if still.any():
+            moving = _jump_rate(rise, np.where(still, 1.0, beta))
+            return np.where(still, np.maximum(-rise, 0.0), moving)
+    elif beta == 0:
         return np.maximum(-rise, 0.0)
     x = np.abs(rise) / beta
     # below 1e-5 the series is exact to rounding; beyond 700 the rate uphill is as good as 0

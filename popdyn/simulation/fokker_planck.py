@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.dynamics.interactions import check_even
 from popdyn.simulation.finite_volumes import BoxError, Grid, Solver, box_label
 
@@ -29,7 +30,7 @@ DEFAULT_CELLS = {1: 400, 2: 100}
 
 @usual_torch()
 def fokker_planck(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     initial: Density | np.ndarray,
     times: Sequence[float] | np.ndarray,
     *,
@@ -38,7 +39,9 @@ def fokker_planck(
     step: float | None = None,
     boundary_mass: float = 1e-4,
 ) -> xr.Dataset:
-    """Solve ∂ₜρ = ∇·(ρ∇V + ρ∇(W∗ρ)) + βΔρ in a box with reflecting walls, in float64.
+    """Solve ∂ₜρ = −∇·(bρ) + Δ(βρ) + gρ in a box with reflecting walls, in float64.
+
+    The drift is b = −∇V − ∇W∗ρ, and a circulation where there is one.
 
     **Space.** Scharfetter–Gummel fluxes between cells, of second order. The density stays
     positive, mass is conserved to rounding, and ρ ∝ exp(−(V + W∗ρ)/β) at the cell centres is an
@@ -51,12 +54,13 @@ def fokker_planck(
     predictor) and the frozen linear equation takes one step of a two-stage, L-stable, diagonally
     implicit Runge–Kutta scheme: order 2. Where that would leave a cell negative, its fluxes are
     limited towards those of backward Euler, cell by cell, which keeps mass and steady states.
+    Growth multiplies by exp(½h g) before and after each step (Strang), which keeps signs, too.
 
     The particles' law differs from ρ by O(1/n) in an interacting population of n, and by the
     walls: the box must hold the mass for all ``times``.
 
     Args:
-        energy: V, W and β; V may depend on time.
+        dynamics: What acts; V may depend on time.
         initial: The density at ``times[0]``: a function of points ``(n, d) → (n)`` (NumPy,
             float64), or its cell averages, shape ``cells``. It integrates to 1.
         times: Where the density is wanted, strictly increasing, dimensionless.
@@ -69,7 +73,8 @@ def fokker_planck(
             times; 1 where the walls are meant to reflect.
 
     Returns:
-        ``density`` on cell centres, dims ``(time, x0)`` or ``(time, x0, x1)``, mass 1. Attributes:
+        ``density`` on cell centres, dims ``(time, x0)`` or ``(time, x0, x1)``, mass 1 at first and
+        always where nothing grows; else ``mass`` (time), too. Attributes:
         ``scheme``, ``step`` (the longest taken), ``time_error`` (the last change in L¹, an upper
         estimate; left out with a ``step`` of yours), ``numerical_diffusivity`` and
         ``boundary_mass`` (the largest over the times).
@@ -86,6 +91,7 @@ def fokker_planck(
         J. Comput. Phys. 31 (1979).
 
     Example:
+        >>> from popdyn.dynamics import FreeEnergy
         >>> energy = FreeEnergy(lambda x: x[..., 0] ** 2 / 2, diffusivity=0.5)
         >>> start = lambda x: np.exp(-((x[:, 0] - 1) ** 2) / 0.5) / np.sqrt(0.5 * np.pi)
         >>> solution = fokker_planck(energy, start, [0, 1], bounds=[(-4, 4)], cells=200)
@@ -97,10 +103,10 @@ def fokker_planck(
     moments = _times(times)
     if step is not None and not (math.isfinite(step) and step > 0):
         raise PopdynError(f"step is {step}: expected a finite number > 0")
-    if energy.W is not None:
-        check_even(energy.W, grid.dimension)
+    if dynamics.energy.W is not None:
+        check_even(dynamics.energy.W, grid.dimension)
     start = _initial(initial, grid)
-    solver = Solver(energy, grid)
+    solver = Solver(dynamics, grid)
     solver.check_walls(start, moments[0], boundary_mass)
     intervals = np.diff(moments)
     stated: dict[str, float] = {}
@@ -113,7 +119,9 @@ def fokker_planck(
         for _ in range(MAX_HALVINGS):
             coarse, substeps = density, 2 * substeps
             density = solver.run(start, moments, substeps)
-            error = float(np.abs(density - coarse).sum(1).max()) * grid.volume
+            mass = density.sum(1) * grid.volume if solver.grows else 1.0
+            moved = np.abs(density - coarse).sum(1) / np.maximum(1.0, mass)
+            error = float(moved.max()) * grid.volume
             if error < TIME_TOLERANCE:
                 stated["time_error"] = error
                 break
@@ -128,8 +136,13 @@ def fokker_planck(
     added = [solver.numerical_diffusivity(rho, t) for rho, t in zip(density, moments, strict=True)]
     names = [f"x{axis}" for axis in range(grid.dimension)]
     coordinates = {"time": moments, **dict(zip(names, grid.centres, strict=True))}
+    variables: dict[str, Any] = {
+        "density": (("time", *names), density.reshape(-1, *grid.cells), {"units": "1"})
+    }
+    if solver.grows:
+        variables["mass"] = (("time",), density.sum(1) * grid.volume, {"units": "1"})
     return xr.Dataset(
-        {"density": (("time", *names), density.reshape(-1, *grid.cells), {"units": "1"})},
+        variables,
         {name: (name, values, {"units": "1"}) for name, values in coordinates.items()},
         {
             "scheme": "scharfetter_gummel, sdirk2",
@@ -142,7 +155,7 @@ def fokker_planck(
 
 
 def reference_density(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     initial: Density,
     times: Sequence[float] | np.ndarray,
     *,
@@ -153,7 +166,7 @@ def reference_density(
     """Solve as :func:`fokker_planck` does, in a box that is widened until it holds the mass.
 
     Args:
-        energy: V, W and β.
+        dynamics: What acts.
         initial: The density at ``times[0]``, ``(n, d) → (n)``.
         times: Strictly increasing, dimensionless.
         bounds: A first guess of the box, such as the range of some particles.
@@ -171,7 +184,7 @@ def reference_density(
     box = [(float(low), float(high)) for low, high in bounds]
     for attempt in range(WIDENINGS + 1):
         try:
-            return fokker_planck(energy, initial, times, bounds=box, cells=number, step=step)
+            return fokker_planck(dynamics, initial, times, bounds=box, cells=number, step=step)
         except BoxError:
             if attempt == WIDENINGS:
                 raise

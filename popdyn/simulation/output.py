@@ -17,11 +17,11 @@ import xarray as xr
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.progress import progress_bar
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.blocks import ExplosionError, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density
-from popdyn.simulation.forces import Drive
 from popdyn.simulation.runner import Task, disk_error, run_tasks
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.step_check import step_bias
@@ -40,7 +40,7 @@ DISK_SHARE = 2.0
 
 @usual_torch()
 def run_simulation(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     config: SimulationConfig,
     *,
     check_step: bool = False,
@@ -54,20 +54,20 @@ def run_simulation(
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
     """Return the snapshots of a configuration; :func:`simulate` explains the arguments."""
-    config.check(energy)
-    SCHEMES[config.scheme].check(energy, check_step=check_step)
+    config.check(dynamics)
+    SCHEMES[config.scheme].check(dynamics, check_step=check_step)
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
-    _check_memory(energy, config, None if out is None else Path(out), 1 if scheduler else workers)
-    probes = _probe(energy, config)
-    attributes = {**_attributes(energy, config), **(attrs or {})}
+    _check_memory(dynamics, config, None if out is None else Path(out), 1 if scheduler else workers)
+    probes = _probe(dynamics, config)
+    attributes = {**_attributes(dynamics, config), **(attrs or {})}
     total = sum(config.particle_steps(group) for group in GROUPS)
     with progress_bar("simulate", total, visible=progress, unit="particle-steps") as report:
         where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "report": report}
-        extras = _Extras(energy, config, check_step, reference, reference_cells)
+        extras = _Extras(dynamics, config, check_step, reference, reference_cells)
         if out is None:
-            return _in_memory(energy, config, attributes, extras, where)
-        _streamed(energy, config, attributes, extras, where, Path(out), overwrite, probes)
+            return _in_memory(dynamics, config, attributes, extras, where)
+        _streamed(dynamics, config, attributes, extras, where, Path(out), overwrite, probes)
     return open_snapshots(out)
 
 
@@ -76,17 +76,17 @@ class _Extras:
 
     def __init__(
         self,
-        energy: FreeEnergy,
+        dynamics: Dynamics,
         config: SimulationConfig,
         check_step: bool,
         reference: bool,
         cells: int | None,
     ) -> None:
-        self.energy, self.config = energy, config
+        self.dynamics, self.config = dynamics, config
         self.check_step, self.reference, self.cells = check_step, reference, cells
 
     def attributes(self) -> dict[str, Any]:
-        return {"step_check": step_bias(self.energy, self.config)} if self.check_step else {}
+        return {"step_check": step_bias(self.dynamics, self.config)} if self.check_step else {}
 
     def groups(self) -> dict[str, xr.Dataset]:
         """Return the density of the law that the particles have before observation noise."""
@@ -96,16 +96,16 @@ class _Extras:
         density = config.initial.density
         n = min(PILOT_PARTICLES, *config.train)
         pilot = replace(config, train=(n,) * len(config.times), noise=0.0)
-        x = np.concatenate(simulate_block(self.energy, pilot, "train", 0))
+        x = np.concatenate(simulate_block(self.dynamics, pilot, "train", 0))
         bounds = list(zip(x.min(0).tolist(), x.max(0).tolist(), strict=True))
         solution = reference_density(
-            self.energy, density, config.times, bounds=bounds, cells=self.cells
+            self.dynamics, density, config.times, bounds=bounds, cells=self.cells
         )
         return {"reference": solution}
 
 
 def _in_memory(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     config: SimulationConfig,
     attributes: dict[str, Any],
     extras: _Extras,
@@ -122,7 +122,7 @@ def _in_memory(
 
     tasks = [Task(g, b) for g in GROUPS for b in range(config.blocks(g))]
     groups = extras.groups()
-    run_tasks(energy, config, tasks, done, **where)
+    run_tasks(dynamics, config, tasks, done, **where)
     attributes = {**attributes, **extras.attributes()}
     tree = make_tree(arrays["train"], arrays["test"], config.times, attributes)
     for name, dataset in groups.items():
@@ -131,7 +131,7 @@ def _in_memory(
 
 
 def _streamed(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     config: SimulationConfig,
     attributes: dict[str, Any],
     extras: _Extras,
@@ -158,7 +158,7 @@ def _streamed(
                 wanted.setdefault((block.group, block.start // config.block), []).append(block)
             tasks = [Task(g, b, tuple(blocks)) for (g, b), blocks in wanted.items()]
             try:
-                run_tasks(energy, config, tasks, lambda *_: None, writer=writer.workers, **where)
+                run_tasks(dynamics, config, tasks, lambda *_: None, writer=writer.workers, **where)
             except ExplosionError:
                 # There is nothing to resume, and the name must be free for a better step.
                 writer.forget()
@@ -178,23 +178,23 @@ def _chunk_rows(config: SimulationConfig) -> int:
     return config.block // pieces
 
 
-def _attributes(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
+def _attributes(dynamics: Dynamics, config: SimulationConfig) -> dict[str, Any]:
     shortage = config.initial.shortage(config)
     out: dict[str, Any] = {
-        "title": f"simulated snapshots of {energy!r}",
+        "title": f"simulated snapshots of {dynamics!r}",
         "observation": "paired" if config.paired else "unpaired",
-        "energy": energy.spec(),
+        "dynamics": dynamics.spec(),
         "initial": config.initial.spec() | ({"note": shortage} if shortage else {}),
         "scheme": config.scheme,
         "step": config.steps,
         "seed": config.seed,
         "block": config.block,
         "device": config.device,
-        "threads": config.threads_for(energy),
+        "threads": config.threads_for(dynamics),
     }
     if config.noise:
         out["noise"] = config.noise
-    if energy.W is not None:
+    if dynamics.interacting:
         out["interaction_batch"] = config.interaction_batch
         if max(config.train + config.test) > config.block:
             out["populations"] = (
@@ -203,35 +203,35 @@ def _attributes(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
     return out
 
 
-def _probe(energy: FreeEnergy, config: SimulationConfig) -> str:
-    """Return a digest of what the energy does, so that another callable does not resume a store.
+def _probe(dynamics: Dynamics, config: SimulationConfig) -> str:
+    """Return a digest of what the dynamics do, so that another callable does not resume a store.
 
     Raises:
-        PopdynError: If the energy does not fit the dimension.
+        PopdynError: If they do not fit the dimension.
     """
     stream = generator(0, "initial")
     x = (4.0 * torch.randn(64, config.dim, generator=stream)).to(config.device)
-    drive = Drive(energy)
+    drive = Drive(dynamics)
     digest = hashlib.sha256()
     for t in (config.times[0], config.times[-1]):
-        gradient = drive.gradient(x, t)
-        if gradient.shape != x.shape:
+        drift = drive.drift(x, t)
+        if drift.shape != x.shape:
             raise PopdynError(
-                f"the gradient of {energy!r} has shape {tuple(gradient.shape)} for positions of "
+                f"the drift of {dynamics!r} has shape {tuple(drift.shape)} for positions of "
                 f"shape {tuple(x.shape)}: expected the same"
             )
-        digest.update(gradient.detach().cpu().numpy().tobytes())
+        digest.update(drift.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
 def _check_memory(
-    energy: FreeEnergy, config: SimulationConfig, out: Path | None, workers: int
+    dynamics: Dynamics, config: SimulationConfig, out: Path | None, workers: int
 ) -> None:
     row = 4 * config.dim
     times = len(config.times)
     rows = min(config.block, max(config.train + config.test))
     # The block itself; a population under way needs its gradient, noise and copies, too.
-    copies = (2 if config.paired else times) + (4 if energy.W is not None else 1)
+    copies = (2 if config.paired else times) + (4 if dynamics.interacting else 1)
     need = workers * rows * row * (copies + times)
     what = f"block {config.block} needs about {need / 2**30:.1f} GiB"
     cure = "a smaller block"

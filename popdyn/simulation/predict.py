@@ -1,4 +1,4 @@
-"""Prediction: the simulator run on a learned energy, from the snapshots that were observed."""
+"""Prediction: the simulator run on learned dynamics, from the snapshots that were observed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import xarray as xr
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.simulation.advance import advance
 from popdyn.simulation.config import MAX_STEPS
 from popdyn.snapshots import counts, make_tree, positions, times
@@ -23,7 +23,7 @@ __all__ = ["predict"]
 @plain_numbers(whole=("seed",))
 @usual_torch()
 def predict(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     data: xr.DataTree,
     at: Sequence[float],
     *,
@@ -31,14 +31,14 @@ def predict(
     from_: str = "previous",
     seed: int = 0,
 ) -> xr.DataTree:
-    """Return snapshots of an energy's dynamics at any times after the first observed one.
+    """Return snapshots of dynamics at any times after the first observed one.
 
     Every predicted population starts from all particles (train and test group) of an observed
     snapshot and is integrated by Heun's scheme with 20 steps for each mean interval of the data.
     Nothing is born and nothing dies: growth is left out.
 
     Args:
-        energy: A learned energy, or any other.
+        dynamics: A learned energy, or any other dynamics.
         data: The observed snapshots.
         at: Times of the prediction, increasing; dimensionless as the data's.
         hold_out: Snapshot that may not serve as a start, or several.
@@ -79,7 +79,7 @@ def predict(
         moving = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         if t > known[k]:
             generator = torch.Generator().manual_seed(seed)
-            moving = advance(energy, moving, float(known[k]), t, step=step, generator=generator)
+            moving = advance(dynamics, moving, float(known[k]), t, step=step, generator=generator)
         if not torch.isfinite(moving).all():
             raise PopdynError(
                 f"the prediction left finite numbers between time {known[k]:g} and {t:g}: "
@@ -90,9 +90,9 @@ def predict(
         starts.append(k)
     nobody = [np.empty((0, x.shape[1]), np.float32) for x in populations]
     attributes = {
-        "title": f"prediction of {energy!r}",
+        "title": f"prediction of {dynamics!r}",
         "observation": "unpaired",
-        "energy": energy.spec(),
+        "dynamics": dynamics.spec(),
         "initial": {"predicted_from_snapshots": starts, "from": from_},
         "scheme": "heun",
         "step": step,

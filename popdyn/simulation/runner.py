@@ -11,7 +11,7 @@ import numpy as np
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.processes import run_all
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.simulation.blocks import Report, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.snapshots.layout import Block
@@ -41,13 +41,13 @@ class Task:
 class Job:
     """What all tasks share. Energies may hold callables: it travels by cloudpickle."""
 
-    energy: FreeEnergy
+    dynamics: Dynamics
     config: SimulationConfig
     writer: BlockWriter | None
 
     def run(self, task: Task, report: Report | None = None) -> list[np.ndarray] | None:
         """Make the block of a task; return it, or write it and return None."""
-        arrays = simulate_block(self.energy, self.config, task.group, task.block, report)
+        arrays = simulate_block(self.dynamics, self.config, task.group, task.block, report)
         if self.writer is None or task.wanted is None:
             return arrays
         for block in task.wanted:
@@ -59,7 +59,7 @@ class Job:
 
 
 def run_tasks(
-    energy: FreeEnergy,
+    dynamics: Dynamics,
     config: SimulationConfig,
     tasks: Sequence[Task],
     done: Done,
@@ -72,7 +72,7 @@ def run_tasks(
     """Run tasks in any order; ``done`` is called here for each as it ends.
 
     Args:
-        energy: V, W and β.
+        dynamics: What acts.
         config: The simulation.
         tasks: Blocks to make.
         done: Told of each task that ended, and its arrays where they are asked for.
@@ -85,7 +85,7 @@ def run_tasks(
         PopdynError: If the scheduler cannot be reached, a worker runs other versions, workers
             die again and again, or the disk is full.
     """
-    job = Job(energy, config, writer)
+    job = Job(dynamics, config, writer)
     here = scheduler is None and workers == 1
     arguments = ((task, report) if here else (task,) for task in tasks)
     for i, arrays in run_all(job.run, arguments, workers, scheduler):

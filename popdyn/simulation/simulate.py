@@ -13,7 +13,7 @@ from torch import Tensor
 from popdyn.base.errors import blaming
 from popdyn.base.options import read_options
 from popdyn.base.plain import plain_numbers
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.simulation.config import SimulationConfig, snapshot_times
 from popdyn.simulation.initial import initial_law
 from popdyn.simulation.options import SimulationOptions
@@ -60,7 +60,7 @@ def configure(**options: Any) -> SimulationConfig:
 
 @plain_numbers(whole=("reference_cells", "workers"))
 def simulate(
-    energy: FreeEnergy | str | Callable[..., Tensor],
+    energy: Dynamics | str | Callable[..., Tensor],
     *,
     check_step: bool = False,
     reference: bool = False,
@@ -73,10 +73,10 @@ def simulate(
     attrs: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.DataTree:
-    """Return snapshots of particles that follow an energy.
+    """Return snapshots of particles that follow an energy, or dynamics that are more than one.
 
     Args:
-        energy: V, W and β; or V alone, as a name or a callable.
+        energy: A ``FreeEnergy`` or other ``Dynamics``; or V alone, as a name or a callable.
         check_step: Estimate the bias that the step leaves in each snapshot's moments, by a
             rerun with half the step on the same Brownian path; root attribute ``step_check``.
         reference: Solve the Fokker–Planck equation, too (one or two dimensions); group
@@ -107,7 +107,7 @@ def simulate(
         (3, 100, 2)
     """
     return run_simulation(
-        energy if isinstance(energy, FreeEnergy) else FreeEnergy(energy),
+        energy if isinstance(energy, Dynamics) else FreeEnergy(energy),
         configure(**options),
         check_step=check_step,
         reference=reference,

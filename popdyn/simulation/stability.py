@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from popdyn.simulation.forces import Drive
+from popdyn.dynamics.drive import Drive
 
 __all__ = ["PROBES", "STABLE", "curvature_seen", "largest_curvature", "largest_stable_step"]
 
@@ -45,7 +45,7 @@ def largest_stable_step(drive: Drive, x: Tensor, start: float, stop: float) -> f
         if t >= stop:
             break
         h = min(stop - t, (stop - start) / 10, 0.25 / worst if worst > 0 else math.inf)
-        x = x - h * drive.gradient(x, t)
+        x = x + h * drive.drift(x, t)
         t += h
     return 2.0 / worst if worst > 0 else math.inf
 
@@ -73,7 +73,7 @@ def curvature_seen(drive: Drive, x: Tensor, t: float, h: float) -> float:
 
 def _curvature_around(drive: Drive, x: Tensor, t: float, h: float) -> float:
     # A step ahead, too: of particles that overshoot all may be on flatter ground at once.
-    places = (x, x - h * drive.gradient(x, t))
+    places = (x, x + h * drive.drift(x, t))
     rough = max(float(_power(drive, y, t, 0.0, ITERATIONS // 5).abs().max()) for y in places)
     if rough * h <= STABLE / FAR:
         return rough
@@ -81,7 +81,9 @@ def _curvature_around(drive: Drive, x: Tensor, t: float, h: float) -> float:
 
 
 def largest_curvature(drive: Drive, x: Tensor, t: float) -> float:
-    """Return the largest eigenvalue of the energy's Hessian on ``x`` ``(n, d)``, or 0 if negative.
+    """Return the largest eigenvalue of −∇b on ``x`` ``(n, d)``, or 0 if negative.
+
+    Of an energy it is that of the Hessian; what turns has none.
 
     Power iteration with Hessian–vector products by central differences of the gradient; a shift
     by the spectral radius makes the largest eigenvalue the dominant one. A crease, where the
@@ -100,7 +102,7 @@ def _power(drive: Drive, x: Tensor, t: float, shift: float, iterations: int = IT
     small = torch.finfo(x.dtype).eps ** (1 / 3) * (1.0 + float(x.abs().max()))
 
     def slope(v: Tensor, reach: float) -> Tensor:
-        return (drive.gradient(x + reach * v, t) - drive.gradient(x - reach * v, t)) / (2 * reach)
+        return (drive.drift(x - reach * v, t) - drive.drift(x + reach * v, t)) / (2 * reach)
 
     def along(v: Tensor, hv: Tensor) -> Tensor:
         return (v * hv).sum() if joint else (v * hv).sum(-1)
@@ -120,7 +122,7 @@ def _power(drive: Drive, x: Tensor, t: float, shift: float, iterations: int = IT
 def _precision(drive: Drive, x: Tensor, t: float) -> torch.dtype:
     """Return float64 where the energy takes it: a learned one may be bound to float32."""
     try:
-        drive.gradient(x.double(), t)
+        drive.drift(x.double(), t)
     except RuntimeError:
         return x.dtype
     return torch.float64

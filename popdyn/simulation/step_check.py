@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Brownian, join
 from popdyn.simulation.config import SimulationConfig
-from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.streams import generator
 
@@ -21,7 +21,7 @@ PARTICLES = 1 << 16
 
 
 @torch.no_grad()
-def step_bias(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
+def step_bias(dynamics: Dynamics, config: SimulationConfig) -> dict[str, Any]:
     """Return the estimated bias of each snapshot's mean and variance.
 
     Particles of the same initial law run twice on the same Brownian path, with the step h and
@@ -29,7 +29,7 @@ def step_bias(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
     the scheme's weak order p, the bias at h is 2^p/(2^p − 1) times the difference.
 
     Args:
-        energy: V, W and β.
+        dynamics: What acts.
         config: The simulation; one population of it is run, of 65 536 particles at most where
             they do not interact.
 
@@ -40,16 +40,16 @@ def step_bias(energy: FreeEnergy, config: SimulationConfig) -> dict[str, Any]:
     """
     scheme = SCHEMES[config.scheme]
     n = min(config.train[0], config.block)
-    n = n if energy.W is not None else min(n, PARTICLES)
+    n = n if dynamics.interacting else min(n, PARTICLES)
     starts = generator(config.seed, "initial", "check")
     noise, partners = (
         generator(config.seed, purpose, "check", device=config.device)
         for purpose in ("noise", "partners")
     )
-    drive = Drive(energy, partners=config.interaction_batch, generator=partners)
+    drive = Drive(dynamics, partners=config.interaction_batch, generator=partners)
     # Two, as each overwrites its last noise and both halves of a step are needed at once.
     brownians = [
-        Brownian(energy.diffusivity, integral=scheme.integral, generator=noise) for _ in range(2)
+        Brownian(dynamics.beta, integral=scheme.integral, generator=noise) for _ in range(2)
     ]
     coarse = config.initial.sample(n, config.dim, starts).to(config.device)
     fine = coarse.clone()

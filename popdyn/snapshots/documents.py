@@ -35,8 +35,9 @@ def attribute_findings(attributes: Mapping[str, Any]) -> Iterator[Finding]:
         yield wrong("source", "source")
     if get("observation") not in ("unpaired", "paired"):
         yield wrong("observation", "observation")
-    if "energy" not in attributes or not _rebuilds(get("energy")):
-        yield wrong("energy", "energy")
+    truth = "energy" if get("popdyn_format") == 1 else "dynamics"
+    if truth not in attributes or not _rebuilds(get(truth)):
+        yield wrong(truth, "dynamics")
     checks = {
         "initial": lambda v: isinstance(v, dict),
         "scheme": lambda v: isinstance(v, str),
@@ -175,10 +176,10 @@ def _rebuilds(spec: Any) -> bool:
     if spec is None:
         return True
     # Only here, so that whoever opens a store does not wait for torch.
-    from popdyn.dynamics.free_energy import FreeEnergy
+    from popdyn.dynamics import Dynamics
 
     try:
-        FreeEnergy.from_spec(spec)
+        Dynamics.from_spec(spec)
     except Exception:  # whatever a spec of the wrong shape runs into
         return False
     return True

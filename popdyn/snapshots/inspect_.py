@@ -19,7 +19,7 @@ PROVENANCE = (
     "history",
     "source",
     "observation",
-    "energy",
+    "dynamics",
     "initial",
     "scheme",
     "step",

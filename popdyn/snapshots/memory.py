@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,8 @@ def from_arrays(
         ([80, 40], [0.0, 0.5])
     """
     o = _options(options, "from_arrays", ())
+    if not isinstance(arrays, Iterable):
+        raise PopdynError(f"the arrays are {arrays!r}: expected a list of arrays (particles, d)")
     snapshots = [_array(x, f"array {k}") for k, x in enumerate(arrays)]
     labels = np.asarray(_array(times, "times"))
     if labels.shape != (len(snapshots),):
@@ -166,6 +168,11 @@ def from_frame(
             f"from_frame was given {type(frame).__name__}: expected a pandas data frame (a file: "
             "import_data)"
         )
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise PopdynError(
+            f"the frame has the column '{twice[0]}' twice: expected a name of its own for each"
+        )
     if frame.empty:
         raise PopdynError("the frame is empty: expected a row for each particle")
     given = options | {"time_key": time_key, "columns": columns}
@@ -175,9 +182,9 @@ def from_frame(
 
 
 def _options(given: dict[str, Any], whose: str, keys: Sequence[str]) -> ImportOptions:
+    known = [f.name for f in fields(ImportOptions) if f.name in keys or f.name not in _KEYS]
     for name in given:
-        if name in _KEYS and name not in keys:
-            known = [f.name for f in fields(ImportOptions) if f.name in keys or f.name not in _KEYS]
+        if name not in known:
             raise PopdynError(
                 f"{whose} has no option '{name}': expected one of {', '.join(known)}", field=name
             )

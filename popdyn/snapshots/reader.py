@@ -193,6 +193,8 @@ def open_snapshots(path: str | os.PathLike[str]) -> xr.DataTree:
         arrays = [n.removeprefix(f"{group}/") for n in names if n.startswith(f"{group}/")]
         datasets[group] = _dataset(store, group, arrays, names[group].get("attributes", {}))
     attributes.pop(DIGEST, None)
+    if attributes["popdyn_format"] == 1:
+        attributes["dynamics"] = attributes.pop("energy", None)
     attributes["popdyn_format"] = FORMAT  # the tree is the same, whatever it was read from
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **datasets})
 

@@ -38,8 +38,8 @@ RULES = {
     "which are texts.",
     "observation": 'The root attribute `observation` is "unpaired" or "paired"; in a paired '
     "store, where row i is the same particle at all times, the counts of a group are equal.",
-    "energy": "The root attribute `energy` is null or an object from which popdyn rebuilds the "
-    "true FreeEnergy.",
+    "dynamics": "The root attribute `dynamics` is null or an object from which popdyn rebuilds the "
+    "true Dynamics.",
     "initial": "The root attribute `initial` is null or an object.",
     "scheme": "The root attribute `scheme` is null or a text.",
     "step": "The root attribute `step` is null, a number above 0, or a list with one for each "

@@ -103,7 +103,7 @@ def torch_dataset(
     if not kept:
         raise PopdynError("all snapshots are held out: expected one or more to draw from")
     for name, value in (("batch", batch), ("batches", batches)):
-        if value < 1:
+        if value is None or value < 1:
             raise PopdynError(f"{name} is {value}: expected 1 or more", field=name)
     least = min(kept, key=lambda k: int(n[k]))
     if batch > n[least]:

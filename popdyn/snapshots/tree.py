@@ -73,7 +73,7 @@ def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "history": f"{datetime.now(UTC).isoformat(timespec='seconds')} made by popdyn",
         "source": versions(),
         "observation": "unpaired",
-        "energy": None,
+        "dynamics": None,
         "initial": None,
         "scheme": None,
         "step": None,

@@ -73,7 +73,7 @@ def _sharded(root: Path) -> Outcome:
         generator = np.random.default_rng(0)
         train = [generator.normal(size=(n, 2)) for n in (120, 50, 80)]
         test = [generator.normal(size=(n, 2)) for n in (20, 20, 5)]
-        tree = make_tree(train, test, [0, 0.5, 2], {"energy": None, "title": "ünïcode"})
+        tree = make_tree(train, test, [0, 0.5, 2], {"dynamics": None, "title": "ünïcode"})
         write(tree, "sharded.zarr", chunk_rows=20, shard_rows=40)
 
     return ask(make, cwd=root)

@@ -685,7 +685,7 @@ def titled_store(folder: Path, title: str) -> None:
         from popdyn.snapshots import make_tree, write
 
         x = [np.random.default_rng(k).normal(size=(30, 2)) for k in range(3)]
-        attrs = {"energy": None, "title": text, "history": text, "source": text}
+        attrs = {"dynamics": None, "title": text, "history": text, "source": text}
         write(make_tree(x, x, [0, 0.5, 2], attrs), "titled.zarr")
 
     done = ask(make, cwd=folder)

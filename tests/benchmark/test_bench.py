@@ -40,7 +40,7 @@ def test_results_have_the_promised_shape(small_bench):
     found = [(row["entry"], row["learner"], row["seed"]) for row in results["rows"]]
     assert found == [(e, m, s) for e in ("bowl", "still") for m in LEARNERS for s in (0, 1)]
     for row in results["rows"]:
-        wanted = ["entry", "learner", "seed", "status", "seconds", "peak_memory_mb"]
+        wanted = ["entry", "learner", "seed", "model", "status", "seconds", "peak_memory_mb"]
         wanted += ["verdict", "scores"]
         assert row["verdict"] in ("explained", "unexplained", "below_noise", "undetermined")
         assert list(row) == wanted

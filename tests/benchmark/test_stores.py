@@ -68,7 +68,7 @@ def test_a_whole_suite_skips_what_is_there(tmp_path):
     paths = make_suite(tmp_path, out, report=lambda path, made: said.append((path.name, made)))
     assert said == [True, ("a.zarr", True), ("b.zarr", False)]
     assert paths == [out / "a.zarr", out / "b.zarr"]
-    assert open_snapshots(paths[0]).attrs["energy"]["potential"]["name"] == "quadratic"
+    assert open_snapshots(paths[0]).attrs["dynamics"]["potential"]["name"] == "quadratic"
 
 
 def test_an_imported_entry(tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_an_imported_entry(tmp_path, monkeypatch):
     data = open_snapshots(tmp_path / "x.zarr")
     assert counts(data).tolist() == [15, 15, 15]
     assert counts(data, "test").tolist() == [5, 5, 5]
-    assert data.attrs["energy"] is None
+    assert data.attrs["dynamics"] is None
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("POPDYN_TEST_CELLS")
     assert not make_store(real, tmp_path / "x.zarr")  # found in the working directory, same cells

@@ -17,7 +17,9 @@ def place(tmp_path_factory):
     times = [0.0, 0.1, 0.2, 0.3]
     rng = np.random.default_rng(0)
     groups = [[np.exp(-t) * rng.normal(size=(60, 2)) for t in times] for _ in range(2)]
-    write(make_tree(*groups, times, {"energy": FreeEnergy("quadratic").spec()}), folder / "q.zarr")
+    write(
+        make_tree(*groups, times, {"dynamics": FreeEnergy("quadratic").spec()}), folder / "q.zarr"
+    )
     config = {"data": str(folder / "q.zarr"), "hold_out": []}
     half = FreeEnergy("quadratic", potential_params={"scale": 0.5}, diffusivity=0.25)
     save_run(Run(half, "ijkonet", config), folder / "half")

@@ -16,7 +16,7 @@ def store(tmp_path_factory):
 
 
 def test_train_ends_in_words(run_popdyn, store, tmp_path):
-    said = run_popdyn("train", store, "--out", "run")
+    said = run_popdyn("train", store, "--out", "run", "--learn", "potential,diffusion")
     assert said.code == 0, said.err
     assert said.out == ""
     lines = said.err.splitlines()

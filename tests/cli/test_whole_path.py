@@ -91,7 +91,7 @@ def test_list_shows_formulas(run_popdyn):
     assert "16 v²" in one.out
     assert "scale = 1.0" in one.out
     assert "two_moons" in run_popdyn("list", "initial").out
-    assert "learn = ('auto',): What is learned" in run_popdyn("list", "learners", "weak_form").out
+    assert "learn = auto: What is learned" in run_popdyn("list", "learners", "weak_form").out
     near = run_popdyn("list", "initial", "rong")
     assert near.code == 1
     assert near.last_line == "popdyn: error: unknown initial law 'rong': did you mean ring?"

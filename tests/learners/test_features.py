@@ -7,7 +7,8 @@ import torch
 from popdyn import FreeEnergy
 from popdyn.learners.feature_blocks import GaussianBlock
 from popdyn.learners.features import FeatureMap, gaussian_block, polynomials, turned_blocks
-from popdyn.learners.models import Scaling
+from popdyn.learners.models import MLPPotential, Scaling
+from popdyn.learners.network_block import NetworkBlock
 from popdyn.learners.weak_form import solve, solve_weak_form
 from popdyn.learners.weak_form.levels import levels
 from popdyn.learners.weak_form.model import Drive
@@ -28,6 +29,7 @@ def some_features(dim):
         gaussian_block(z, [1], 0.6, 6, "one"),
         gaussian_block(z, range(dim), 0.6, 8, "all"),
         *turned_blocks(z[:150], 2.0 * z[150:], z, (0.6,)),
+        NetworkBlock.of(MLPPotential(scaling, (7, 5), generator=torch.Generator().manual_seed(0))),
     ]
     return FeatureMap(scaling, blocks), 1.5 * x[:40]
 

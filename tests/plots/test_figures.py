@@ -44,7 +44,7 @@ def test_every_figure_of_every_case(case, name, tmp_path):
 
 def test_truth_and_estimate_share_one_scale(case):
     run, data = case
-    if data.attrs.get("energy") is None or dimension(data) == 1:
+    if data.attrs.get("dynamics") is None or dimension(data) == 1:
         pytest.skip("one panel, or curves")
     figure = plots.potential_figure(run.energy, data)
     true, back, error = (axis for axis in figure.axes[:3])

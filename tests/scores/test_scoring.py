@@ -20,7 +20,7 @@ def flowing(n=300, d=2, energy=TRUTH, **attrs):
     """Snapshots of V = ½|x|² from N(0, I): N(0, exp(−2t) I), every population its own draw."""
     rng = np.random.default_rng(3)
     train, test = ([np.exp(-t) * rng.normal(size=(n, d)) for t in TIMES] for _ in range(2))
-    return make_tree(train, test, TIMES, {"energy": energy.spec() if energy else None, **attrs})
+    return make_tree(train, test, TIMES, {"dynamics": energy.spec() if energy else None, **attrs})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_the_flow_itself_is_predicted_without_error():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 2))
     test = [np.exp(-t) * rng.permutation(x) for t in TIMES]
-    data = make_tree(test, test, TIMES, {"energy": TRUTH.spec()})
+    data = make_tree(test, test, TIMES, {"dynamics": TRUTH.spec()})
     for from_ in ("previous", "first"):
         found = score(TRUTH, data, points="all", from_=from_)
         assert max(found["distribution"]["w2"]) < 1e-4

@@ -7,8 +7,8 @@ import torch
 
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation import SCHEMES, advance
-from popdyn.simulation.forces import Drive
 
 OU = FreeEnergy("quadratic", diffusivity=0.5)
 

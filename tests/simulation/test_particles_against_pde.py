@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 from scipy import stats
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.simulation.advance import advance
 from popdyn.simulation.fokker_planck import fokker_planck
 from popdyn.simulation.simulate import simulate
@@ -148,6 +148,30 @@ def test_muller_brown():
     for z in misses(energy, particles=80_000, **MULLER_BROWN):
         assert len(z) > 60
         assert passes(z)
+
+
+@pytest.mark.parametrize("name", ["rotation", "along_levels", "vortex"])
+def test_circulation(name):
+    energy = FreeEnergy("double_well", diffusivity=0.6)
+    turning = Dynamics(energy, circulation=name, circulation_params={"scale": 2.0})
+    arguments = MULLER_BROWN | {"times": [0, 0.3, 0.9], "mean": [1.5, -0.5]}
+    for z in misses(turning, particles=80_000, **arguments):
+        assert len(z) > 60
+        assert passes(z)
+
+
+def test_a_circulation_that_turns_too_slowly_is_seen():
+    right, wrong = (
+        Dynamics(
+            FreeEnergy("double_well", diffusivity=0.6),
+            circulation="rotation",
+            circulation_params={"rate": rate},
+        )
+        for rate in (2.0, 1.9)
+    )
+    arguments = MULLER_BROWN | {"times": [0, 0.6], "mean": [1.5, -0.5]}
+    (z,) = misses(wrong, right, particles=80_000, **arguments)
+    assert not passes(z)
 
 
 @pytest.mark.slow

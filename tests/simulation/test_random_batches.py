@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation import simulate
-from popdyn.simulation.forces import Drive
 
 ENERGY = FreeEnergy(interaction="gaussian_repulsion", interaction_params={"scale": 3.0})
 N = 60

@@ -10,9 +10,9 @@ from scipy.interpolate import CubicSpline
 
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import FreeEnergy, ScalarField
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation import SCHEMES, advance, simulate
 from popdyn.simulation.brownian import Brownian, Noise, join
-from popdyn.simulation.forces import Drive
 
 ALPHA = 1e-5
 BETA = 0.5

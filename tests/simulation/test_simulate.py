@@ -31,7 +31,7 @@ def test_the_defaults_are_those_of_the_design():
     assert data.attrs["scheme"] == "heun"
     start = data["train"]["x"].values[0]
     assert -4 <= start.min() < -3.9 < 3.9 < start.max() <= 4
-    assert FreeEnergy.from_spec(data.attrs["energy"]).spec() == data.attrs["energy"]
+    assert FreeEnergy.from_spec(data.attrs["dynamics"]).spec() == data.attrs["dynamics"]
 
 
 @pytest.mark.parametrize("energy", [OU, INTERACTING], ids=["free", "interacting"])
@@ -120,7 +120,7 @@ def test_a_callable_with_autograd_gives_what_the_closed_form_gives():
     closed, traced = FreeEnergy("quadratic"), FreeEnergy(lambda x: 0.5 * x.square().sum(-1))
     a, b = (simulate(e, particles=500)["train"]["x"].values for e in (closed, traced))
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    assert simulate(traced, particles=5).attrs["energy"] is None
+    assert simulate(traced, particles=5).attrs["dynamics"] is None
 
 
 def test_a_time_dependent_potential_is_taken_at_the_right_time():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
+from popdyn.learners import load_run
+from popdyn.scores import score
 from popdyn.simulation import simulate
 from popdyn.snapshots import open_snapshots, validate
 
@@ -61,7 +63,12 @@ def test_the_command_makes_what_python_makes(run_popdyn, tmp_path):
     ("arguments", "code", "words"),
     [
         (["--potential", "styblinski_tan"], 2, ["styblinski_tan", "did you mean styblinski_tang"]),
-        (["--potential", "flat", "--diffusivity", "-1"], 2, ["--diffusivity", "-1", "x>=0"]),
+        (["--potential", "flat", "--diffusivity", "-1"], 2, ["--diffusivity", "-1", "≥ 0"]),
+        (["--diffusivity", "rizing"], 2, ["--diffusivity", "rizing", "did you mean rising"]),
+        (["--potential", "flat", "--circulation", "rotatin"], 2, ["did you mean rotation"]),
+        (["--circulation", "along_levels"], 1, ["along_levels", "expected one"]),
+        (["--circulation", "rotation", "--dim", "1"], 1, ["rotation", "components up to 1"]),
+        (["--circulation", "rotation", "--scheme", "jko"], 1, ["jko", "rotation", "gradient"]),
         (["--potential", "wavy_plateau", "--dt", "0.1", "--step", "0.1"], 1, ["stable", "step"]),
     ],
 )
@@ -73,3 +80,30 @@ def test_bad_input_is_one_clear_line(run_popdyn, tmp_path, arguments, code, word
     if code == 1:
         assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "x.zarr").exists()
+
+
+def test_circulation_is_stored_rebuilt_and_scored(run_popdyn, tmp_path):
+    """The oracle's force is the whole drift; an energy without the circulation lacks its share."""
+    flags = ["--circulation", "along_levels", "--circulation-param", "rate=0.5"]
+    sizes = ["--particles", "400", "--snapshots", "3", "--dt", "0.1", "--seed", "3"]
+    given = ["--potential", "double_well", "--diffusivity", "0.2", *flags, *sizes]
+    assert run_popdyn("simulate", *given, "--out", "x.zarr").code == 0
+    stored = open_snapshots(tmp_path / "x.zarr")
+    energy = FreeEnergy("double_well", diffusivity=0.2)
+    flow = Dynamics(energy, circulation="along_levels", circulation_params={"rate": 0.5})
+    made = simulate(flow, particles=400, snapshots=3, dt=0.1, seed=3)
+    assert Dynamics.from_spec(stored.attrs["dynamics"]).spec() == flow.spec()
+    assert np.array_equal(made["train"]["x"], stored["train"]["x"])
+    assert run_popdyn("train", "x.zarr", "--learner", "oracle", "--out", "run").code == 0
+    run = load_run(tmp_path / "run")
+    assert run.dynamics.spec() == flow.spec()
+    done = run_popdyn("score", "run", "--points", "50", "--json")
+    scores = done.json["gradient"]
+    assert scores["force"]["skill"] == pytest.approx(1.0)
+    # A∇V is as long as ∇V, times the rate, and at a right angle: 0.5² of 1 + 0.5² is lost.
+    without = score(energy, stored, points=50)["gradient"]
+    assert without["potential"]["skill"] == pytest.approx(1.0)
+    assert without["force"]["skill"] == pytest.approx(1 - 0.25 / 1.25, abs=1e-6)
+    assert run_popdyn("predict", "run", "--times", "0.3", "--out", "y.zarr").code == 0
+    predicted = open_snapshots(tmp_path / "y.zarr")
+    assert predicted.attrs["dynamics"] == stored.attrs["dynamics"]

@@ -28,7 +28,7 @@ def example():
     test = [generator.normal(size=(n, 2)) for n in (8, 0, 4)]
     energy = {"potential": {"name": "quadratic", "params": {}}, "diffusivity": 0.1}
     standardize = {"method": "global", "mean": [1.0, 2.0], "scale": [3.0, 3.0]}
-    attrs = {"energy": energy, "initial": {"name": "uniform"}, "scheme": "heun", "step": 0.01}
+    attrs = {"dynamics": energy, "initial": {"name": "uniform"}, "scheme": "heun", "step": 0.01}
     return make_tree(train, test, [0, 0.5, 2], attrs | {"seed": 4, "standardize": standardize})
 
 
@@ -233,10 +233,10 @@ BREAKS = {
     "text": [attribute("title", None), without("history")],
     "source": [attribute("source", {"numpy": "2"}), attribute("source", {"popdyn": 1})],
     "observation": [attribute("observation", "paired"), attribute("observation", "half")],
-    "energy": [
-        attribute("energy", {"potential": {"name": "no_such"}}),
-        attribute("energy", "quadratic"),
-        without("energy"),
+    "dynamics": [
+        attribute("dynamics", {"potential": {"name": "no_such"}}),
+        attribute("dynamics", "quadratic"),
+        without("dynamics"),
     ],
     "initial": [attribute("initial", "uniform"), without("initial")],
     "scheme": [attribute("scheme", 1), without("scheme")],

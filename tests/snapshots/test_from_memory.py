@@ -104,6 +104,11 @@ def test_the_wrong_kind_of_object_and_missing_names_are_said():
         popdyn.from_frame(frame())
     with pytest.raises(PopdynError, match="the AnnData has no obs column"):
         popdyn.from_anndata(adata())
+    twice = pd.concat([frame(), frame()[["a"]]], axis="columns")
+    with pytest.raises(PopdynError, match="the frame has the column 'a' twice"):
+        popdyn.from_frame(twice, "day")
+    with pytest.raises(PopdynError, match="the arrays are None: expected a list"):
+        popdyn.from_arrays(None, [0, 1])
     with pytest.raises(PopdynError, match="from_frame has no option 'time_kye': expected one of"):
         popdyn.from_frame(frame(), time_kye="day")
 

@@ -80,7 +80,7 @@ def test_more_particles_reach_what_it_said_they_would():
 def test_the_truth_is_not_looked_at():
     data = simulated("styblinski_tang", 500)
     blank = data.copy()
-    blank.attrs = {**data.attrs, "energy": None, "initial": None, "scheme": None, "step": None}
+    blank.attrs = {**data.attrs, "dynamics": None, "initial": None, "scheme": None, "step": None}
     one, other = inspect(data), inspect(blank)
     for report in (one, other):
         report.pop("provenance")

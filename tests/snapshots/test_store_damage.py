@@ -17,7 +17,7 @@ def store(request, tmp_path_factory):
     generator = np.random.default_rng(0)
     train = [generator.normal(size=(n, 2)) for n in (120, 50, 80)]
     test = [generator.normal(size=(n, 2)) for n in (20, 20, 5)]
-    tree = make_tree(train, test, [0, 0.5, 2], {"energy": None, "title": "ünïcode"})
+    tree = make_tree(train, test, [0, 0.5, 2], {"dynamics": None, "title": "ünïcode"})
     tree["origin"] = xr.DataTree(xr.Dataset({"row": ("cell", np.arange(40))}))
     path = tmp_path_factory.mktemp("damage") / "a.zarr"
     write(tree, path, chunk_rows=20, shard_rows=40 if request.param == "shards" else None)

@@ -46,7 +46,7 @@ def test_layout_is_that_of_the_page(populations):
     assert np.isnan(x.values[1, 2:]).all()
     assert tree["train"]["count"].dtype == np.int64
     assert tree["train"]["time"].attrs == {"units": "1"}
-    wanted = "popdyn_format title history source observation energy initial scheme step seed"
+    wanted = "popdyn_format title history source observation dynamics initial scheme step seed"
     assert list(tree.attrs)[:10] == wanted.split()
     assert tree.attrs["complete"] is True
     assert tree.attrs["extra"] == "kept"

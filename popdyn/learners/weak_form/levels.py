@@ -28,6 +28,7 @@ __all__ = ["EARNED_NARROW", "carried", "levels", "weighted", "without"]
 EARNED, EARNED_NARROW = 8.0, 15.0  # nats
 EARNED_POLYNOMIALS = 3.0  # nats: what pure noise gives a few functions in one of twenty data sets
 POLYNOMIALS = ("V: polynomials", "V: mixed polynomials")
+OF_PAIR = 64  # bumps in a pair of components: a grid over what the data fills
 DENSITY = 4000  # particles of each snapshot that its density is taken from
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 COARSE = (
@@ -61,6 +62,12 @@ def levels(
         for c in range(dim):
             name = f"bumps of width {length:g} in one component"
             level.append(gaussian_block(z, [c], length, limit, name))
+    if data.structure is not None:
+        for pair in data.structure.pairs:
+            coarse.append(gaussian_block(z, pair, 0.6, OF_PAIR, "bumps of width 0.6 in pairs"))
+        if data.structure.network is not None:
+            network = data.structure.network.of_inputs(torch.diag(scaling.scale), scaling.mean)
+            coarse.append(network.measured(torch.from_numpy(z)))
     if dim > 3:
         first, last = (scaling.standardise(snapshots[k]).double().numpy() for k in (0, -1))
         coarse += turned_blocks(first, last, z, (0.6, 0.2))

@@ -20,6 +20,7 @@ from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.units import TermInUnits, Units
 from popdyn.learners.weak_form.evidence import Posterior
 from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, weighted, without
 from popdyn.learners.weak_form.model import Unknowns
@@ -30,6 +31,7 @@ from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = [
     "FITS",
+    "MOST",
     "Levels",
     "WeakFormSolution",
     "fit_weak_form",
@@ -80,7 +82,7 @@ class WeakFormSolution:
         variance: The mean variance of a component over all snapshots.
     """
 
-    potential: LinearPotential | None
+    potential: LinearPotential | TermInUnits | None
     interaction: RadialInteraction | None
     diffusivity: float
     diffusivity_standard_error: float | None
@@ -144,7 +146,8 @@ class WeakFormSolution:
                 f"(χ² {self.misfit:.3g} for each of {self.freedom:.0f} degrees of freedom): it can "
                 "be, with --learn potential,diffusion"
             )
-        if self.potential is not None and not self.potential.weights.any():
+        V = self.potential.inner if isinstance(self.potential, TermInUnits) else self.potential
+        if isinstance(V, LinearPotential) and not V.weights.any():
             out.append("no gradient is clearly above sampling noise: V is 0 to its error")
         if self.undetermined:
             out.append(
@@ -170,23 +173,26 @@ def p_value_of(misfit: float, freedom: float) -> float:
     return float(chi2.sf(misfit * freedom, freedom))
 
 
-def _snapshots(data: TrainingSet) -> list[Tensor]:
+def _snapshots(data: TrainingSet, most: int = MOST) -> list[Tensor]:
     """Return the particles that are learned from, those to validate with them."""
     pairs = zip(data.fit, data.validation, strict=True)
-    return [torch.cat([a[:MOST], b])[:MOST].cpu() for a, b in pairs]
+    return [torch.cat([a[:most], b])[:most].cpu() for a, b in pairs]
 
 
 class Levels:
     """The data set's moment equations at each level, and the way to the coarse solution."""
 
-    def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
+    def __init__(self, data: TrainingSet, options: WeakFormOptions, most: int = MOST) -> None:
+        data = data.turned
         self.data, self.options = data, options
-        self.snapshots = _snapshots(data)
+        self.snapshots = _snapshots(data, most)
         self.smallest = min(len(x) for x in self.snapshots)
         self.start, self.coarse, self.fine = levels(data, self.snapshots, options)
         self.beyond = self.fine[0].beyond_potential
         # A sum over components has some numbers for each, and the tests have to see them all.
-        self.seen = min(TESTS_PER_COMPONENT * data.dim, self.smallest // 20)
+        pairs = 0 if data.structure is None else len(data.structure.pairs)
+        seen = TESTS_PER_COMPONENT * data.dim + TESTS_PER_COMPONENT**2 * pairs
+        self.seen = min(seen, self.smallest // 20)
         self.few = self.snapshots if self.beyond else [x[:BEGUN] for x in self.snapshots]
 
     def equations(
@@ -321,7 +327,7 @@ def _solved_again(
         near.unknowns,
         tests,
         weights,
-        _snapshots(data),
+        _snapshots(data.turned),
         data.times,
         count,
         data.seed,
@@ -358,8 +364,8 @@ def _solution(
     data: TrainingSet,
     tests: tuple[FeatureMap, np.ndarray, int],
 ) -> WeakFormSolution:
-    V = W = None
-    theta = at.theta
+    V: LinearPotential | TermInUnits | None = None
+    W, theta = None, at.theta
     if unknowns.features is not None:
         weights = torch.from_numpy(unknowns.potential_weights(theta))
         own = np.zeros(unknowns.size, dtype=bool)
@@ -368,7 +374,9 @@ def _solution(
         errors = torch.from_numpy(unknowns.potential_weights(posterior.factor(own)))
         V = LinearPotential(unknowns.features, weights, unknowns.span, errors)
         V.requires_grad_(False).to(data.device)
-        set_mean_zero(V, data.fit, [float(t) for t in data.times])
+        set_mean_zero(V, data.turned.fit, [float(t) for t in data.times])
+        if data.structure is not None and data.structure.frame is not None:
+            V = TermInUnits(V, Units.of_frame(data.structure.frame))
     if unknowns.radial is not None:
         kernel = torch.from_numpy(unknowns.interaction_weights(theta))
         own = np.zeros(unknowns.size, dtype=bool)

@@ -83,14 +83,23 @@ class LinearPotential(LearnedTerm):
             tail = scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
             return (out.T + tail).reshape(x.shape).to(x.dtype)
 
-    def gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
-        """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
+    def gradient_std(self, x: Tensor, t: Time = None, frame: Tensor | None = None) -> Tensor:
+        """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
+
+        Args:
+            x: Positions.
+            t: Time.
+            frame: The rows are the components here of directions out of which others are made:
+                theirs are returned.
+        """
         with torch.no_grad():
             flat, (m, count, rank) = x.reshape(-1, x.shape[-1]), self.errors.shape
             when = self.time(t) if self.time_dependent else self.span[0]
             now = torch.as_tensor(when).to(x)
             basis = time_basis(now, self.span, count).expand(*x.shape[:-1], count)
             columns = self.features.gradient_of(flat, self.errors.to(x).reshape(m, -1))
+            if frame is not None:
+                columns = torch.tensordot(frame.to(columns).T, columns, 1)
             parts = columns.view(*columns.shape[:2], count, rank)
             out = torch.einsum("dntr,nt->dnr", parts, basis.reshape(-1, count))
             return out.norm(dim=2).T.reshape(x.shape)

@@ -1,4 +1,4 @@
-"""The registry of schemes for dX = −∇V dt − (∇W∗ρ) dt + √(2β) dB: a file of this folder each."""
+"""The registry of schemes for dX = b(X, t) dt + √(2β) dB: a file of this folder each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import Registry
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
-from popdyn.simulation.forces import Drive
 
-__all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme", "descend", "later", "scheme"]
+__all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme", "later", "move", "scheme"]
 
 Time = float | Tensor
 Step = Callable[[Tensor, Time, Time, Drive, Noise | None], None]
@@ -26,7 +26,7 @@ class Scheme:
 
     Attributes:
         name: Registry key.
-        formula: One step, in plain text; ∇J stands for ∇V + ∇W∗ρ.
+        formula: One step, in plain text; b stands for the whole drift, −∇V − ∇W∗ρ of an energy.
         summary: One line on when to take it.
         step: ``step(x, t, h, drive, noise)`` moves ``x`` in place over ``[t, t + h]``; ``noise``
             is a :class:`Noise`, or None where β = 0. ``h`` is a number, or a tensor that
@@ -36,6 +36,8 @@ class Scheme:
         whole_interval: The step is the interval between snapshots itself, and the data is the
             scheme's own, not the SDE's.
         noise: Whether β > 0 is possible.
+        state_noise: Whether β may depend on the state; the step then takes ``drive.spread``.
+        any_drift: Whether the drift may be other than a gradient.
         random_batches: Whether random batches are possible.
         integral: Whether the step needs the integral of the Brownian path.
         many_steps: Whether ``h`` may differ between populations.
@@ -49,6 +51,8 @@ class Scheme:
     weak_order: float | None = None
     whole_interval: bool = False
     noise: bool = True
+    state_noise: bool = False
+    any_drift: bool = True
     random_batches: bool = True
     integral: bool = False
     many_steps: bool = True
@@ -60,7 +64,7 @@ class Scheme:
 
     def check(
         self,
-        energy: FreeEnergy,
+        dynamics: Dynamics,
         *,
         step: float | None = None,
         interaction_batch: int | None = None,
@@ -71,10 +75,22 @@ class Scheme:
         Raises:
             PopdynError: On an impossible pair, with the reason.
         """
-        if energy.diffusivity > 0 and not self.noise:
+        if dynamics.beta != 0 and not self.noise:
             raise PopdynError(
-                f"scheme '{self.name}' and diffusivity {energy.diffusivity:g}: no step of single "
-                "particles has an entropy in its objective; expected diffusivity 0"
+                f"scheme '{self.name}' and diffusivity {dynamics.beta or 'β(x)'}: no step of "
+                "single particles has an entropy in its objective; expected diffusivity 0"
+            )
+        if dynamics.beta is None and not self.state_noise:
+            able = ", ".join(name for name, each in SCHEMES.items() if each.state_noise)
+            raise PopdynError(
+                f"scheme '{self.name}' and a diffusivity that depends on the state: it is made for "
+                f"additive noise; expected one of {able}"
+            )
+        more = [t.label() for t in dynamics.terms.values() if not t.conservative]
+        if more and not self.any_drift:
+            raise PopdynError(
+                f"scheme '{self.name}' and {', '.join(more)}: its step descends an "
+                "energy; expected a drift that is a gradient"
             )
         if interaction_batch is not None and not self.random_batches:
             raise PopdynError(
@@ -108,12 +124,12 @@ def scheme(name: str, formula: str, summary: str, **facts: Any) -> Callable[[Ste
     return enter
 
 
-def descend(x: Tensor, gradient: Tensor, h: Time) -> None:
-    """Move ``x`` in place by −h times the gradient."""
+def move(x: Tensor, drift: Tensor, h: Time) -> None:
+    """Move ``x`` in place by h times the drift."""
     if isinstance(h, Tensor):
-        x.addcmul_(gradient, h, value=-1.0)
+        x.addcmul_(drift, h)
     else:
-        x.add_(gradient, alpha=-h)
+        x.add_(drift, alpha=h)
 
 
 def later(t: Time, h: Time) -> Time:

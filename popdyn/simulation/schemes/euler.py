@@ -2,26 +2,26 @@
 
 from torch import Tensor
 
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
-from popdyn.simulation.forces import Drive
-from popdyn.simulation.schemes import Time, descend, scheme
+from popdyn.simulation.schemes import Time, move, scheme
 
 
 @scheme(
     "euler_maruyama",
-    "x ← x − h∇J(x,t) + dB",
+    "x ← x + h b(x,t) + dB",
     "the fastest step, weak order 1",
     strong_order=1.0,
     weak_order=1.0,
 )
 @scheme(
     "one_step",
-    "x ← x − τ∇J(x,t) + dB, τ the whole interval",
+    "x ← x + τ b(x,t) + dB, τ the whole interval",
     "the field's legacy protocol: one explicit step for each interval; not the SDE",
     whole_interval=True,
 )
 def euler_maruyama(x: Tensor, t: Time, h: Time, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by an explicit step."""
-    descend(x, drive.gradient(x, t), h)
+    move(x, drive.drift(x, t), h)
     if noise is not None:
         x.add_(noise.increment)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
-from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import scheme
 
 __all__ = ["jko_step"]
@@ -25,6 +25,7 @@ SUFFICIENT_DECREASE = 1e-4
     "the JKO step itself, β = 0: data that a JKO learner's model fits exactly",
     whole_interval=True,
     noise=False,
+    any_drift=False,
     random_batches=False,
     many_steps=False,
 )

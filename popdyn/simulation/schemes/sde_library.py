@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
-from popdyn.simulation.forces import Drive
 from popdyn.simulation.schemes import scheme
 
 __all__ = ["milstein_step", "srk_step"]
@@ -30,7 +30,7 @@ def srk_step(x: Tensor, t: Any, h: Any, drive: Drive, noise: Noise | None) -> No
 
 @scheme(
     "milstein",
-    "x ← x − h∇J(x,t) + dB: its correction vanishes for additive noise; by torchsde",
+    "x ← x + h b(x,t) + dB: its correction vanishes for additive noise; by torchsde",
     "a second opinion on euler_maruyama",
     strong_order=1.0,
     weak_order=1.0,
@@ -68,8 +68,7 @@ class _System:
         self.drive, self.start, self.shape = drive, start, shape
 
     def f(self, t: Tensor, y: Tensor) -> Tensor:
-        gradient = self.drive.gradient(y.reshape(self.shape), self.start + float(t))
-        return gradient.reshape(y.shape).neg_()
+        return self.drive.drift(y.reshape(self.shape), self.start + float(t)).reshape(y.shape)
 
     def g_prod(self, t: Tensor, y: Tensor, v: Tensor) -> Tensor:
         return v

@@ -1,11 +1,12 @@
-"""What drives the particles: ∇V(x, t) plus the mean over the others of ∇W, exact or in batches."""
+"""What acts on populations while they move: the sum of the terms, over all others or in batches."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.base.errors import PopdynError
+from popdyn.dynamics.dynamics import Dynamics, total
 from popdyn.dynamics.pairwise import mean_interaction_gradient
 
 __all__ = ["Drive"]
@@ -14,7 +15,7 @@ PAIRS_PER_BLOCK = 1 << 20
 
 
 class Drive:
-    """The gradient of the energy on populations ``(..., n, d)``, one for each leading index.
+    """The dynamics on populations ``(..., n, d)``, one for each leading index.
 
     With ``partners`` the mean of ∇W over all others is replaced by the mean over that many,
     drawn anew in each step (the random batch method): the population is cut at random into
@@ -24,9 +25,13 @@ class Drive:
     The cost is n·partners instead of n².
 
     Args:
-        energy: V, W and β.
+        dynamics: What acts.
         partners: Others that act on a particle; all if None.
         generator: Draws the groups.
+
+    Attributes:
+        weights: Masses of the particles, ``(..., n)``, with which they act on each other; 1 if
+            None.
 
     References:
         Jin, Li and Liu, Random batch methods for interacting particle systems, J. Comput.
@@ -35,13 +40,17 @@ class Drive:
 
     def __init__(
         self,
-        energy: FreeEnergy,
+        dynamics: Dynamics,
         *,
         partners: int | None = None,
         generator: Generator | None = None,
     ) -> None:
-        self.V, self.W, self.diffusivity = energy.V, energy.W, energy.diffusivity
+        self.V, self.W, self.beta = dynamics.energy.V, dynamics.energy.W, dynamics.beta
+        self.terms = tuple(dynamics.terms.values())
+        # What of the drift is no gradient of the energy, by name.
+        self.more = ", ".join(term.label() for term in self.terms if not term.conservative)
         self.partners, self.generator = partners, generator
+        self.weights: Tensor | None = None
         self._order: Tensor | None = None
 
     def begin_step(self, x: Tensor) -> None:
@@ -54,8 +63,42 @@ class Drive:
         else:
             self._order = None
 
+    def drift(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return everything that moves the particles, ``(..., n, d)`` in new memory."""
+        out: Tensor | None = None
+        for term in self.terms:
+            if not term.interacting:
+                part = term.drift(x, t)
+            elif x.shape[-2] < 2:
+                continue
+            elif self._order is None:
+                part = term.drift(x, t, None, self.weights)
+            else:
+                part = self._batched(x, self._order).neg_()
+            if part is not None:
+                out = part if out is None else out.add_(part)
+        return torch.zeros_like(x) if out is None else out
+
+    def noise(self, x: Tensor, t: float | Tensor) -> float | Tensor:
+        """Return β, a number where it is one everywhere, or ``(..., n)``."""
+        beta = total(term.noise(x, t) for term in self.terms)
+        return 0.0 if beta is None else beta  # type: ignore[no-any-return]
+
+    def growth(self, x: Tensor, t: float | Tensor) -> Tensor | None:
+        """Return the rate of growth, ``(..., n)``; None where nothing grows."""
+        return total(term.growth(x, t) for term in self.terms)  # type: ignore[no-any-return]
+
     def gradient(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """Return ∇V(x, t) + mean of ∇W(x_i − x_j) over the particles that act on i."""
+        """Return ∇V(x, t) + mean of ∇W(x_i − x_j) over the particles that act on i.
+
+        Raises:
+            PopdynError: If there is a drift that is no gradient: ask for ``drift``.
+        """
+        if self.more:
+            raise PopdynError(
+                f"the drift is no gradient of an energy ({self.more}): expected a scheme that "
+                "takes drive.drift"
+            )
         if self.W is None or x.shape[-2] < 2:
             return torch.zeros_like(x) if self.V is None else self.V.gradient(x, t)
         if self._order is None:
@@ -91,8 +134,12 @@ class Drive:
         members = torch.cat([order, order[: -n % size]])
         groups = x[..., members, :].unflatten(-2, (-1, size))
         force = torch.zeros_like(groups)
+        mass = (
+            None if self.weights is None else self.weights[..., members].unflatten(-1, (-1, size))
+        )
         for shift in range(1, size):
-            force += self.W.gradient(groups - groups.roll(shift, -2))
+            pull = self.W.gradient(groups - groups.roll(shift, -2))
+            force += pull if mass is None else pull * mass.roll(shift, -1)[..., None]
         out = torch.empty_like(x)
         out[..., order, :] = force.flatten(-3, -2)[..., :n, :] / self.partners
         return out
