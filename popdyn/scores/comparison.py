@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,16 @@ MAX_POINTS_IN_PARALLEL = 5000
 
 Prediction = tuple[np.ndarray, np.ndarray | None] | None
 """Particles ``(n, d)`` and their weights (None: uniform), or None where there is no prediction."""
+
+
+class Column(NamedTuple):
+    """What is reported for one time."""
+
+    scores: dict[str, float | None]
+    errors: dict[str, float | None]
+    predicted: int | None
+    observed: int | None
+    outside: float | None
 
 
 def number(value: Any) -> float | None:
@@ -58,21 +68,21 @@ def distribution_scores(
     """
     names = [score.name for score in scores_of("distribution")]
 
-    def column(k: int) -> dict[str, Any]:
+    def column(k: int) -> Column:
         found = predict(k)
         if found is None:
-            return {}
+            return Column(dict.fromkeys(names), dict.fromkeys(names), None, None, None)
         x, weights = found
         y = protocol.sample(k, "target") if observe is None else observe(k)
-        out: dict[str, Any] = {"points": len(y), "points_predicted": len(x)}
-        if support is not None:
-            out["outside"] = support.fraction_outside(x)
+        outside = None if support is None else support.fraction_outside(x)
         x, y = protocol.to_units(x), protocol.to_units(y)
-        out |= {name: number(value) for name, value in compare(x, y, weights).items()}
+        scores = compare(x, y, weights)
+        errors: dict[str, float | None] = dict.fromkeys(names)
         if standard_errors and weights is None:
-            errors = half_sample_errors(compare, x, y, protocol.rng("subsample", k))
-            out["errors"] = {name: number(value) for name, value in errors.items()}
-        return out
+            found_errors = half_sample_errors(compare, x, y, protocol.rng("subsample", k))
+            errors = {name: number(value) for name, value in found_errors.items()}
+        values = {name: number(value) for name, value in scores.items()}
+        return Column(values, errors, len(x), len(y), outside)
 
     large = max(len(protocol.sample(k, "target")) for k in protocol.targets)
     threads = 1 if large > MAX_POINTS_IN_PARALLEL else torch.get_num_threads()
@@ -81,11 +91,13 @@ def distribution_scores(
         warnings.filterwarnings("ignore", category=UserWarning, module="ot")
         columns = list(pool.map(column, protocol.targets))
     out: dict[str, Any] = {"times": [float(protocol.times[k]) for k in protocol.targets]}
-    listed = [*names, "points", "points_predicted", *(["outside"] if support else [])]
-    out |= {name: [c.get(name) for c in columns] for name in listed}
+    out |= {name: [c.scores[name] for c in columns] for name in names}
+    out["points"] = [c.observed for c in columns]
+    out["points_predicted"] = [c.predicted for c in columns]
+    if support is not None:
+        out["outside"] = [c.outside for c in columns]
     if standard_errors:
-        errors = [c.get("errors", {}) for c in columns]
-        out["standard_error"] = {name: [e.get(name) for e in errors] for name in names}
+        out["standard_error"] = {name: [c.errors[name] for c in columns] for name in names}
     return out
 
 

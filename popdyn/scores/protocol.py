@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.base.errors import PopdynError
-from popdyn.snapshots import counts, positions, standardization, times
+from popdyn.snapshots import counts, positions, times
 
 __all__ = ["Protocol", "parse_points"]
 
@@ -72,7 +72,7 @@ class Protocol:
             raise PopdynError(f"from_ is '{self.from_}': expected previous or first")
         if self.units not in ("store", "original"):
             raise PopdynError(f"units is '{self.units}': expected store or original")
-        if self.units == "original" and not self.data.attrs.get("standardize"):
+        if self.units == "original" and self._standardisation is None:
             raise PopdynError("units is 'original': expected a store imported with standardisation")
         self.times = times(self.data)
         last = len(self.times) - 1
@@ -154,10 +154,15 @@ class Protocol:
     def to_units(self, x: np.ndarray) -> np.ndarray:
         """Return positions ``(n, d)`` of the store in the chosen units, float64."""
         x = np.asarray(x, np.float64)
-        if self.units == "store":
+        record = self._standardisation
+        if self.units == "store" or record is None:
             return x
-        mean, scale = standardization(self.data)
-        return x * scale + mean
+        return x * np.asarray(record["scale"], np.float64) + np.asarray(record["mean"], np.float64)
+
+    @property
+    def _standardisation(self) -> dict[str, list[float]] | None:
+        record = self.data.attrs.get("standardize")
+        return record if isinstance(record, dict) else None
 
     def _pool(self, k: int) -> np.ndarray:
         """Return up to 200 000 particles of each group: their order carries no information."""
