@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+SMALL = 7  # points: a line below the panels
+LINE = 1.2 * SMALL / 72  # inches: its height
+
+
 class Learned(Protocol):
     """What a figure reads of a run."""
 
@@ -238,11 +242,15 @@ def _laid_out(rows: Rows) -> Figure:
                 if panel.draw:
                     axis.set_axis_on()
                     panel.draw(axis)
-        lines = "\n".join(line for row in rows for panel in row for line in panel.caption)
+        captions = [line for row in rows for panel in row for line in panel.caption]
+        figure.set_figheight(figure.get_figheight() + LINE * len(captions))
+        lines = "\n".join(captions)
         if lines and figure.legends:  # both are below the panels, where they would cover each other
-            figure.legends[0].set_title(lines, FontProperties(size=7))
+            figure.legends[0].set_title(lines, FontProperties(size=SMALL))
         elif lines:
-            figure.supxlabel(lines, fontsize=7)
+            figure.supxlabel(lines, fontsize=SMALL)
+        # The layout settles in a second pass: colour bars hang on the sizes of their panels.
+        figure.draw_without_rendering()
     return figure
 
 
