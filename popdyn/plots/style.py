@@ -58,27 +58,22 @@ _SIZE = 3.4, 3.0
 @contextmanager
 def style(ink: str = "black") -> Iterator[None]:
     """Draw with popdyn's settings, whatever the user's own are; text and axes in ``ink``."""
+    inked = ["axes.edgecolor", "axes.labelcolor", "text.color"]
+    inked += [f"{axis}tick.{part}" for axis in "xy" for part in ("color", "labelcolor")]
+    faces = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
     settings: dict[str, Any] = {
-        "axes.edgecolor": ink,
-        "axes.labelcolor": ink,
+        **dict.fromkeys(inked, ink),
+        **dict.fromkeys(faces, "white" if ink == "black" else "none"),
         "axes.linewidth": 0.8,
         "axes.titlesize": 10,
-        "figure.facecolor": "white" if ink == "black" else "none",
-        "axes.facecolor": "white" if ink == "black" else "none",
         "font.family": "sans-serif",
         "font.size": 9,
         "image.cmap": "viridis",
         "legend.edgecolor": GREY,
-        "legend.facecolor": "white" if ink == "black" else "none",
         "legend.fontsize": 8,
         "savefig.facecolor": "auto",
         "svg.fonttype": "none",
         "svg.hashsalt": "popdyn",
-        "text.color": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "xtick.labelcolor": ink,
-        "ytick.labelcolor": ink,
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
