@@ -166,7 +166,7 @@ def _judged(
     if _moves_nothing(energy, everybody) or _stands_still(everybody, seed):
         return _verdict("below_noise", total, VERDICTS["below_noise"])
     if undetermined:
-        pairs = " and ".join(pair.replace(", ", " with ") for pair in undetermined)
+        pairs = "; ".join(pair.replace(", ", " with ", 1) for pair in undetermined)
         return _verdict("undetermined", total, f"{VERDICTS['undetermined']}: {pairs} may trade")
     return _verdict("explained", total, VERDICTS["explained"])
 

@@ -51,7 +51,8 @@ def chosen_for_all(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]
         found, ladder = _chosen(
             in_units(data, units), options_in_units(options, units), Workplace()
         )
-    return dataclasses.replace(options, learn=found.learn), ladder
+    chosen = {"learn": found.learn, "time_varying": found.time_varying}
+    return dataclasses.replace(options, **chosen), ladder
 
 
 def _chosen(data: TrainingSet, options: Any, place: Workplace) -> tuple[Any, dict[str, Any]]:
@@ -62,5 +63,8 @@ def _chosen(data: TrainingSet, options: Any, place: Workplace) -> tuple[Any, dic
     restructure = None
     if getattr(options, "model", None) == "auto" and options.linear:
         restructure = partial(find_structure, data, options, place)
-    parts, rungs = parts_asked_for(data, known, restructure)
-    return dataclasses.replace(options, learn=parts), {"learn": list(parts), "ladder": rungs}
+    asked = parts_asked_for(data, known, restructure)
+    found: dict[str, Any] = {"learn": list(asked.parts), "ladder": asked.rungs}
+    if asked.moves:
+        found["time_varying"] = True
+    return dataclasses.replace(options, learn=asked.parts, time_varying=asked.moves), found

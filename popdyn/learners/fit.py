@@ -39,6 +39,9 @@ from popdyn.snapshots import opened
 
 __all__ = ["fit"]
 
+# What V(x, t) may stand for where nobody asked for it: any smooth curve of populations has one.
+MOVING = "a potential that moves, growth or circulation"
+
 
 @plain_numbers(whole=("ensemble", "seed"))
 @usual_torch()
@@ -172,13 +175,18 @@ def fit(
             less, left_out = training.split(fraction, LEAST)
             options = resolved
             if "learn" in run.certificate:  # what all particles ask for
-                options = dataclasses.replace(resolved, learn=tuple(run.certificate["learn"]))
+                asked = {"learn": tuple(run.certificate["learn"])}
+                if run.certificate.get("time_varying"):
+                    asked["time_varying"] = True
+                options = dataclasses.replace(resolved, **asked)
             sibling = fit_one(less, options, Workplace())
             _to_cpu(sibling.energy)
             return sibling.energy, _sample(training, left_out)
 
         own = None if entry.options is Options or training is None else _sample(training)
         trades = tuple(run.certificate.get("undetermined", ()))
+        if run.certificate.get("time_varying"):
+            trades += (MOVING,)
         moments = run.certificate.get("misfit_p_value")
         return judge(run.energy, own, unseen, undetermined=trades, moments=moments, seed=seed)
 

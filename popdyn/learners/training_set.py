@@ -171,6 +171,11 @@ class TrainingSet:
         own = self.structure.turned()
         return dataclasses.replace(self, fit=fit, validation=validation, structure=own)
 
+    def leading(self, count: int) -> TrainingSet:
+        """Return the set with at most so many particles of each snapshot, none to validate."""
+        fit = [x[:count] for x in self.cells]
+        return dataclasses.replace(self, fit=fit, validation=[x[:0] for x in fit])
+
     def structured(self, structure: Structure) -> None:
         """Take up a structure: what was solved without it is forgotten."""
         self.structure, self.solved = structure, {}

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.stats import norm
 
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.solve import MOST, Levels, freedom_of, p_value_of, solve_weak_form
+from popdyn.learners.weak_form.solve import Levels, freedom_of, p_value_of, solve_weak_form
 
-__all__ = ["FULL", "parts_asked_for"]
+__all__ = ["FULL", "Asked", "parts_asked_for"]
 
 FULL = 3  # dimensions in which the dictionary has functions of all components
-PAIRED = 4000  # particles of each snapshot that are asked for W in more
+DECIDING = 5000  # particles of each snapshot that are asked in more
+MOVING = 4  # snapshots from which on a V that moves can be refuted
 REJECTED = 0.01  # level of the tests whether a rung explains the data, and whether β is above 0
+
+
+class Asked(NamedTuple):
+    """What snapshots ask for.
+
+    Attributes:
+        parts: What is to be learned.
+        rungs: What each rung that was tried says.
+        moves: Whether V has to move.
+    """
+
+    parts: tuple[str, ...]
+    rungs: list[dict[str, Any]]
+    moves: bool = False
 
 
 def parts_asked_for(
     data: TrainingSet,
     diffusivity: float | None = None,
     restructure: Callable[[], bool] | None = None,
-) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+) -> Asked:
     """Return what is to be learned, and what each rung that was tried says.
 
     Where V alone meets the moments of all particles, with a coarse dictionary or with the whole
@@ -34,7 +49,11 @@ def parts_asked_for(
 
     In more than three dimensions the dictionary holds no functions of all components together, and
     the forces of pairs cost the square of the particles. So V and β, and the structure that V may
-    have, come before W.
+    have, come before W; and some of the particles are asked, for what they do not see the fit to
+    all of them will.
+
+    Where all that fails, V may move: any smooth curve of populations is carried by some V(x, t)
+    (Benamou and Brenier, Numer. Math. 84 (2000) 375), so that it says how they move and not why.
 
     Args:
         data: The training set, in units of its own.
@@ -44,10 +63,11 @@ def parts_asked_for(
     """
     noise = ("diffusion",) if diffusivity is None else ()
     many = data.dim > FULL
+    few = data.leading(DECIDING) if many else data
     rungs: list[dict[str, Any]] = []
 
-    def options(*learn: str) -> WeakFormOptions:
-        return WeakFormOptions(learn, diffusivity)  # type: ignore[arg-type]
+    def options(learn: tuple[str, ...], moves: bool = False) -> WeakFormOptions:
+        return WeakFormOptions(learn, diffusivity, moves)  # type: ignore[arg-type]
 
     def rung(learn: tuple[str, ...], misfit: float, freedom: float, **more: Any) -> dict[str, Any]:
         p_value = p_value_of(misfit, freedom)
@@ -57,7 +77,7 @@ def parts_asked_for(
         return rungs[-1]
 
     def coarse(*learn: str) -> dict[str, Any]:
-        levels = Levels(data, options(*learn), PAIRED if many and "interaction" in learn else MOST)
+        levels = Levels(few, options(learn))
         at, posterior, misfit = levels.begin([], everything=True)
         more: dict[str, Any] = {"dictionary": "coarse"}
         if "interaction" in learn:
@@ -69,24 +89,30 @@ def parts_asked_for(
             more["diffusion"] = bool(at.theta[-1] > norm.isf(REJECTED) * error)
         return rung(learn, misfit, freedom_of(levels.coarse[0], at, posterior), **more)
 
-    def whole(*learn: str) -> dict[str, Any]:
-        found = solve_weak_form(data, options(*learn))
-        return rung(learn, found.misfit, found.freedom, dictionary="whole")
+    def whole(*learn: str, moves: bool = False) -> bool:
+        """Return whether these parts meet the moments."""
+        found = solve_weak_form(few, options(learn, moves))
+        more = {"time_varying": True} if moves else {}
+        own = rung(learn, found.misfit, found.freedom, dictionary="whole", **more)
+        return bool(own["p_value"] >= REJECTED)
 
-    for rung_of_potential in (coarse, whole):
-        if rung_of_potential("potential")["p_value"] >= REJECTED:
-            return ("potential",), rungs
+    if coarse("potential")["p_value"] >= REJECTED or whole("potential"):
+        return Asked(("potential",), rungs)
     if many:
         if noise and (found := coarse("potential", *noise))["p_value"] >= REJECTED:
-            return ("potential", *(noise if found["diffusion"] else ())), rungs
+            return Asked(("potential", *(noise if found["diffusion"] else ())), rungs)
         if restructure is not None and restructure():
-            parts, more = parts_asked_for(data, diffusivity, restructure)
-            return parts, rungs + more
+            asked = parts_asked_for(data, diffusivity, restructure)
+            return asked._replace(rungs=rungs + asked.rungs)
     every = coarse("potential", "interaction", *noise)
-    asked = [part for part in ("interaction", "diffusion") if every.get(part, False)]
-    if noise and not asked:  # W, though it is not asked for, may have hidden β
-        asked = [part for part in noise if coarse("potential", *noise)[part]]
-    too_coarse = every["p_value"] < REJECTED and noise and len(asked) == 2
-    if too_coarse and whole("potential", *noise)["p_value"] >= REJECTED:
-        return ("potential", *noise), rungs
-    return ("potential", *asked), rungs
+    parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
+    if noise and not parts:  # W, though it is not asked for, may have hidden β
+        parts = [part for part in noise if coarse("potential", *noise)[part]]
+    if every["p_value"] < REJECTED:
+        if noise and len(parts) == 2 and whole("potential", *noise):
+            return Asked(("potential", *noise), rungs)
+        found_noise = [part for part in parts if part == "diffusion"]
+        enough = len(data.times) >= MOVING and not whole("potential", *parts)
+        if enough and whole("potential", *found_noise, moves=True):
+            return Asked(("potential", *found_noise), rungs, moves=True)
+    return Asked(("potential", *parts), rungs)

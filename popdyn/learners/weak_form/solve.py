@@ -31,7 +31,6 @@ from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = [
     "FITS",
-    "MOST",
     "Levels",
     "WeakFormSolution",
     "fit_weak_form",
@@ -173,19 +172,19 @@ def p_value_of(misfit: float, freedom: float) -> float:
     return float(chi2.sf(misfit * freedom, freedom))
 
 
-def _snapshots(data: TrainingSet, most: int = MOST) -> list[Tensor]:
+def _snapshots(data: TrainingSet) -> list[Tensor]:
     """Return the particles that are learned from, those to validate with them."""
     pairs = zip(data.fit, data.validation, strict=True)
-    return [torch.cat([a[:most], b])[:most].cpu() for a, b in pairs]
+    return [torch.cat([a[:MOST], b])[:MOST].cpu() for a, b in pairs]
 
 
 class Levels:
     """The data set's moment equations at each level, and the way to the coarse solution."""
 
-    def __init__(self, data: TrainingSet, options: WeakFormOptions, most: int = MOST) -> None:
+    def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
         data = data.turned
         self.data, self.options = data, options
-        self.snapshots = _snapshots(data, most)
+        self.snapshots = _snapshots(data)
         self.smallest = min(len(x) for x in self.snapshots)
         self.start, self.coarse, self.fine = levels(data, self.snapshots, options)
         self.beyond = self.fine[0].beyond_potential
