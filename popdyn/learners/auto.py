@@ -65,6 +65,8 @@ def _chosen(data: TrainingSet, options: Any, place: Workplace) -> tuple[Any, dic
         restructure = partial(find_structure, data, options, place)
     asked = parts_asked_for(data, known, restructure)
     found: dict[str, Any] = {"learn": list(asked.parts), "ladder": asked.rungs}
+    if asked.noise is not None:
+        found["undetermined"] = {"potential, diffusion": asked.noise}
     if asked.moves:
         found["time_varying"] = True
     return dataclasses.replace(options, learn=asked.parts, time_varying=asked.moves), found

@@ -15,6 +15,7 @@ from popdyn.base.quadrature import quadrature
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form.solve import TRADED
 
 __all__ = ["Diagnosis", "diagnose", "traded"]
 
@@ -24,9 +25,6 @@ NUMBERS = 20_000_000  # slopes at a time: fewer particles in many dimensions
 VAGUE = 0.25
 NOTHING = 1e-6  # of the information with all else known, that counts as none
 EQUAL = 1e-3  # p-value above which snapshots count as equal
-# A part whose force the gauge makes uncertain by more than this share of it has a raw skill of less
-# than ¾ one time in three.
-TRADED = 0.5
 WITNESSES = 1000  # particles of each snapshot at which forces are compared
 HELP = "earlier snapshots, or a population that starts elsewhere, would tell"
 

@@ -28,6 +28,7 @@ from popdyn.learners.weak_form.options import WeakFormOptions
 __all__ = ["find_structure", "fit_ijkonet"]
 
 REFUTED = 1e-4  # p-value of χ² below which features need a structure
+HIDDEN = (128, 128)  # of the network that tells structure: half as wide ones see pairs everywhere
 SOLVED = 0.1  # an inner residual above this is not called solved
 # Of a network's held-out distance, which that of features has to be below: they have seen what is
 # held out, for they learn from all particles.
@@ -90,7 +91,8 @@ def find_structure(data: TrainingSet, options: IJKOnetOptions, place: Workplace)
     had = data.structure
     if data.dim <= FULL or options.time_varying or (had is not None and had.network is not None):
         return False
-    V = trained(data, dataclasses.replace(options, learn=("potential",)), place).energy.V
+    asked = dataclasses.replace(options, learn=("potential",), hidden=HIDDEN)
+    V = trained(data, asked, place).energy.V
     found = structure_of(V, torch.cat(data.fit)) if had is None else had  # type: ignore[arg-type]
     if (had is not None or not found) and isinstance(V, MLPPotential):
         found = dataclasses.replace(found, network=NetworkBlock.of(V))

@@ -6,18 +6,29 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from scipy.stats import norm
+import numpy as np
 
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form.evidence import LEVEL, Posterior
+from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.solve import Levels, freedom_of, p_value_of, solve_weak_form
+from popdyn.learners.weak_form.solve import (
+    TRADED,
+    Levels,
+    freedom_of,
+    p_value_of,
+    solve_weak_form,
+    traded,
+)
 
 __all__ = ["FULL", "Asked", "parts_asked_for"]
 
 FULL = 3  # dimensions in which the dictionary has functions of all components
-DECIDING = 5000  # particles of each snapshot that are asked in more
+# Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
+DECIDING = 5000
+NO_SHARE = 1e6  # of ∇V, that stands for all of one that is 0
 MOVING = 4  # snapshots from which on a V that moves can be refuted
-REJECTED = 0.01  # level of the tests whether a rung explains the data, and whether β is above 0
+REJECTED = 0.01  # level of the test whether a rung explains the data
 
 
 class Asked(NamedTuple):
@@ -27,11 +38,13 @@ class Asked(NamedTuple):
         parts: What is to be learned.
         rungs: What each rung that was tried says.
         moves: Whether V has to move.
+        noise: The standard error of a β that is not learned, where V may stand for it.
     """
 
     parts: tuple[str, ...]
     rungs: list[dict[str, Any]]
     moves: bool = False
+    noise: float | None = None
 
 
 def parts_asked_for(
@@ -42,10 +55,11 @@ def parts_asked_for(
     """Return what is to be learned, and what each rung that was tried says.
 
     Where V alone meets the moments of all particles, with a coarse dictionary or with the whole
-    one, nothing else is asked for. Where it does not, V, W and β are solved for together: W takes
-    part where its functions earn their place by evidence, β where it is above 0 by more than its
-    error allows. Where not even all three meet the moments the dictionary is too coarse to tell,
-    and V and β are tried with the whole one.
+    one, only β is asked for beside it: where it is outside its own 90 % interval around 0, V has
+    made up for it, and where V would be quite another within that interval, that is said. Where V
+    does not meet them, V, W and β are solved for together: W takes part where its functions earn
+    their place by evidence, β as before. Where not even all three meet the moments the dictionary
+    is too coarse to tell, and V and β are tried with the whole one.
 
     In more than three dimensions the dictionary holds no functions of all components together, and
     the forces of pairs cost the square of the particles. So V and β, and the structure that V may
@@ -63,8 +77,9 @@ def parts_asked_for(
     """
     noise = ("diffusion",) if diffusivity is None else ()
     many = data.dim > FULL
-    few = data.leading(DECIDING) if many else data
+    few, fewest = (data.leading(n) if many else data for n in (DECIDING, DECIDING // 2))
     rungs: list[dict[str, Any]] = []
+    noise_error = 0.0  # of β on the last rung that had it, in units of the data's own
 
     def options(learn: tuple[str, ...], moves: bool = False) -> WeakFormOptions:
         return WeakFormOptions(learn, diffusivity, moves)  # type: ignore[arg-type]
@@ -77,7 +92,7 @@ def parts_asked_for(
         return rungs[-1]
 
     def coarse(*learn: str) -> dict[str, Any]:
-        levels = Levels(few, options(learn))
+        levels = Levels(fewest, options(learn))
         at, posterior, misfit = levels.begin([], everything=True)
         more: dict[str, Any] = {"dictionary": "coarse"}
         if "interaction" in learn:
@@ -85,21 +100,43 @@ def parts_asked_for(
                 size > 0.0 for name, size in posterior.strengths.items() if name.startswith("W: ")
             )
         if "diffusion" in learn:
-            error = math.sqrt(max(posterior.covariance[-1, -1], 0.0) * max(1.0, misfit))
-            more["diffusion"] = bool(at.theta[-1] > norm.isf(REJECTED) * error)
+            more |= noise_of(levels.coarse[0], at.theta, posterior, misfit)
         return rung(learn, misfit, freedom_of(levels.coarse[0], at, posterior), **more)
 
-    def whole(*learn: str, moves: bool = False) -> bool:
-        """Return whether these parts meet the moments."""
+    def whole(*learn: str, moves: bool = False) -> dict[str, Any]:
         found = solve_weak_form(few, options(learn, moves))
-        more = {"time_varying": True} if moves else {}
-        own = rung(learn, found.misfit, found.freedom, dictionary="whole", **more)
-        return bool(own["p_value"] >= REJECTED)
+        more: dict[str, Any] = {"dictionary": "whole"}
+        if moves:
+            more["time_varying"] = True
+        if "diffusion" in learn and found.unknowns is not None and found.posterior is not None:
+            more |= noise_of(found.unknowns, found.posterior.mean, found.posterior, found.misfit)
+        return rung(learn, found.misfit, found.freedom, **more)
 
-    if coarse("potential")["p_value"] >= REJECTED or whole("potential"):
-        return Asked(("potential",), rungs)
+    def noise_of(
+        unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, misfit: float
+    ) -> dict[str, Any]:
+        nonlocal noise_error
+        error = noise_error = math.sqrt(max(posterior.covariance[-1, -1], 0.0) * max(1.0, misfit))
+        share = traded(unknowns, theta, posterior, few.turned.fit)
+        asked = bool(theta[-1] > LEVEL * error)
+        return {"diffusion": asked, "traded": min(share, NO_SHARE)}
+
+    def met(found: dict[str, Any]) -> bool:
+        return bool(found["p_value"] >= REJECTED)
+
+    # Of many functions the whole dictionary costs no more, for it begins with half the particles.
+    for dictionary in (whole,) if many else (coarse, whole):
+        if met(dictionary("potential")):
+            if not noise:
+                return Asked(("potential",), rungs)
+            # V may make up for a β that fewer assumptions would find, or leave open.
+            found = dictionary("potential", *noise)
+            if met(found) and found["diffusion"]:
+                return Asked(("potential", *noise), rungs)
+            open_ = found["traded"] > TRADED
+            return Asked(("potential",), rungs, noise=noise_error if open_ else None)
     if many:
-        if noise and (found := coarse("potential", *noise))["p_value"] >= REJECTED:
+        if noise and met(found := coarse("potential", *noise)):
             return Asked(("potential", *(noise if found["diffusion"] else ())), rungs)
         if restructure is not None and restructure():
             asked = parts_asked_for(data, diffusivity, restructure)
@@ -108,11 +145,11 @@ def parts_asked_for(
     parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
     if noise and not parts:  # W, though it is not asked for, may have hidden β
         parts = [part for part in noise if coarse("potential", *noise)[part]]
-    if every["p_value"] < REJECTED:
-        if noise and len(parts) == 2 and whole("potential", *noise):
+    if not met(every):
+        if noise and len(parts) == 2 and met(whole("potential", *noise)):
             return Asked(("potential", *noise), rungs)
         found_noise = [part for part in parts if part == "diffusion"]
-        enough = len(data.times) >= MOVING and not whole("potential", *parts)
-        if enough and whole("potential", *found_noise, moves=True):
+        enough = len(data.times) >= MOVING and not met(whole("potential", *parts))
+        if enough and met(whole("potential", *found_noise, moves=True)):
             return Asked(("potential", *found_noise), rungs, moves=True)
     return Asked(("potential", *parts), rungs)

@@ -31,12 +31,14 @@ from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = [
     "FITS",
+    "TRADED",
     "Levels",
     "WeakFormSolution",
     "fit_weak_form",
     "freedom_of",
     "p_value_of",
     "solve_weak_form",
+    "traded",
 ]
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
@@ -55,7 +57,9 @@ NEAR = 4.0
 SETTLED = 0.1  # standard errors
 FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
 REJECTED = 0.01  # level of the test whether the energy explains the data
-SPREAD = 0.1  # of the cells' variance, that noise within its error may make before it is said
+# Of ∇V, that may be another for a standard error of what trades: a tenth of the skill.
+TRADED = math.sqrt(0.1)
+COMPARED = 500  # particles of each snapshot that this is looked at by
 APPROACH = 5  # steps far from the data before groups that are off are left out
 
 
@@ -77,8 +81,7 @@ class WeakFormSolution:
         unknowns: What they stand for.
         tests: The test functions of its last equations, with the combinations that were taken.
         freedom: Degrees of freedom of the misfit.
-        horizon: The time that the data covers.
-        variance: The mean variance of a component over all snapshots.
+        traded: By how much of itself, root mean square, ∇V is another for a standard error of β.
     """
 
     potential: LinearPotential | TermInUnits | None
@@ -92,8 +95,7 @@ class WeakFormSolution:
     unknowns: Unknowns | None = None
     tests: tuple[FeatureMap, np.ndarray, int] | None = None
     freedom: float = 1.0
-    horizon: float = 0.0
-    variance: float = math.inf
+    traded: float = 0.0
 
     @property
     def energy(self) -> FreeEnergy:
@@ -121,14 +123,10 @@ class WeakFormSolution:
     def undetermined(self) -> dict[str, float]:
         """What the data can hardly tell apart, and the standard error of what they exchange.
 
-        V and β where noise of a standard error more or less would spread the cells by a good part
-        of what they are spread anyway, and may as well be none.
+        V and β where another β within its standard error goes with quite another V.
         """
         error = self.diffusivity_standard_error
-        if error is None or self.potential is None or error <= self.diffusivity:
-            return {}
-        spread = 2.0 * error * self.horizon > SPREAD * self.variance
-        return {"potential, diffusion": error} if spread else {}
+        return {"potential, diffusion": error} if error and self.traded > TRADED else {}
 
     @property
     def notes(self) -> list[str]:
@@ -165,6 +163,25 @@ def freedom_of(unknowns: Unknowns, at: Equations, posterior: Posterior) -> float
     """Return the degrees of freedom of χ²: equations less what they determine."""
     known = sum(posterior.determined.values()) + (unknowns.diffusivity is None)
     return max(1.0, at.residuals.size - known)
+
+
+def traded(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, snapshots: Sequence[Tensor]
+) -> float:
+    """Return by how much of itself ∇V is another for a standard error of β; 0 if β is known.
+
+    Root mean squares over the snapshots; of a V in time its mean is looked at.
+    """
+    if unknowns.diffusivity is not None or unknowns.features is None:
+        return 0.0
+    error = math.sqrt(max(posterior.covariance[-1, -1], 1e-300))
+    weights = [
+        unknowns.potential_weights(x)[:, 0] for x in (posterior.covariance[-1] / error, theta)
+    ]
+    x = torch.cat([x[:COMPARED].cpu() for x in snapshots])
+    slopes = unknowns.features.gradient_of(x, torch.from_numpy(np.stack(weights, 1)).to(x))
+    change, own = slopes.square().sum((0, 1)).sqrt().tolist()
+    return change / own if own > 0.0 else math.inf
 
 
 def p_value_of(misfit: float, freedom: float) -> float:
@@ -398,8 +415,7 @@ def _solution(
         unknowns,
         tests,
         freedom_of(unknowns, at, posterior),
-        float(data.times[-1] - data.times[0]),
-        float(torch.cat(data.fit).var(0).mean()),
+        traded(unknowns, theta, posterior, data.turned.fit),
     )
 
 
