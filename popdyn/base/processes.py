@@ -144,6 +144,7 @@ def run_all(
     scheduler: str | None = None,
     *,
     lost: Callable[[Exception], Any] | None = None,
+    helpers: list[Helper] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Call a function for every task; yield each task's index and value as it ends.
 
@@ -157,6 +158,8 @@ def run_all(
         scheduler: Address of a Dask scheduler instead.
         lost: Makes the value of a task whose helper died. Then no task is tried again, and even
             one worker is another process.
+        helpers: Idle ones of an earlier call with the same function, and afterwards those of this
+            one, which the caller closes. None: they end with the call.
 
     Raises:
         PopdynError: If there is no worker, or a task kills whoever tries it.
@@ -175,7 +178,7 @@ def run_all(
     queue = enumerate(tasks)
     again: list[tuple[int, bytes, int]] = []  # index, arguments, helpers that it has cost
     busy: dict[Connection, tuple[Helper, tuple[int, bytes, int]]] = {}
-    idle: list[Helper] = []
+    idle = [] if helpers is None else helpers
     try:
         while True:
             while len(busy) < workers:
@@ -208,7 +211,8 @@ def run_all(
                 else:
                     yield i, value
     finally:
-        for helper in (*idle, *(helper for helper, _ in busy.values())):
+        ending = [helper for helper, _ in busy.values()] + (idle if helpers is None else [])
+        for helper in ending:
             helper.close()
 
 

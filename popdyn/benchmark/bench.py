@@ -31,7 +31,7 @@ from popdyn.benchmark.results import results_of
 from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.suites import load_suite
 from popdyn.benchmark.variants import learner_of, options_in_name, split_names
-from popdyn.benchmark.workers import run_apart
+from popdyn.benchmark.workers import Run, workplace
 from popdyn.learners import LEARNERS
 from popdyn.learners.registry import options_of
 
@@ -183,15 +183,16 @@ def _run(
         waiting.setdefault(cell.data, []).append(Task(cell, place.folder, place.final))
     prepare = {name: replace(tasks[0], prepare=True) for name, tasks in waiting.items()}
     before = {n: _mend(task, waiting[n], place.say) for n, task in prepare.items()}
-    with progress_bar("bench", len(prepare) + len(cells), visible=progress) as advance:
-        _work(list(prepare.values()), workers, scheduler, advance)
+    bar = progress_bar("bench", len(prepare) + len(cells), visible=progress)
+    with workplace(workers, scheduler) as run, bar as advance:
+        _work(list(prepare.values()), run, advance)
         left = [
             cell
             for name, task in prepare.items()
             for cell in _left(task, waiting[name], before[name], place.say)
         ]
         advance(len(cells) - len(left))
-        _work(left, workers, scheduler, advance)
+        _work(left, run, advance)
     rows = [_row(Task(cell, place.folder, place.final)) for cell in cells]
     if all(str(row.get("reason", "")).startswith("no data: ") for row in rows):
         raise PopdynError(f"no entry has data; the first says: {rows[0]['reason'][9:]}")
@@ -236,12 +237,12 @@ def _row(task: Task) -> dict[str, Any]:
     return dict(row)
 
 
-def _work(tasks: Sequence[Task], workers: int, scheduler: str | None, advance: Advance) -> None:
+def _work(tasks: Sequence[Task], run: Run, advance: Advance) -> None:
     """Run tasks; one that gives no answer leaves a record of its failure."""
     for task in tasks:
         task.failure.unlink(missing_ok=True)  # of an earlier try
     failed = 0
-    for i, status in run_apart(tasks, workers, scheduler):
+    for i, status in run(tasks):
         task = tasks[i]
         if status != 0 or not task.is_answered():
             task.fail(_death(status))

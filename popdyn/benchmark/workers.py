@@ -7,26 +7,27 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from popdyn.base.processes import Helper, HelperDiedError, die_with_parent, run_all
 from popdyn.benchmark.cells import Task
 
-__all__ = ["run_apart"]
+__all__ = ["Run", "workplace"]
 
 # Imported once by the process that cells are copies of: a cell starts in no time.
 _PRELOAD = ("popdyn.benchmark.cells", "scipy.spatial", "sklearn.mixture", "ot")
 
 
-def run_apart(
-    tasks: Iterable[Task], workers: int, scheduler: str | None
-) -> Iterator[tuple[int, int | str]]:
-    """Run tasks; yield each one's index, and its exit status or what became of its worker.
+Run = Callable[[Sequence[Task]], Iterator[tuple[int, int | str]]]
+"""Runs tasks; yields each one's index, and its exit status or what became of its worker."""
 
-    A task has a process of its own, whose memory is counted and whose death is a row.
+
+@contextmanager
+def workplace(workers: int, scheduler: str | None) -> Iterator[Run]:
+    """Yield what runs tasks, each in a process of its own: its memory is counted, its death a row.
 
     Args:
-        tasks: What to do.
         workers: Local processes at a time.
         scheduler: Address of a Dask scheduler whose workers see the same files; or None.
 
@@ -34,7 +35,17 @@ def run_apart(
         PopdynError: If no scheduler answers, or it has no workers.
     """
     work = _work_in_a_copy if scheduler is None else _work_in_a_helper
-    yield from run_all(work, ((task,) for task in tasks), workers, scheduler, lost=_lost)
+    helpers: list[Helper] = []  # everything imported, and kept for the next tasks
+
+    def run(tasks: Sequence[Task]) -> Iterator[tuple[int, int | str]]:
+        arguments = ((task,) for task in tasks)
+        return run_all(work, arguments, workers, scheduler, lost=_lost, helpers=helpers)
+
+    try:
+        yield run
+    finally:
+        for helper in helpers:
+            helper.close()
 
 
 def _lost(error: Exception) -> int | str:

@@ -130,3 +130,13 @@ def test_a_lost_task_is_a_value_where_that_is_asked_for():
     assert found[0] == -signal.SIGKILL
     assert found[1] != os.getpid()
     assert len(deaths) == 1
+
+
+def test_helpers_that_are_kept_work_again_and_are_the_callers_to_close():
+    kept = []
+    first = dict(run_all(die_or_say_who, [(False,)] * 4, 2, helpers=kept))
+    again = dict(run_all(die_or_say_who, [(False,)] * 4, 2, helpers=kept))
+    assert set(again.values()) <= set(first.values()) == {h.process.pid for h in kept}
+    for helper in kept:
+        assert helper.process.poll() is None
+        helper.close()
