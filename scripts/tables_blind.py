@@ -1,12 +1,13 @@
 """What default training says of systems drawn by a stated law, and how much of the force is right.
 
-The law. A kind is drawn: `sum` (each component in a bowl a x²/2, a ~ U(0.5, 2), plus b cos(c x + φ),
-b ~ U(0.3, 1.5), c ~ U(1, 2.5)), `coupled` (a sum plus k sin(1.5 x_i) cos(1.5 x_{i+1}), k ~ U(1, 2)),
-`turned` (a sum in directions of a random rotation), `narrow` (a sum plus 0.3 cos(8 x) in each
-component) or `flat` (a sum times 0.02); W is none (1/2), gaussian_attraction or gaussian_repulsion
-with strength U(1, 4); β is 0 (1/2) or U(0.02, 0.5); d is 1 … 6 (2 … 6 where components are coupled
-or turned); N is log-uniform on 500 … 20 000 (at most 4000 with W); five intervals of mean length
-U(0.05, 0.2), even or (1/2) uneven by factors U(0.3, 1.7); x₀ ~ N(m, 1.5² I), m ~ N(0, I).
+The law. A kind is drawn: `sum` (each component in a bowl a x²/2, a ~ U(0.5, 2), plus
+b cos(c x + φ), b ~ U(0.3, 1.5), c ~ U(1, 2.5)), `coupled` (a sum plus k sin(1.5 xᵢ) cos(1.5 xᵢ₊₁),
+k ~ U(1, 2)), `turned` (a sum in directions of a random rotation), `narrow` (a sum plus 0.3 cos(8 x)
+in each component) or `flat` (a sum times 0.02). W is none (1/2), gaussian_attraction or
+gaussian_repulsion with strength U(1, 4); β is 0 (1/2) or U(0.02, 0.5); d is 1 … 6 (2 … 6 where
+components are coupled or turned); N is log-uniform on 500 … 20 000 (at most 4000 with W); five
+intervals of mean length U(0.05, 0.2), even or (1/2) uneven by factors U(0.3, 1.7);
+x₀ ~ N(m, 1.5² I), m ~ N(0, I).
 
 Of systems called `explained` with a force skill below 0.8 the table gives the best skill of fits
 that are told the parts of the truth (features, and a network for V alone).

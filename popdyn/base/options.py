@@ -37,8 +37,14 @@ __all__ = [
     "read_options",
 ]
 
-WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word"}
-PLURAL = {int: "whole numbers", float: "finite numbers", str: "words"}
+WORDS: dict[type[Any], str] = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a word",
+    dict: "a table",
+}
+PLURAL = {int: "whole numbers", float: "finite numbers", str: "words", dict: "tables"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,8 @@ class Option:
 
     Attributes:
         name: Name of the field.
-        kind: ``int``, ``float``, ``bool``, ``str``, or ``object`` for what only Python can give.
+        kind: ``int``, ``float``, ``bool``, ``str``, ``dict`` for a table, or ``object`` for what
+            only Python can give.
         several: Whether it is a tuple of them.
         single: Whether a tuple may also be a single one, which stays one.
         optional: Whether it may be None.
@@ -269,7 +276,10 @@ def options_in(kind: type[Any]) -> dict[str, Option]:
         hint = tuples[0] if single else hint
         of = typing.get_args(hint)[0] if several else hint
         choices = typing.get_args(of) if typing.get_origin(of) is Literal else ()
-        of = str if choices else of
+        of = str if choices else dict if typing.get_origin(of) is Mapping else of
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
         found[field.name] = Option(
             field.name,
             of if of in WORDS else object,
@@ -280,7 +290,7 @@ def options_in(kind: type[Any]) -> dict[str, Option]:
             _first(extras, Bounds),
             _first(extras, OneOf),
             off.name if (off := _first(extras, Off)) else f"no-{field.name.replace('_', '-')}",
-            field.default,
+            default,
             meanings.get(field.name, ""),
         )
     return found
@@ -290,7 +300,7 @@ def read_options(kind: type[O], given: Mapping[str, Any], whose: str) -> O:
     """Return options with what was given filled in.
 
     Raises:
-        PopdynError: On an unknown option, or a value that the options refuse.
+        PopdynError: On an unknown option, one that is missing, or a value that the options refuse.
 
     Example:
         >>> from popdyn.learners import LEARNERS
@@ -302,6 +312,9 @@ def read_options(kind: type[O], given: Mapping[str, Any], whose: str) -> O:
         if name not in known:
             expected = f"expected one of {', '.join(known)}" if known else "it has none"
             raise PopdynError(f"{whose} has no option '{name}': {expected}", field=name)
+    for name, option in known.items():
+        if option.default is dataclasses.MISSING and name not in given:
+            raise option.wrong(f"{name} is none", WORDS.get(option.kind, "one"))
     return kind(**given)
 
 
@@ -315,7 +328,7 @@ def flags(kind: type[Any], less: Sequence[str] = ()) -> list[click.Option]:
         less: Options that have no flag.
     """
     found = (o for o in options_in(kind).values() if o.name not in less)
-    return [_flag(option) for option in found if option.kind is not object]
+    return [_flag(option) for option in found if option.kind not in (dict, object)]
 
 
 def _spoken(choices: Sequence[str]) -> str:
@@ -391,6 +404,8 @@ def _plain(value: Any, kind: type[Any]) -> Any:
         value = int(value)
     if kind is float and isinstance(value, int):  # false is 0 here, as everywhere in Python
         value = float(value) if abs(value) < 2**1000 else math.inf
+    if kind is dict and isinstance(value, Mapping):
+        return dict(value)
     if type(value) is not kind:
         return None
     return None if kind is float and not math.isfinite(value) else value

@@ -2,12 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from popdyn.base.errors import PopdynError
 
-__all__ = ["indices", "plain", "plain_numbers"]
+__all__ = ["indices", "json_of", "plain", "plain_numbers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +28,16 @@ def plain(value: Any) -> Any:
         return {key: plain(entry) for key, entry in value.items()}
     scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
     return value.item() if scalar and not getattr(value, "requires_grad", False) else value
+
+
+def json_of(value: Any) -> Any:
+    """Return what JSON can hold: arrays as lists, numbers that are not finite as null."""
+    value = _listed(plain(value))
+    if isinstance(value, Mapping):
+        return {str(key): json_of(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_of(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def plain_numbers(whole: Iterable[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import cloudpickle
 
 from popdyn.base.allocation import keep_freed_memory
+from popdyn.base.cluster import run_on_cluster
 from popdyn.base.errors import PopdynError
 
 __all__ = ["Helper", "HelperDiedError", "die_with_parent", "run_all"]
@@ -137,7 +138,12 @@ class Helper:
 
 
 def run_all(
-    function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], workers: int = 1
+    function: Callable[..., Any],
+    tasks: Iterable[tuple[Any, ...]],
+    workers: int = 1,
+    scheduler: str | None = None,
+    *,
+    lost: Callable[[Exception], Any] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Call a function for every task; yield each task's index and value as it ends.
 
@@ -148,6 +154,9 @@ def run_all(
         function: What is called.
         tasks: Its arguments; the next ones are asked for when a worker is free.
         workers: Processes that work; this one waits for them.
+        scheduler: Address of a Dask scheduler instead.
+        lost: Makes the value of a task whose helper died. Then no task is tried again, and even
+            one worker is another process.
 
     Raises:
         PopdynError: If there is no worker, or a task kills whoever tries it.
@@ -155,7 +164,10 @@ def run_all(
     """
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
-    if workers == 1:
+    if scheduler is not None:
+        yield from run_on_cluster(function, tasks, scheduler, lost)
+        return
+    if workers == 1 and lost is None:
         for i, arguments in enumerate(tasks):
             yield i, function(*arguments)
         return
@@ -184,6 +196,9 @@ def run_all(
                 except HelperDiedError as error:
                     idle.remove(helper)
                     helper.close()
+                    if lost is not None:
+                        yield i, lost(error)
+                        continue
                     if deaths + 1 == MAX_DEATHS:
                         raise PopdynError(
                             f"{MAX_DEATHS} helper processes died at the same task; the last one: "

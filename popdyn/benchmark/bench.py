@@ -5,36 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target
+from popdyn.base.progress import Advance, progress_bar
 from popdyn.base.registry import lookup
 from popdyn.benchmark.cells import (
     Cell,
     Task,
     cell_breaches,
     cell_options,
-    failure_of,
-    finished_row,
     read_references,
     terms_of,
-    write_failure,
 )
 from popdyn.benchmark.commands import bench_command
 from popdyn.benchmark.folder import KIND, Say, claim, is_empty, owned_files, publish
-from popdyn.benchmark.progress import Progress
-from popdyn.benchmark.records import plain, put_aside, read_record
+from popdyn.benchmark.records import put_aside, read_record
 from popdyn.benchmark.report import report_of
 from popdyn.benchmark.results import results_of
 from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.suites import load_suite
 from popdyn.benchmark.variants import learner_of, options_in_name, split_names
-from popdyn.benchmark.workers import Launch, workplace
+from popdyn.benchmark.workers import run_apart
 from popdyn.learners import LEARNERS
 from popdyn.learners.registry import options_of
 
@@ -182,38 +179,20 @@ def _run(
 ) -> list[dict[str, Any]]:
     """Run what is missing, and return a row for each cell."""
     waiting: dict[str, list[Task]] = {}
-    prepare: dict[str, Task] = {}
     for cell in cells:
-        prepare.setdefault(cell.data, _prepare_task(cell, place))
-        waiting.setdefault(cell.data, []).append(_cell_task(cell, place))
+        waiting.setdefault(cell.data, []).append(Task(cell, place.folder, place.final))
+    prepare = {name: replace(tasks[0], prepare=True) for name, tasks in waiting.items()}
     before = {n: _mend(task, waiting[n], place.say) for n, task in prepare.items()}
-    shown = Progress(prepare.values(), cells, visible=progress)
-
-    def follow(task: Task) -> Iterable[Task]:
-        """Return the tasks that a finished one makes possible."""
-        if task["kind"] == "cell":
-            return []
-        mine = waiting[task["name"]]
-        failure = read_record(failure_of(task))
-        if failure is not None:
-            for lost in mine:
-                write_failure(lost, f"no data: {failure['reason']}")
-            shown.skip(mine, failed=True)
-            return []
-        answer = read_references(Path(task["file"])) or {}
-        for line in answer["said"] if answer != before[task["name"]] else ():
-            place.say(line)
-        done = [cell for cell in mine if finished_row(cell)]
-        shown.skip(done)
-        for cell in done:
-            failure_of(cell).unlink(missing_ok=True)
-        return [cell for cell in mine if cell not in done]
-
-    with workplace(workers, scheduler) as (executor, launch), shown:
-        _drain(executor, launch, list(prepare.values()), follow, shown)
-    rows = [
-        _row(task) for cell in cells for task in waiting[cell.data] if task["name"] == cell.name
-    ]
+    with progress_bar("bench", len(prepare) + len(cells), visible=progress) as advance:
+        _work(list(prepare.values()), workers, scheduler, advance)
+        left = [
+            cell
+            for name, task in prepare.items()
+            for cell in _left(task, waiting[name], before[name], place.say)
+        ]
+        advance(len(cells) - len(left))
+        _work(left, workers, scheduler, advance)
+    rows = [_row(Task(cell, place.folder, place.final)) for cell in cells]
     if all(str(row.get("reason", "")).startswith("no data: ") for row in rows):
         raise PopdynError(f"no entry has data; the first says: {rows[0]['reason'][9:]}")
     return rows
@@ -221,66 +200,58 @@ def _run(
 
 def _mend(prepare: Task, cells: Iterable[Task], say: Say) -> dict[str, Any] | None:
     """Put aside what is not as popdyn wrote it; return the references that were there."""
-    file = Path(prepare["file"])
+    file = prepare.references
     try:
         references = read_references(file)
     except PopdynError as error:
         references = None
         say(f"{error}: kept as '{put_aside(file).name}' and made again")
     for cell in cells:
-        for path, reason in cell_breaches(Path(cell["folder"])):
+        for path, reason in cell_breaches(cell.place):
             if path.exists():
                 say(f"{reason}: kept as '{put_aside(path).name}', and the cell is run again")
     return references
 
 
+def _left(prepare: Task, cells: list[Task], before: dict[str, Any] | None, say: Say) -> list[Task]:
+    """Return the cells on some data that are still to be run."""
+    failure = read_record(prepare.failure)
+    if failure is not None:
+        for lost in cells:
+            lost.fail(f"no data: {failure['reason']}")
+        return []
+    answer = read_references(prepare.references) or {}
+    for line in answer["said"] if answer != before else ():
+        say(line)
+    done = [cell for cell in cells if cell.row()]
+    for cell in done:
+        cell.failure.unlink(missing_ok=True)
+    return [cell for cell in cells if cell not in done]
+
+
 def _row(task: Task) -> dict[str, Any]:
-    failure = read_record(failure_of(task))
-    row = finished_row(task) if failure is None else failure["row"]
+    failure = read_record(task.failure)
+    row = task.row() if failure is None else failure["row"]
     assert row is not None  # a task without an answer has a failure
     return dict(row)
 
 
-def _drain(
-    executor: Executor,
-    launch: Launch,
-    tasks: Sequence[Task],
-    follow: Callable[[Task], Iterable[Task]],
-    shown: Progress,
-) -> None:
-    running: dict[Future[int], Task] = {}
-
-    def submit(tasks: Iterable[Task]) -> None:
-        for task in tasks:
-            failure_of(task).unlink(missing_ok=True)  # of an earlier try
-            running[executor.submit(launch, task)] = task
-
-    submit(tasks)
-    while running:
-        done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            task = running.pop(future)
-            try:
-                status = future.result()
-            except Exception as error:  # the cluster lost its worker
-                write_failure(task, f"the worker was lost: {type(error).__name__}")
-            else:
-                if status != 0 or not _is_answered(task):
-                    write_failure(task, _death(status))
-            shown.done(task, failed=failure_of(task).exists())
-            submit(follow(task))
-        shown.tick()
+def _work(tasks: Sequence[Task], workers: int, scheduler: str | None, advance: Advance) -> None:
+    """Run tasks; one that gives no answer leaves a record of its failure."""
+    for task in tasks:
+        task.failure.unlink(missing_ok=True)  # of an earlier try
+    failed = 0
+    for i, status in run_apart(tasks, workers, scheduler):
+        task = tasks[i]
+        if status != 0 or not task.is_answered():
+            task.fail(_death(status))
+        failed += task.failure.exists()
+        advance(1, f"{failed} failed" if failed else "")
 
 
-def _is_answered(task: Task) -> bool:
-    if failure_of(task).exists():
-        return True
-    if task["kind"] == "prepare":
-        return Path(task["file"]).exists()
-    return finished_row(task) is not None
-
-
-def _death(status: int) -> str:
+def _death(status: int | str) -> str:
+    if isinstance(status, str):
+        return f"the worker was lost: {status}"
     if status >= 0:
         return f"the process ended with status {status} and gave no result"
     try:
@@ -289,37 +260,3 @@ def _death(status: int) -> str:
         name = str(-status)
     hint = ": out of memory?" if name == "SIGKILL" else ""
     return f"the process was ended by {name}{hint}"
-
-
-def _prepare_task(cell: Cell, place: _Place) -> Task:
-    store = Path("stores", f"{cell.data}.zarr")
-    return _plain(
-        {
-            "kind": "prepare",
-            "name": cell.data,
-            "entry": cell.entry.table(),
-            "seed": cell.seed,
-            "hold_out": cell.entry.hold_out,
-            "score": cell.score,
-            "store": str(place.folder / store),
-            "source": str(place.final / store),
-            "file": str(place.folder / "references" / f"{cell.data}.json"),
-        }
-    )
-
-
-def _cell_task(cell: Cell, place: _Place) -> Task:
-    shared = _prepare_task(cell, place)
-    own = {
-        "kind": "cell",
-        "name": cell.name,
-        "learner": cell.learner,
-        "options": cell.options,
-        "references": shared.pop("file"),
-        "folder": str(place.folder / "cells" / cell.name),
-    }
-    return _plain(shared | own)
-
-
-def _plain(task: Task) -> Task:
-    return dict(plain(task))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import resource
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,13 @@ import torch
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from popdyn.base.cluster import versions
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import MANIFEST, check_manifest
 from popdyn.base.options import options_in
-from popdyn.benchmark.records import digest, plain, put_aside, read_record, write_record
+from popdyn.benchmark.records import digest, put_aside, read_record, write_record
 from popdyn.benchmark.stores import make_store, store_digest
-from popdyn.benchmark.suite import Entry, entry_from
+from popdyn.benchmark.suite import Entry
 from popdyn.benchmark.variants import folder_name, learner_of
 from popdyn.learners import LEARNERS, fit, load_run
 from popdyn.learners.run import KIND, RUN_FORMAT
@@ -30,21 +29,8 @@ from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots, validate
 
 __all__ = [
-    "Cell",
-    "Task",
-    "cell_breaches",
-    "cell_options",
-    "failure_of",
-    "finished_row",
-    "read_cell",
-    "read_references",
-    "run_task",
-    "terms_of",
-    "write_failure",
+    *("Cell", "Task", "cell_breaches", "cell_options", "read_cell", "read_references", "terms_of"),
 ]
-
-Task = dict[str, Any]
-"""What a worker is told, as JSON: ``kind`` (``prepare`` or ``cell``) and its arguments."""
 
 
 @dataclass(frozen=True)
@@ -121,67 +107,154 @@ def terms_of(cell: Cell) -> tuple[str, str]:
     return told, " and ".join(missing)
 
 
-def run_task(task: Task) -> None:
-    """Do what a task says; the answer is a file, whole or not there."""
-    torch.set_num_threads(1)  # the same numbers, however many workers share the machine
-    with threadpool_limits(1):
-        {"prepare": _prepare, "cell": _run_cell}[task["kind"]](task)
+@dataclass(frozen=True)
+class Task:
+    """What a process of its own does: make the data of a cell, or train and score the cell.
 
+    Attributes:
+        cell: The cell.
+        folder: Folder of the bench.
+        final: Where that folder will be.
+        prepare: Whether to make the data.
+    """
 
-def _prepare(task: Task) -> None:
-    """Make the store; score its reference rows; record ``{name, key, digest, rows, said}``."""
-    file = Path(task["file"])
-    with _recorded(task):
-        entry = entry_from(task["entry"])
-        data, said = _store(entry, task)
+    cell: Cell
+    folder: Path
+    final: Path
+    prepare: bool = False
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "stores" / f"{self.cell.data}.zarr"
+
+    @property
+    def references(self) -> Path:
+        return self.folder / "references" / f"{self.cell.data}.json"
+
+    @property
+    def place(self) -> Path:
+        return self.folder / "cells" / self.cell.name
+
+    @property
+    def failure(self) -> Path:
+        """Where a task that gives no result says why: a result that was there stays."""
+        data = self.references.with_suffix(".failure.json")
+        return data if self.prepare else self.place / "failure.json"
+
+    def run(self) -> None:
+        """Do it; the answer is a file, whole or not there, and an error one of its own."""
+        torch.set_num_threads(1)  # the same numbers, however many workers share the machine
+        with threadpool_limits(1):
+            try:
+                self._prepare() if self.prepare else self._train_and_score()
+            except Exception as error:
+                kind = "" if isinstance(error, PopdynError) else f"{type(error).__name__}: "
+                lines = str(error).splitlines() or [""]
+                self.fail(kind + lines[0], traceback.format_exc())
+
+    def fail(self, reason: str, trace: str = "") -> None:
+        """Write the row of a task that gave no result, with the reason in one line."""
+        row = self._identity | {"model": None, "status": "failed", "reason": reason}
+        row |= {"seconds": None, "peak_memory_mb": None, "verdict": None, "scores": {}}
+        record = {"row": row, "reason": reason, "traceback": trace.splitlines()}
+        write_record(self.failure, record)
+
+    def is_answered(self) -> bool:
+        """Return whether there is a result, or a word why there is none."""
+        there = self.references.exists() if self.prepare else self.row() is not None
+        return there or self.failure.exists()
+
+    def row(self) -> dict[str, Any] | None:
+        """Return the cell's row if it is there, for this very store, configuration and run."""
+        known = read_cell(self.place)
+        if known is None or known["key"] != self._keys()[1]:
+            return None
+        return dict(known["row"]) if _has_run(known, self.place) else None
+
+    def _prepare(self) -> None:
+        """Make the store; score its reference rows; record ``{name, key, digest, rows, said}``."""
+        cell = self.cell
+        data, said = self._make_store()
         found = store_digest(data)
-        key = digest([found, task["hold_out"], task["seed"], task["score"], _versions()])
-        known = read_references(file)
+        key = digest([found, cell.entry.hold_out, cell.seed, cell.score, versions()["popdyn"]])
+        known = read_references(self.references)
         if known is None or known["key"] != key or said:
-            rows = reference_rows(
-                data, hold_out=task["hold_out"], seed=task["seed"], **task["score"]
-            )
-            record = {"name": task["name"], "key": key, "digest": found}
-            write_record(file, {**record, "rows": rows, "said": said})
+            rows = reference_rows(data, hold_out=cell.entry.hold_out, seed=cell.seed, **cell.score)
+            record = {"name": cell.data, "key": key, "digest": found, "rows": rows, "said": said}
+            write_record(self.references, record)
 
+    def _make_store(self) -> tuple[xr.DataTree, list[str]]:
+        """Return the data, and what has to be said of it: a damaged store is made again."""
+        path, entry, seed = self.store, self.cell.entry, self.cell.seed
+        there = path.exists()
+        try:
+            make_store(entry, path, seed=seed)
+            data = open_snapshots(path)
+            store_digest(data)
+        except PopdynError as error:
+            if not there or not validate(path):
+                raise
+            aside = put_aside(path)
+            make_store(entry, path, seed=seed)
+            return open_snapshots(path), [f"{error}: kept as '{aside.name}' and made again"]
+        return data, []
 
-def _store(entry: Entry, task: Task) -> tuple[xr.DataTree, list[str]]:
-    """Return the data of an entry, and what has to be said of it: a damaged store is made again."""
-    path = Path(task["store"])
-    there = path.exists()
-    try:
-        make_store(entry, path, seed=task["seed"])
-        data = open_snapshots(path)
-        store_digest(data)
-    except PopdynError as error:
-        if not there or not validate(path):
-            raise
-        aside = put_aside(path)
-        make_store(entry, path, seed=task["seed"])
-        return open_snapshots(path), [f"{error}: kept as '{aside.name}' and made again"]
-    return data, []
-
-
-def _run_cell(task: Task) -> None:
-    """Train and score; record what was found and the digest of the run that it was found with."""
-    folder = Path(task["folder"])
-    with _recorded(task):
-        references = _references(task)
-        run_key, key = _keys(task, references)
-        known = read_cell(folder)
-        trained = known is not None and known["run_key"] == run_key and _has_run(known, folder)
-        row = known["row"] if known is not None and trained else _train(task, folder)
-        found = score(
-            load_run(folder / "run").dynamics,
-            open_snapshots(task["store"]),
-            hold_out=task["hold_out"],
-            seed=task["seed"],
-            references=references["rows"],
-            **task["score"],
+    def _train_and_score(self) -> None:
+        """Record what was found and the digest of the run that it was found with."""
+        place, cell = self.place, self.cell
+        run_key, key = self._keys()
+        known = read_cell(place)
+        trained = known is not None and known["run_key"] == run_key and _has_run(known, place)
+        row = known["row"] if known is not None and trained else self._train()
+        row["scores"] = score(
+            load_run(place / "run").dynamics,
+            open_snapshots(self.store),
+            hold_out=cell.entry.hold_out,
+            seed=cell.seed,
+            references=self._rows_beside()["rows"],
+            **cell.score,
         )
-        row["scores"] = plain(found)
-        record = {"name": folder.name, "key": key, "run_key": run_key, "row": row}
-        write_record(folder / "cell.json", {**record, "run": _run_digest(folder)})
+        record = {"name": place.name, "key": key, "run_key": run_key, "row": row}
+        write_record(place / "cell.json", {**record, "run": _run_digest(place)})
+
+    def _train(self) -> dict[str, Any]:
+        run = fit(
+            open_snapshots(self.store),
+            learner_of(self.cell.learner),
+            hold_out=self.cell.entry.hold_out,
+            seed=self.cell.seed,
+            out=self.place / "run",
+            overwrite=True,
+            source=str(self.final / self.store.relative_to(self.folder)),
+            **self.cell.options,
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            **self._identity,
+            "model": run.model,
+            "status": "ok",
+            "seconds": run.seconds,
+            # Linux counts in KiB, macOS in bytes.
+            "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
+            "verdict": run.word,
+        }
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        learner = None if self.prepare else self.cell.learner
+        return {"entry": self.cell.entry.name, "learner": learner, "seed": self.cell.seed}
+
+    def _keys(self) -> tuple[str, str]:
+        """Return what a run follows from, and what its scores follow from, as digests."""
+        cell, data = self.cell, self._rows_beside()
+        own = [cell.learner, cell.options, cell.entry.hold_out, cell.seed, versions()["popdyn"]]
+        run_key = digest([data["digest"], *own])
+        return run_key, digest([run_key, data["key"]])
+
+    def _rows_beside(self) -> dict[str, Any]:
+        found = read_references(self.references)
+        assert found is not None  # a cell is not begun before they are there
+        return found
 
 
 def read_cell(folder: Path) -> dict[str, Any] | None:
@@ -223,28 +296,6 @@ def cell_breaches(folder: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def finished_row(task: Task) -> dict[str, Any] | None:
-    """Return a cell's row if it is there, for this very store, configuration and run."""
-    folder = Path(task["folder"])
-    known = read_cell(folder)
-    if known is None or known["key"] != _keys(task, _references(task))[1]:
-        return None
-    return dict(known["row"]) if _has_run(known, folder) else None
-
-
-def _references(task: Task) -> dict[str, Any]:
-    found = read_references(Path(task["references"]))
-    assert found is not None  # a cell is not begun before they are there
-    return found
-
-
-def _keys(task: Task, references: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what a run follows from, and what its scores follow from, as digests."""
-    names = ("learner", "options", "hold_out", "seed")
-    run_key = digest([references["digest"], *(task[n] for n in names), _versions()])
-    return run_key, digest([run_key, references["key"]])
-
-
 def _has_run(known: Mapping[str, Any], folder: Path) -> bool:
     """Return whether the run is the one that was scored: a kill may have come between them."""
     return (folder / "run" / MANIFEST).is_file() and _run_digest(folder) == known["run"]
@@ -252,60 +303,3 @@ def _has_run(known: Mapping[str, Any], folder: Path) -> bool:
 
 def _run_digest(folder: Path) -> str:
     return hashlib.sha256((folder / "run" / MANIFEST).read_bytes()).hexdigest()
-
-
-def _train(task: Task, folder: Path) -> dict[str, Any]:
-    run = fit(
-        open_snapshots(task["store"]),
-        learner_of(task["learner"]),
-        hold_out=task["hold_out"],
-        seed=task["seed"],
-        out=folder / "run",
-        overwrite=True,
-        source=task["source"],
-        **task["options"],
-    )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        **_identity(task),
-        "model": run.model,
-        "status": "ok",
-        "seconds": run.seconds,
-        # Linux counts in KiB, macOS in bytes.
-        "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
-        "verdict": run.word,
-        "scores": {},
-    }
-
-
-def _identity(task: Task) -> dict[str, Any]:
-    return {"entry": task["entry"]["name"], "learner": task.get("learner"), "seed": task["seed"]}
-
-
-@contextlib.contextmanager
-def _recorded(task: Task) -> Iterator[None]:
-    """Turn an error into a failed row in a file of its own, with the reason in one line."""
-    try:
-        yield
-    except Exception as error:
-        kind = "" if isinstance(error, PopdynError) else f"{type(error).__name__}: "
-        lines = str(error).splitlines() or [""]
-        write_failure(task, kind + lines[0], traceback.format_exc())
-
-
-def failure_of(task: Task) -> Path:
-    """Return where a task that gives no result says why: a result that was there stays."""
-    if task["kind"] == "prepare":
-        return Path(task["file"]).with_suffix(".failure.json")
-    return Path(task["folder"]) / "failure.json"
-
-
-def write_failure(task: Task, reason: str, trace: str = "") -> None:
-    """Write the row of a task that gave no result."""
-    row = _identity(task) | {"model": None, "status": "failed", "reason": reason}
-    row |= {"seconds": None, "peak_memory_mb": None, "verdict": None, "scores": {}}
-    write_record(failure_of(task), {"row": row, "reason": reason, "traceback": trace.splitlines()})
-
-
-def _versions() -> str:
-    return version("popdyn-jko")

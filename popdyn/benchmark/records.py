@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import write_json
+from popdyn.base.plain import json_of
 
-__all__ = ["digest", "is_record", "plain", "put_aside", "read_record", "write_record"]
+__all__ = ["digest", "is_record", "put_aside", "read_record", "write_record"]
 
 _DIGEST = "record_digest"
 
@@ -23,7 +21,7 @@ _DIGEST = "record_digest"
 def write_record(file: Path, payload: Mapping[str, Any]) -> None:
     """Write a payload and its digest, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    payload = plain(payload)
+    payload = json_of(payload)
     write_json(file, {**payload, _DIGEST: digest(payload)})
 
 
@@ -70,20 +68,5 @@ def _refuse(constant: str) -> None:
 
 def digest(parts: Any) -> str:
     """Return a digest of what would stand in a JSON file."""
-    text = json.dumps(plain(parts), sort_keys=True)
+    text = json.dumps(json_of(parts), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def plain(value: Any) -> Any:
-    """Return JSON: arrays as lists, numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,23 +27,6 @@ from popdyn.snapshots import counts, dimension, open_snapshots, times
 __all__ = ["report_of"]
 
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class _EntryPart:
-    """What the page shows of one entry."""
-
-    name: str
-    summary: str
-    facts: str
-    score: str
-    shade: float | None
-    table: tables.Table
-    groups: Sequence[panels.Group]
-    drawn_seed: int | None
-    commands: Mapping[str, Sequence[str]]
-    failures: Sequence[str]
-    terms: Sequence[str]
 
 
 def report_of(
@@ -96,7 +78,7 @@ def report_of(
         boards=boards,
         grid=grid,
         headline=label,
-        notes=tables.column_notes([*boards, *(part.table for part in parts)]),
+        notes=tables.column_notes([*boards, *(part["table"] for part in parts)]),
         learners={name: LEARNERS[learner_of(name)].summary for name in learners},
         options={name: _own_options(cells, name) for name in learners},
         parts=parts,
@@ -125,7 +107,8 @@ def _shown(value: Any) -> Any:
 
 def _entry(
     suite: Suite, pairs: Sequence[tuple[Cell, Mapping[str, Any]]], folder: Path
-) -> _EntryPart:
+) -> dict[str, Any]:
+    """Return what the page shows of one entry."""
     entry = pairs[0][0].entry
     rows = [row for _, row in pairs]
     good = [cell for cell, row in pairs if row["status"] == "ok"]
@@ -141,23 +124,23 @@ def _entry(
         )
     table = tables.entry_table(rows, suite.headline, f"Scores of {entry.name}, means over seeds")
     best = _best(table, suite.headline)
-    return _EntryPart(
-        name=entry.name,
-        summary=entry.summary,
-        facts=facts,
-        score=best.text,
-        shade=best.shade,
-        table=table,
-        groups=groups,
-        drawn_seed=seed,
-        commands={c.learner: reproduce(c) for c, _ in pairs if c.seed == (seed or 0)},
-        failures=[
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "facts": facts,
+        "score": best.text,
+        "shade": best.shade,
+        "table": table,
+        "groups": groups,
+        "drawn_seed": seed,
+        "commands": {c.learner: reproduce(c) for c, _ in pairs if c.seed == (seed or 0)},
+        "failures": [
             f"{row['learner']}, seed {row['seed']}: {row['reason']}"
             for row in rows
             if row["status"] != "ok"
         ],
-        terms=list(dict.fromkeys(line for cell, _ in pairs for line in _terms(cell))),
-    )
+        "terms": list(dict.fromkeys(line for cell, _ in pairs for line in _terms(cell))),
+    }
 
 
 def _terms(cell: Cell) -> list[str]:
@@ -193,16 +176,12 @@ def _span(n: Iterable[int]) -> str:
 def _best(table: tables.Table, headline: str) -> tables.TableCell:
     """Return the best learner's headline score; the zero predictor and the truth do not count."""
     column = next((i for i, (_, name) in enumerate(table.head) if name == headline), None)
-    if column is None:
-        return tables.TableCell("–")
-    learned = [
+    found = [
         cells[column]
         for kind, cells in table.rows
-        if kind == "learner" and cells[0].text not in ("zero", "oracle")
+        if column is not None and kind == "learner" and cells[0].text not in ("zero", "oracle")
     ]
-    found = [cell for cell in learned if cell.value is not None]
-    sign = -1.0 if tables.higher_is_better(headline) else 1.0
-    return min(found, key=lambda c: sign * (c.value or 0.0), default=tables.TableCell("–"))
+    return min(found, key=lambda cell: tables.rank(cell, headline), default=tables.TableCell("–"))
 
 
 def _own_options(cells: Sequence[Cell], learner: str) -> str:

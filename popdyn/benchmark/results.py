@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from popdyn.base.plain import json_of
 from popdyn.benchmark.suite import Suite
 from popdyn.scores import SCORES
 from popdyn.scores.tables import flatten
@@ -23,7 +23,7 @@ def higher_is_better(name: str) -> bool:
     return entry is not None and entry.higher_is_better
 
 
-def summarise(rows: Iterable[Row], groups: Mapping[str, str]) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], groups: Mapping[str, str]) -> dict[str, Any]:
     """Return mean and standard deviation over the seeds, for each learner and score.
 
     For each seed the mean over entries is taken first. Entries in a group also have means of
@@ -34,19 +34,20 @@ def summarise(rows: Iterable[Row], groups: Mapping[str, str]) -> dict[str, Any]:
         rows: Rows of results.
         groups: Group of each entry, by name; empty for none.
     """
-    found: dict[str, dict[str, dict[int, list[float]]]] = {}
-    for row in rows:
-        learner = found.setdefault(row["learner"], {})
-        group = groups.get(row["entry"], "")
-        for name, value in flatten(row["scores"]).items():
-            if value is None:
-                continue
-            for full in (name, f"{group}: {name}") if group else (name,):
-                learner.setdefault(full, {}).setdefault(row["seed"], []).append(value)
-    return {
-        learner: {name: _spread(by_seed) for name, by_seed in scores.items()}
-        for learner, scores in found.items()
-    }
+    parts = [
+        ((row["learner"], full), row["seed"], value)
+        for row in rows
+        for name, value in flatten(row["scores"]).items()
+        for full in (name, f"{groups.get(row.get('entry', ''), '')}: {name}")
+        if value is not None and not full.startswith(":")
+    ]
+    frame = pd.DataFrame(parts, columns=["row", "seed", "value"])
+    means = frame.groupby(["row", "seed"], sort=False)["value"].mean()
+    spread = means.groupby("row", sort=False).agg(["mean", "std"])
+    summary: dict[str, Any] = {row["learner"]: {} for row in rows}
+    for (learner, name), *numbers in spread.itertuples():
+        summary[learner][name] = json_of(dict(zip(("mean", "std"), numbers, strict=True)))
+    return summary
 
 
 def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
@@ -58,27 +59,7 @@ def results_of(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
 def csv_of(results: Mapping[str, Any]) -> str:
     """Return what ``results.csv`` holds."""
     names = list(dict.fromkeys(n for row in results["rows"] for n in flatten(row["scores"])))
-    head = [
-        "entry",
-        "learner",
-        "model",
-        "seed",
-        "status",
-        "verdict",
-        "seconds",
-        "peak_memory_mb",
-        "reason",
-    ]
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [*head, *names], restval="", lineterminator="\n")
-    table.writeheader()
-    for row in results["rows"]:
-        own = {k: row[k] for k in head if row.get(k) is not None}
-        table.writerow(own | {k: v for k, v in flatten(row["scores"]).items() if v is not None})
-    return text.getvalue()
-
-
-def _spread(by_seed: Mapping[int, Sequence[float]]) -> dict[str, float | None]:
-    means = [statistics.fmean(values) for values in by_seed.values()]
-    std = statistics.stdev(means) if len(means) > 1 else None
-    return {"mean": statistics.fmean(means), "std": std}
+    head = [*("entry", "learner", "model", "seed", "status", "verdict", "seconds")]
+    head += ["peak_memory_mb", "reason"]
+    rows = [{**row, **flatten(row["scores"])} for row in results["rows"]]
+    return pd.DataFrame(rows, columns=[*head, *names]).to_csv(index=False, lineterminator="\n")

@@ -150,7 +150,7 @@ def store_digest(data: xr.DataTree) -> str:
             for start in range(0, int(n), BLOCK):
                 x = positions(data, k, group, start, start + BLOCK)
                 digest.update(np.ascontiguousarray(x).tobytes())
-    for name in ("energy", "standardize"):
+    for name in ("energy", "dynamics", "standardize"):
         digest.update(json.dumps(data.attrs.get(name), sort_keys=True).encode())
     return digest.hexdigest()[:32]
 

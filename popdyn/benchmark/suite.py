@@ -3,43 +3,64 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from popdyn.base.errors import PopdynError
-from popdyn.base.options import options_in
+from popdyn.base.errors import PopdynError, blaming
+from popdyn.base.options import Bounds, Options, options_in, read_options
 from popdyn.base.registry import lookup
 from popdyn.benchmark.variants import learner_of, options_in_name
-from popdyn.dynamics import INTERACTIONS, POTENTIALS, FreeEnergy
+from popdyn.dynamics import FreeEnergy
 from popdyn.dynamics.fields import NamedField
 from popdyn.learners import LEARNERS
+from popdyn.scores.protocol import parse_points
 from popdyn.simulation import SimulationOptions, configure
 from popdyn.snapshots.cells import ImportOptions
 
-__all__ = ["Entry", "FieldError", "Suite", "entry_from"]
-
-ENERGY = ("potential", "potential_params", "interaction", "interaction_params", "diffusivity")
-SIMULATION = tuple(n for n in options_in(SimulationOptions) if n not in ("seed", "device"))
-SOURCE = ("file", "environment", *(n for n in options_in(ImportOptions) if n != "seed"))
-SCORE = ("points", "from_")
-
-
-class FieldError(PopdynError):
-    """A value of a suite that is not what is expected.
-
-    Attributes:
-        name: The field.
-    """
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(f"field '{name}': {message}")
-        self.name = name
+__all__ = ["Entry", "Suite", "check_names", "entry_from"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class EnergyOptions(Options):
+    """Keywords of ``FreeEnergy``, as far as a file can give them."""
+
+    potential: str | None = None
+    potential_params: Mapping[str, Any] | None = None
+    interaction: str | None = None
+    interaction_params: Mapping[str, Any] | None = None
+    diffusivity: Annotated[float, Bounds(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class SourceOptions(ImportOptions):
+    """Cells of a file: where it is, the variable that may name another path, how it is read."""
+
+    file: str = field(kw_only=True)
+    environment: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreOptions(Options):
+    """Keywords of ``score``."""
+
+    points: Any = 2000
+    from_: Literal["previous", "first"] = "previous"
+
+    def check(self) -> None:
+        with blaming("points"):
+            parse_points(self.points)
+
+
+ENERGY = tuple(options_in(EnergyOptions))
+SOURCE = tuple(n for n in options_in(SourceOptions) if n != "seed")
+SIMULATION = tuple(n for n in options_in(SimulationOptions) if n not in ("seed", "device"))
+
+
+@dataclass(frozen=True)
+class Entry(Options):
     """One population of a suite: simulated from a known energy, or imported from a file.
 
     Attributes:
@@ -54,7 +75,7 @@ class Entry:
         fit: Options for every learner that has them, such as ``learn``.
 
     Raises:
-        FieldError: On a value that no simulation or import could use.
+        PopdynError: On a value that no simulation or import could use; ``field`` names it.
     """
 
     name: str
@@ -66,59 +87,40 @@ class Entry:
     hold_out: tuple[int, ...] = ()
     fit: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _check_name(self.name)
-        for name in ("summary", "group"):
-            if not isinstance(getattr(self, name), str):
-                raise FieldError(name, f"found {getattr(self, name)!r}, expected text")
-        if not all(type(k) is int and k >= 0 for k in self.hold_out):
-            raise FieldError("hold_out", f"found {self.hold_out}, expected indices from 0")
-        if self.source is None:
-            self._check_simulation()
+        last = float("inf")
+        if self.source is not None:
+            check_names(self.source, SOURCE)
+            read_options(SourceOptions, self.source, "an import")
+            for name in (*self.energy, *self.simulation):
+                raise PopdynError(f"{name} is given: an imported entry has none", field=name)
         else:
-            self._check_source(self.source)
+            last = self._check_simulation()
+        for k in self.hold_out:
+            if not 0 <= k <= last:
+                expected = f"indices up to {last}" if k > 0 else "indices from 0"
+                raise PopdynError(f"hold_out has {k}: expected {expected}", field="hold_out")
 
-    def _check_simulation(self) -> None:
-        _check_keys(self.energy, ENERGY)
-        _check_keys(self.simulation, SIMULATION)
-        for term, registry in (("potential", POTENTIALS), ("interaction", INTERACTIONS)):
-            given = {k: v for k, v in self.energy.items() if k in (term, f"{term}_params")}
-            value = given.get(term)
-            if value is not None and not isinstance(value, str):
-                raise FieldError(term, f"found {value!r}, expected a name of {term}s")
-            known = value is None or value in registry or value in POTENTIALS
-            _attempt(f"{term}_params" if known and len(given) == 2 else term, FreeEnergy, **given)
-        if "diffusivity" in self.energy:
-            value = self.energy["diffusivity"]
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise FieldError("diffusivity", f"found {value!r}, expected a number ≥ 0")
-            _attempt("diffusivity", FreeEnergy, diffusivity=value)
-        config = _attempt(tuple(self.simulation), configure, **self.simulation)
-        _attempt((*self.simulation, *self.energy), config.check, self.free_energy)
+    def _check_simulation(self) -> int:
+        """Check what is simulated, and return the index of the last snapshot."""
+        check_names(self.energy, ENERGY)
+        check_names(self.simulation, SIMULATION)
+        EnergyOptions(**self.energy)
+        for term in ("potential", "interaction"):
+            given = {k: v for k, v in self.energy.items() if k.startswith(term)}
+            name: dict[str, Any] = {term: given.get(term)}
+            with blaming(term):
+                FreeEnergy(**name)
+            with blaming(f"{term}_params"):
+                FreeEnergy(**given)
+        config = configure(**self.simulation)
+        config.check(self.free_energy)
         for part in (self.free_energy.V, self.free_energy.W):
             if isinstance(part, NamedField) and config.dim < part.entry.min_dim:
-                least = part.entry.min_dim
-                raise FieldError("dim", f"found {config.dim}, but {part.label()} needs {least}")
-        self._check_hold_out(len(config.times))
-
-    def _check_source(self, source: Mapping[str, Any]) -> None:
-        for name in ("energy", "simulation"):
-            if getattr(self, name):
-                first = next(iter(getattr(self, name)))
-                raise FieldError(first, "an imported entry has no energy and no simulation")
-        _check_keys(source, SOURCE)
-        for name in ("file", "environment"):
-            if name == "file" and name not in source:
-                raise FieldError("import", "found no 'file', expected the path of the cells")
-            if not isinstance(source.get(name, ""), str):
-                raise FieldError(name, f"found {source[name]!r}, expected text")
-        options = {k: v for k, v in source.items() if k not in ("file", "environment")}
-        _attempt(tuple(options), ImportOptions, **options)
-
-    def _check_hold_out(self, snapshots: int) -> None:
-        if self.hold_out and max(self.hold_out) >= snapshots:
-            found, last = max(self.hold_out), snapshots - 1
-            raise FieldError("hold_out", f"found {found}, expected indices up to {last}")
+                wanted = f"{part.label()} needs {part.entry.min_dim} or more"
+                raise PopdynError(f"dim is {config.dim}: {wanted}", field="dim")
+        return len(config.times) - 1
 
     @property
     def free_energy(self) -> FreeEnergy:
@@ -142,7 +144,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Options):
     """A named list of entries.
 
     Attributes:
@@ -159,42 +161,32 @@ class Suite:
         packaged: Whether it ships with popdyn, so that its name is enough.
 
     Raises:
-        FieldError: On a wrong field.
+        PopdynError: On a wrong field, which ``field`` names.
     """
 
     name: str
     summary: str
     entries: tuple[Entry, ...]
     headline: str = "gradient.potential.skill"
-    plane: tuple[int, ...] | None = None
+    plane: Annotated[tuple[int, ...] | None, Bounds(ge=1, length=2, what="components")] = None
     learners: tuple[str, ...] = ("zero", "ijkonet")
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     score: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     packaged: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _check_name(self.name)
-        for name in ("summary", "headline"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value:
-                raise FieldError(name, f"found {value!r}, expected text")
         if not self.entries:
-            raise FieldError("entry", "found none, expected at least one [[entry]]")
+            raise PopdynError("found none: expected at least one [[entry]]", field="entry")
         for name in (*self.learners, *self.options):
-            where = "learners" if name in self.learners else name
-            _attempt(where, lookup, LEARNERS, learner_of(name), "learner")
-            _attempt(where, options_in_name, name)
-        if self.plane is not None and not (
-            len(self.plane) == 2 and all(type(i) is int and i > 0 for i in self.plane)
-        ):
-            raise FieldError("plane", f"found {self.plane}, expected two components from 1")
-        _check_keys(self.score, SCORE)
-        points = self.score.get("points", 2000)
-        if points != "all" and (type(points) is not int or points < 2):
-            raise FieldError("points", f"found {points!r}, expected a whole number ≥ 2 or 'all'")
-        if self.score.get("from_", "previous") not in ("previous", "first"):
-            raise FieldError("from", f"found {self.score['from_']!r}, expected previous or first")
+            with blaming("learners" if name in self.learners else name):
+                lookup(LEARNERS, learner_of(name), "learner")
+                options_in_name(name)
+        for name, options in self.options.items():
+            if not isinstance(options, Mapping):
+                raise PopdynError(f"{name} is {options!r}: expected a table", field=name)
+        read_options(ScoreOptions, self.score, "a score")
 
     def entry(self, name: str) -> Entry:
         """Return the entry of that name.
@@ -209,46 +201,27 @@ def entry_from(table: Mapping[str, Any]) -> Entry:
     """Return the entry that a table of a suite file means.
 
     Raises:
-        FieldError: On an unknown field or a wrong value.
+        PopdynError: On an unknown field or a wrong value, which ``field`` names.
     """
-    known = (*(f.name for f in fields(Entry)), "import", *ENERGY, *SIMULATION)
-    known = tuple(k for k in known if k not in ("energy", "simulation", "source"))
-    _check_keys(table, known)
-    if "name" not in table:
-        raise FieldError("name", "found none, expected the entry's name")
-    for name in ("import", "fit", "potential_params", "interaction_params", "initial_params"):
-        if not isinstance(table.get(name, {}), Mapping):
-            raise FieldError(name, f"found {table[name]!r}, expected a table")
-    hold_out = table.get("hold_out", [])
-    if not isinstance(hold_out, (list, tuple)):
-        raise FieldError("hold_out", f"found {hold_out!r}, expected a list of indices")
-    own = ("name", "summary", "group", "fit")
-    return Entry(
-        **{k: table[k] for k in own if k in table},
-        energy={k: table[k] for k in ENERGY if k in table},
-        simulation={k: table[k] for k in SIMULATION if k in table},
-        source=table.get("import"),
-        hold_out=tuple(hold_out),
+    own = [name for name in options_in(Entry) if name not in ("energy", "simulation", "source")]
+    check_names(table, (*own, "import", *ENERGY, *SIMULATION))
+    return read_options(
+        Entry,
+        {k: table[k] for k in own if k in table}
+        | {"energy": {k: table[k] for k in ENERGY if k in table}}
+        | {"simulation": {k: table[k] for k in SIMULATION if k in table}}
+        | {"source": table.get("import")},
+        "an entry",
     )
 
 
-def _check_name(name: Any) -> None:
-    allowed = isinstance(name, str) and name and not name.startswith(".")
-    if not allowed or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in name):
-        raise FieldError("name", f"found {name!r}, expected letters, digits, _, - and .")
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise PopdynError(f"name is '{name}': expected letters, digits, _, - and .", field="name")
 
 
-def _check_keys(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in known:
-            _attempt(key, lookup, dict.fromkeys(known), key, "field")
-
-
-def _attempt(names: str | tuple[str, ...], function: Any, *args: Any, **keywords: Any) -> Any:
-    """Call; an error is laid to the field, of several to the one that it names, or the first."""
-    try:
-        return function(*args, **keywords)
-    except (PopdynError, TypeError, ValueError) as error:
-        fields = (names,) if isinstance(names, str) else (*names, "entry")
-        blamed = getattr(error, "field", None)
-        raise FieldError(blamed if blamed in fields else fields[0], str(error)) from None
+def check_names(table: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse a field that is not known; names the nearest."""
+    for name in table:
+        with blaming(name):
+            lookup(dict.fromkeys(known), name, "field")

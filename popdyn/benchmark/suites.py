@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.options import Options, options_in, read_options
 from popdyn.base.registry import lookup
-from popdyn.benchmark.suite import Entry, FieldError, Suite, entry_from
+from popdyn.benchmark.suite import Entry, Suite, check_names, entry_from
 from popdyn.benchmark.toml_lines import line_of
 
 __all__ = ["SUITES", "load_suite", "read_suite"]
 
 FILE = "suite.toml"
-TOP = ("name", "summary", "headline", "plane", "learners", "defaults", "options", "score", "entry")
+
+
+@dataclass(frozen=True)
+class SuiteFile(Options):
+    """What may stand at the top of a suite file."""
+
+    name: str
+    summary: str
+    headline: str | None = None
+    plane: tuple[int, ...] | None = None
+    learners: tuple[str, ...] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    score: Mapping[str, Any] = field(default_factory=dict)
+    entry: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_suite(path: str | os.PathLike[str]) -> Suite:
@@ -41,10 +57,41 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
         raise PopdynError(f"suite file '{file}': {error.strerror}") from None
     except ValueError as error:  # no TOML, or no UTF-8
         raise PopdynError(f"suite file '{file}' is no TOML: {error}") from None
-    try:
-        return _suite(document, text, file)
-    except FieldError as error:
-        raise _located(error, file, line_of(text, "", error.name)) from None
+
+    @contextmanager
+    def located(*tables: tuple[str, int, Mapping[str, Any]]) -> Iterator[None]:
+        """Say where a wrong field stands: in the first of the tables that has it."""
+        try:
+            yield
+        except PopdynError as error:
+            name = (error.field or "entry").rstrip("_")
+            place = next((t for t in tables if name in t[2]), tables[0])
+            line = line_of(text, place[0], name, place[1])
+            raise PopdynError(f"{file}, line {line}, field '{name}': {error}") from None
+
+    with located(("", 0, document)):
+        check_names(document, options_in(SuiteFile))
+        top = read_options(SuiteFile, document, "a suite")
+    entries: list[Entry] = []
+    for index, table in enumerate(top.entry):
+        with located(("entry", index, table), ("defaults", 0, top.defaults)):
+            entry = entry_from(_merged(top.defaults, table))
+            if entry.name in {e.name for e in entries}:
+                raise PopdynError(f"'{entry.name}' stands there a second time", field="name")
+        entries.append(entry)
+    score = {"from_" if k == "from" else k: v for k, v in top.score.items()}
+    given = {n: getattr(top, n) for n in ("headline", "plane", "learners")}
+    given = {name: value for name, value in given.items() if value is not None}
+    with located(("", 0, document), ("options", 0, top.options), ("score", 0, top.score)):
+        return Suite(
+            top.name,
+            top.summary,
+            tuple(entries),
+            options=top.options,
+            score=score,
+            path=file,
+            **given,
+        )
 
 
 def load_suite(suite: str | os.PathLike[str] | Suite) -> Suite:
@@ -63,58 +110,6 @@ def load_suite(suite: str | os.PathLike[str] | Suite) -> Suite:
     return lookup(SUITES, text, "suite")
 
 
-def _suite(document: Mapping[str, Any], text: str, file: Path) -> Suite:
-    for key, value in document.items():
-        if key not in TOP:
-            raise FieldError(key, f"unknown field, expected one of {', '.join(TOP)}")
-        if key in ("defaults", "options", "score") and not isinstance(value, dict):
-            raise FieldError(key, f"found {value!r}, expected a table")
-    for name, value in document.get("options", {}).items():
-        if not isinstance(value, dict):
-            raise _at(text, file, "options", name, f"found {value!r}, expected a table")
-    for key in ("name", "summary"):
-        if key not in document:
-            raise FieldError(key, "found none, expected text")
-    learners = document.get("learners", list(Suite.learners))
-    if not isinstance(learners, list) or not all(isinstance(n, str) for n in learners):
-        raise FieldError("learners", f"found {learners!r}, expected a list of names")
-    tables = document.get("entry", [])
-    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
-        raise FieldError("entry", f"found {tables!r}, expected [[entry]] tables")
-    defaults = document.get("defaults", {})
-    entries: list[Entry] = []
-    for index, table in enumerate(tables):
-        try:
-            entry = entry_from(_merged(defaults, table))
-            if entry.name in {e.name for e in entries}:
-                raise FieldError("name", f"found '{entry.name}' a second time")
-        except FieldError as error:
-            blamed = "entry" if error.name in table or error.name not in defaults else "defaults"
-            at = index if blamed == "entry" else 0
-            raise _located(error, file, line_of(text, blamed, error.name, at)) from None
-        entries.append(entry)
-    score = {"from_" if k == "from" else k: v for k, v in document.get("score", {}).items()}
-    own = {k: document[k] for k in ("name", "summary", "headline") if k in document}
-    plane = document.get("plane")
-    if plane is not None and not isinstance(plane, list):
-        raise FieldError("plane", f"found {plane!r}, expected two components such as [1, 2]")
-    try:
-        return Suite(
-            **own,
-            entries=tuple(entries),
-            plane=None if plane is None else tuple(plane),
-            learners=tuple(learners),
-            options=document.get("options", {}),
-            score=score,
-            path=file,
-        )
-    except FieldError as error:
-        for table in ("options", "score"):
-            if error.name in document.get(table, {}):
-                raise _located(error, file, line_of(text, table, error.name)) from None
-        raise
-
-
 def _merged(defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table over the defaults; ``times`` replaces ``snapshots`` and ``dt``."""
     replaced = {"times": ("snapshots", "dt"), "initial": ("initial_params",)}
@@ -126,14 +121,6 @@ def _merged(defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, 
         if isinstance(kept.get(key), dict) and isinstance(table.get(key), dict):
             table = {**table, key: {**kept[key], **table[key]}}
     return {**kept, **table}
-
-
-def _located(error: FieldError, file: Path, line: int) -> PopdynError:
-    return PopdynError(f"{file}, line {line}, {error}")
-
-
-def _at(text: str, file: Path, table: str, name: str, message: str) -> PopdynError:
-    return _located(FieldError(name, message), file, line_of(text, table, name))
 
 
 def _packaged() -> dict[str, Suite]:

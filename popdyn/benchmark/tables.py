@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from popdyn.benchmark.results import flatten, higher_is_better, summarise
+from popdyn.benchmark.results import higher_is_better, summarise
 from popdyn.benchmark.suite import Suite
 from popdyn.benchmark.variants import row_label
 from popdyn.scores import SCORES
@@ -58,6 +59,11 @@ class Table:
     rows: list[tuple[str, list[TableCell]]] = field(default_factory=list)
 
 
+Row = Mapping[str, Any]
+Head = tuple[str, str]
+Count = Callable[[Sequence[Row]], TableCell]
+
+
 def number(value: float | None, std: float | None = None) -> str:
     """Return a number as a reader wants it, with its spread.
 
@@ -81,40 +87,18 @@ def number(value: float | None, std: float | None = None) -> str:
 
 def leaderboards(results: Mapping[str, Any], suite: Suite) -> list[Table]:
     """Return a leaderboard for each group of entries; one where there are no groups."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in results["rows"]:
         groups.setdefault(suite.entry(row["entry"]).group, []).append(row)
-    return [_leaderboard(rows, suite.headline, name or suite.name) for name, rows in groups.items()]
+    further = {("explained", "explained"): _explained, **COSTS, ("cells", "done"): _done}
+    return [
+        _table(rows, suite.headline, name or suite.name, further) for name, rows in groups.items()
+    ]
 
 
-def _leaderboard(rows: Sequence[Mapping[str, Any]], headline: str, title: str) -> Table:
-    """Return one row for each learner and reference: means over entries and seeds."""
-    summary = summarise(rows, {})
-    learners = list(dict.fromkeys(row["learner"] for row in rows))
-    for name in REFERENCES:
-        summary[name] = _reference(rows, name)
-    names = _columns(headline, (s for s in summary.values()))
-    table = Table(title, [("", "name"), *((LABELS.get(n, n), n) for n in names)])
-    table.head += [("explained", "explained")]
-    table.head += [("seconds", "seconds"), ("MB", "peak_memory_mb"), ("cells", "done")]
-    for name in sorted(learners, key=lambda n: _rank(summary.get(n, {}), headline)):
-        mine = [row for row in rows if row["learner"] == name]
-        good = [row for row in mine if row["status"] == "ok"]
-        cells = [TableCell(row_label(name, mine))]
-        cells += [_spread_cell(summary.get(name, {}).get(n), n) for n in names]
-        explained = sum(row.get("verdict") == "explained" for row in good)
-        cells.append(TableCell(f"{explained}/{len(mine)}", explained))
-        for key in ("seconds", "peak_memory_mb"):
-            mean = statistics.fmean(row[key] for row in good) if good else None
-            cells.append(TableCell(_brief(mean), mean))
-        cells.append(TableCell(f"{len(good)}/{len(mine)}", len(good)))
-        table.rows.append(("learner", cells))
-    for name in REFERENCES:
-        cells = [TableCell(name), *(_spread_cell(summary[name].get(n), n) for n in names)]
-        if any(cell.value is not None for cell in cells):
-            blank = [TableCell("–")] * 4
-            table.rows.append(("reference", cells + blank))
-    return table
+def entry_table(rows: Sequence[Row], headline: str, title: str) -> Table:
+    """Return one row for each learner and reference of an entry: means over seeds."""
+    return _table(rows, headline, title, {("verdict", "verdict"): _verdicts, **COSTS})
 
 
 def matrix(results: Mapping[str, Any], headline: str, title: str) -> Table:
@@ -123,38 +107,71 @@ def matrix(results: Mapping[str, Any], headline: str, title: str) -> Table:
     learners = list(dict.fromkeys(row["learner"] for row in rows))
     table = Table(title, [("entry", "name"), *((name, headline) for name in learners)])
     for entry in dict.fromkeys(row["entry"] for row in rows):
-        cells = [TableCell(entry, link=f"#entry-{entry}")]
-        for learner in learners:
-            mine = [r for r in rows if (r["entry"], r["learner"]) == (entry, learner)]
-            cells.append(_cell(mine, headline))
-        table.rows.append(("learner", cells))
+        summary = summarise([row for row in rows if row["entry"] == entry], {})
+        cells = [_cell(summary.get(name), headline) for name in learners]
+        table.rows.append(("learner", [TableCell(entry, link=f"#entry-{entry}"), *cells]))
     return table
 
 
-def entry_table(rows: Sequence[Mapping[str, Any]], headline: str, title: str) -> Table:
-    """Return one row for each learner and reference of an entry: means over seeds."""
-    learners = list(dict.fromkeys(row["learner"] for row in rows))
-    found = [flatten(row["scores"]) for row in rows]
-    names = _columns(headline, found)
-    table = Table(title, [("", "name"), *((LABELS.get(n, n), n) for n in names)])
-    table.head += [("verdict", "verdict"), ("seconds", "seconds"), ("MB", "peak_memory_mb")]
-    for learner in learners:
-        mine = [row for row in rows if row["learner"] == learner]
-        cells = [TableCell(row_label(learner, mine)), *(_cell(mine, n) for n in names)]
-        words = collections.Counter(row["verdict"] for row in mine if row.get("verdict"))
-        told = [f"{word} ({n})" if len(mine) > 1 else word for word, n in words.most_common()]
-        cells.append(TableCell(", ".join(told).replace("_", " ") or "–"))
-        for key in ("seconds", "peak_memory_mb"):
-            values = [row[key] for row in mine if row[key] is not None]
-            mean = statistics.fmean(values) if values else None
-            cells.append(TableCell(_brief(mean), mean))
+def _table(rows: Sequence[Row], headline: str, title: str, further: Mapping[Head, Count]) -> Table:
+    """Return one row for each learner, the best first, and reference: means over entries and seeds.
+
+    Args:
+        rows: Rows of results.
+        headline: The score that comes first.
+        title: Of the table.
+        further: Columns beside the scores, from a learner's rows.
+    """
+    learned, references = summarise(rows, {}), _references(rows)
+    names = _columns(headline, (*learned.values(), *references.values()))
+    table = Table(title, [("", "name"), *((LABELS.get(n, n), n) for n in names), *further])
+    for name, scores in learned.items():
+        mine = [row for row in rows if row["learner"] == name]
+        counted = [count(mine) for count in further.values()]
+        cells = [TableCell(row_label(name, mine)), *(_cell(scores, n) for n in names), *counted]
         table.rows.append(("learner", cells))
-    for name in REFERENCES:
-        summary = _reference(rows, name)
-        cells = [TableCell(name), *(_spread_cell(summary.get(n), n) for n in names)]
+    if headline in names:  # it comes first
+        table.rows.sort(key=lambda row: rank(row[1][1], headline))
+    for name, scores in references.items():
+        cells = [_cell(scores, n) for n in names]
         if any(cell.value is not None for cell in cells):
-            table.rows.append(("reference", [*cells, *([TableCell("–")] * 3)]))
+            blank = [TableCell("–")] * len(further)
+            table.rows.append(("reference", [TableCell(name), *cells, *blank]))
     return table
+
+
+def _done(rows: Sequence[Row]) -> TableCell:
+    good = sum(row["status"] == "ok" for row in rows)
+    return TableCell(f"{good}/{len(rows)}", good)
+
+
+def _explained(rows: Sequence[Row]) -> TableCell:
+    explained = sum(row.get("verdict") == "explained" for row in rows)
+    return TableCell(f"{explained}/{len(rows)}", explained)
+
+
+def _verdicts(rows: Sequence[Row]) -> TableCell:
+    words = collections.Counter(row["verdict"] for row in rows if row.get("verdict"))
+    told = [f"{word} ({n})" if len(rows) > 1 else word for word, n in words.most_common()]
+    return TableCell(", ".join(told).replace("_", " ") or "–")
+
+
+def _mean_of(key: str) -> Count:
+    def mean(rows: Sequence[Row]) -> TableCell:
+        values = [row[key] for row in rows if row[key] is not None]
+        if not values:
+            return TableCell("–")
+        value = statistics.fmean(values)
+        digits = 0 if value >= 10 else 1 if value >= 0.1 else 2
+        return TableCell(f"{value:.{digits}f}", value)
+
+    return mean
+
+
+COSTS: dict[Head, Count] = {
+    ("seconds", "seconds"): _mean_of("seconds"),
+    ("MB", "peak_memory_mb"): _mean_of("peak_memory_mb"),
+}
 
 
 def column_notes(tables: Iterable[Table]) -> list[tuple[str, str]]:
@@ -173,55 +190,45 @@ def column_notes(tables: Iterable[Table]) -> list[tuple[str, str]]:
 
 def _columns(headline: str, found: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the scores to show: those that some row has, the headline first."""
-    there = set()
-    for scores in found:
-        for name, value in scores.items():
-            # Nothing is shown of a diffusivity where there is none, and none was found.
-            number = value["mean"] if isinstance(value, Mapping) else value
-            if number is not None and (number or not name.startswith("diffusivity")):
-                there.add(name)
+    # Nothing is shown of a diffusivity where there is none, and none was found.
+    there = {
+        name
+        for scores in found
+        for name, spread in scores.items()
+        if spread["mean"] or not name.startswith("diffusivity")
+    }
     if not any(name.startswith("gradient.interaction") for name in there):
         there.discard("gradient.force.skill")  # the force is ∇V alone, and has its column
     return list(dict.fromkeys(n for n in (headline, *LABELS) if n in there))
 
 
-def _reference(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    """Return the mean of a reference row over entries and seeds, each counted once."""
-    once = {(r["entry"], r["seed"]): r["scores"].get("references", {}) for r in rows}
-    values: dict[str, list[float]] = {}
-    for references in once.values():
-        for key, value in flatten(references.get(name, {}), references).items():
-            if value is not None:
-                values.setdefault(key, []).append(value)
-    return {key: {"mean": statistics.fmean(v), "std": None} for key, v in values.items()}
+def _references(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return the mean of each reference row over entries and seeds, each counted once."""
+    found = {
+        (name, row["entry"], row["seed"]): {
+            "learner": name,
+            "seed": 0,
+            "scores": {**scores, "references": row["scores"]["references"]},
+        }
+        for row in rows
+        for name, scores in row["scores"].get("references", {}).items()
+    }
+    summary = summarise(list(found.values()), {})
+    return {name: summary[name] for name in REFERENCES if name in summary}
 
 
-def _cell(rows: Sequence[Mapping[str, Any]], name: str) -> TableCell:
-    values = [flatten(row["scores"]).get(name) for row in rows]
-    good = [v for v in values if v is not None]
-    if not good:
-        failed = any(row["status"] != "ok" for row in rows)
-        return TableCell("failed" if failed else "–")
-    std = statistics.stdev(good) if len(good) > 1 else None
-    return _spread_cell({"mean": statistics.fmean(good), "std": std}, name)
-
-
-def _spread_cell(spread: Mapping[str, Any] | None, name: str) -> TableCell:
-    if spread is None:
+def _cell(scores: Mapping[str, Any] | None, name: str) -> TableCell:
+    """Return the cell of a score, from the means and deviations of a row; none: it failed."""
+    if not scores:
+        return TableCell("–" if scores is None else "failed")
+    if name not in scores:
         return TableCell("–")
-    mean = spread["mean"]
+    mean = scores[name]["mean"]
     shade = max(-1.0, min(1.0, mean)) if name.split(".")[-1].startswith("skill") else None
-    return TableCell(number(mean, spread["std"]), mean, shade)
+    return TableCell(number(mean, scores[name]["std"]), mean, shade)
 
 
-def _rank(scores: Mapping[str, Any], headline: str) -> float:
-    found = scores.get(headline)
-    if found is None:
-        return float("inf")
-    return -found["mean"] if higher_is_better(headline) else found["mean"]
-
-
-def _brief(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
+def rank(cell: TableCell, headline: str) -> float:
+    """Return what learners are ordered by, the best first, from the cell of the headline score."""
+    sign = -1.0 if higher_is_better(headline) else 1.0
+    return math.inf if cell.value is None else sign * cell.value

@@ -1,95 +1,48 @@
-"""Where tasks run: each in a process of its own, here or on a Dask cluster."""
+"""Where the tasks of a bench run: each in a process of its own, here or on a Dask cluster."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 
-from popdyn.base.errors import PopdynError
-from popdyn.base.processes import Helper, HelperDiedError, die_with_parent
-from popdyn.benchmark.cells import Task, run_task
+from popdyn.base.processes import Helper, HelperDiedError, die_with_parent, run_all
+from popdyn.benchmark.cells import Task
 
-__all__ = ["Launch", "main", "workplace"]
-
-Launch = Callable[[Task], int]
-"""Runs a task in a process of its own and returns the exit status, negative for a signal."""
+__all__ = ["run_apart"]
 
 # Imported once by the process that cells are copies of: a cell starts in no time.
 _PRELOAD = ("popdyn.benchmark.cells", "scipy.spatial", "sklearn.mixture", "ot")
-_CONNECT_SECONDS = 10
-_MODULE = "from popdyn.benchmark.workers import main; main()"
 
 
-@contextlib.contextmanager
-def workplace(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, Launch]]:
-    """Yield an executor, and what to submit to it.
+def run_apart(
+    tasks: Iterable[Task], workers: int, scheduler: str | None
+) -> Iterator[tuple[int, int | str]]:
+    """Run tasks; yield each one's index, and its exit status or what became of its worker.
+
+    A task has a process of its own, whose memory is counted and whose death is a row.
 
     Args:
+        tasks: What to do.
         workers: Local processes at a time.
         scheduler: Address of a Dask scheduler whose workers see the same files; or None.
 
     Raises:
         PopdynError: If no scheduler answers, or it has no workers.
     """
-    if scheduler is not None:
-        with _cluster(scheduler) as executor:
-            yield executor, launch_fresh
-        return
-    local = _Local()
-    executor = ThreadPoolExecutor(workers)
-    try:
-        yield executor, local.launch
-    finally:
-        local.stop()
-        executor.shutdown(cancel_futures=True)
+    work = _work_in_a_copy if scheduler is None else _work_in_a_helper
+    yield from run_all(work, ((task,) for task in tasks), workers, scheduler, lost=_lost)
 
 
-class _Local:
-    """A helper for each thread, with everything imported, runs each task in a copy of itself.
-
-    So a task has a process of its own, whose memory is counted and whose death is a row, and the
-    script that called runs once.
-    """
-
-    def __init__(self) -> None:
-        self.mine = threading.local()
-        self.helpers: list[Helper] = []
-        self.stopped = False
-        self.lock = threading.Lock()
-
-    def launch(self, task: Task) -> int:
-        with self.lock:
-            if self.stopped:
-                return 0
-            helper: Helper | None = getattr(self.mine, "helper", None)
-            if helper is None:
-                helper = self.mine.helper = Helper(_work_in_a_copy)
-                self.helpers.append(helper)
-        try:
-            return int(helper.call(task))
-        except HelperDiedError as error:
-            self.mine.helper = None
-            return error.status or 1
-
-    def stop(self) -> None:
-        """End all helpers, and with them whatever they do."""
-        with self.lock:
-            self.stopped = True
-            for helper in self.helpers:
-                helper.close()
+def _lost(error: Exception) -> int | str:
+    return error.status or 1 if isinstance(error, HelperDiedError) else type(error).__name__
 
 
 def _work_in_a_copy(task: Task) -> int:
-    """Run a task in a fork of this process and return its exit status."""
+    """Run a task in a fork of this process, which has everything imported; return its status."""
     for name in _PRELOAD:
         importlib.import_module(name)
     parent = os.getpid()
@@ -98,7 +51,7 @@ def _work_in_a_copy(task: Task) -> int:
         status = 1
         try:
             die_with_parent(parent)
-            _work(task)
+            task.run()
             status = 0
         except KeyboardInterrupt:
             status = 128 + signal.SIGINT
@@ -111,36 +64,11 @@ def _work_in_a_copy(task: Task) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _work(task: Task) -> None:
-    run_task(task)
-
-
-def launch_fresh(task: Task) -> int:
-    """Run a task in a new interpreter: for a Dask worker, which may have no children."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", _MODULE]
-    done = subprocess.run(command, input=json.dumps(task), text=True, env=environment, check=False)
-    return done.returncode
-
-
-def main() -> None:
-    """Run the task that stands on standard input, for as long as the Dask worker lives."""
-    die_with_parent()
-    run_task(json.loads(sys.stdin.read()))
-
-
-@contextlib.contextmanager
-def _cluster(address: str) -> Iterator[Executor]:
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PopdynError(
-            f"--scheduler '{address}': no Dask scheduler answers there ({reason})"
-        ) from None
-    with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise PopdynError(f"--scheduler '{address}': expected workers, the cluster has none")
-        yield client.get_executor(pure=False, retries=0)
+def _work_in_a_helper(task: Task) -> int:
+    """Run a task in a new interpreter, as a Dask worker's threads must not fork."""
+    with Helper(Task.run) as helper:
+        try:
+            helper.call(task)
+        except HelperDiedError as error:
+            return error.status or 1
+    return 0

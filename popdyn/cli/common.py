@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import numpy as np
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import OneOf
+from popdyn.base.plain import json_of
 from popdyn.base.registry import lookup
 from popdyn.base.screen import Screen, escaped
 
@@ -51,22 +51,8 @@ standard_output = Screen()
 def emit(payload: dict[str, Any]) -> None:
     """Print one JSON object on standard output; numbers that are not finite become null."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-    text = json.dumps(_plain(payload), ensure_ascii=ascii_only, allow_nan=False)
+    text = json.dumps(json_of(payload), ensure_ascii=ascii_only, allow_nan=False)
     click.echo(escaped(text))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def json_option(function: F) -> F:

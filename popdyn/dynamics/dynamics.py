@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -226,6 +227,14 @@ class Dynamics:
     def __repr__(self) -> str:
         more = (f", {KEYWORDS.get(p, p)}={term.label()}" for p, term in self._more.items())
         return f"Dynamics({self.energy!r}{''.join(more)})"
+
+    def __str__(self) -> str:
+        lines = [str(self.energy), *(f"{p}  {term.label()}" for p, term in self._more.items())]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        plots = importlib.import_module("popdyn.plots")  # which draws with what is defined here
+        return str(plots.energy_html(self))
 
 
 def total(parts: Iterable[Any]) -> Any:

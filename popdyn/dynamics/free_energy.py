@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -244,10 +243,6 @@ class FreeEnergy(Dynamics):
         error = self.diffusivity_standard_error
         spread = "" if error is None else f" ± {error:.2g}"
         return "\n".join([*lines, f"β  {self.diffusivity:.4g}{spread}"])
-
-    def _repr_html_(self) -> str:
-        plots = importlib.import_module("popdyn.plots")  # which draws with what is defined here
-        return str(plots.energy_html(self))
 
 
 def _potential_term(term: FieldLike, params: Mapping[str, Any]) -> ScalarField | None:

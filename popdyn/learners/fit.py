@@ -175,7 +175,7 @@ def fit(
             less, left_out = training.split(fraction, LEAST)
             options = resolved
             if "learn" in run.certificate:  # what all particles ask for
-                asked = {"learn": tuple(run.certificate["learn"])}
+                asked: dict[str, Any] = {"learn": tuple(run.certificate["learn"])}
                 if run.certificate.get("time_varying"):
                     asked["time_varying"] = True
                 options = dataclasses.replace(resolved, **asked)

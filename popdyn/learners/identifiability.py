@@ -11,10 +11,10 @@ import scipy.linalg
 import torch
 from scipy.stats import chi2
 
+from popdyn.base.quadrature import quadrature
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form.moments import quadrature
 
 __all__ = ["Diagnosis", "diagnose", "traded"]
 

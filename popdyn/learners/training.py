@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import written
+from popdyn.base.progress import progress_bar
 
 __all__ = [
     "CHECKPOINT",
@@ -111,7 +110,9 @@ def train(problem: Problem, steps: int, every: int, place: Workplace) -> History
     if place.resume and place.folder is not None:
         _restore(problem, history, place.folder)
     saved = time.monotonic()
-    with _bar(place.progress, steps) as bar, _terminable() as stop:
+    bar = progress_bar("train", steps, visible=place.progress, unit="steps")
+    with bar as advance, _terminable() as stop:
+        advance(history.steps)
         for step in range(history.steps, steps):
             if stop.is_set():
                 break
@@ -124,7 +125,8 @@ def train(problem: Problem, steps: int, every: int, place: Workplace) -> History
             history.steps = step + 1
             if history.steps % every == 0 or history.steps == steps:
                 _evaluate(problem, history, loss)
-            bar(history, loss)
+            held = history.metrics[-1]["criterion"] if history.metrics else math.nan
+            advance(1, f"loss {loss:.3g}, held out {held:.3g}")
             if place.folder and time.monotonic() - saved > place.checkpoint_seconds:
                 _save(problem, history, place.folder, place.config)
                 saved = time.monotonic()
@@ -235,38 +237,6 @@ def interrupts_held() -> Iterator[None]:
         yield
     if stop.is_set():
         raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _bar(show: bool, steps: int) -> Iterator[Any]:
-    console = Console(stderr=True)
-    if not (show and console.is_terminal):
-        yield lambda history, loss: None
-        return
-    columns = (
-        TextColumn("train"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("loss {task.fields[loss]}  held out {task.fields[held]}"),
-        TextColumn("{task.fields[rate]} steps/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("train", total=steps, loss="–", held="–", rate="–")
-
-        def update(history: History, loss: float) -> None:
-            held = history.metrics[-1]["criterion"] if history.metrics else math.nan
-            speed = progress.tasks[0].speed or 0.0
-            progress.update(
-                task,
-                completed=history.steps,
-                loss=f"{loss:.3g}",
-                held=f"{held:.3g}",
-                rate=f"{speed:.0f}",
-            )
-
-        yield update
 
 
 def optimizer_state(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -12,8 +12,7 @@ from matplotlib.animation import PillowWriter
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import written
 from popdyn.dynamics import FreeEnergy
-from popdyn.plots.figures import PlaneLike
-from popdyn.plots.plane import sample, view_of
+from popdyn.plots.plane import PlaneLike, sample, view_of
 from popdyn.plots.populations import draw_comparison, paths_of
 from popdyn.plots.style import MARK, new_figure, style
 from popdyn.snapshots import times

@@ -19,7 +19,7 @@ from popdyn.snapshots import times
 __all__ = ["certificate_lines", "draw_interaction", "draw_training", "pair_distances"]
 
 
-def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) -> None:
+def draw_training(axis: Axes, shown: Sequence[Mapping[str, Any]], title: str) -> None:
     """Fill a panel with the loss (left) and the held-out criterion (right) by step.
 
     The dot marks the state that was kept: the lowest criterion. Gauss–Newton steps have χ² for each
@@ -28,7 +28,7 @@ def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) 
     says so.
     """
     axis.set_title(title)
-    rows = [m for m in metrics if "step" in m]
+    rows = [m for m in shown if "step" in m]
     names = [k for k in (rows[0] if rows else {}) if k != "step" and _numbers(rows, k)]
     if not names:
         axis.text(0.5, 0.5, "no training loop", ha="center", va="center", transform=axis.transAxes)
@@ -45,8 +45,8 @@ def draw_training(axis: Axes, metrics: Sequence[Mapping[str, Any]], title: str) 
     if right is not None:
         other = axis.twinx()
         values = _column(rows, right)
-        shown = {"criterion": "held-out criterion", "outer_step": "outer step"}
-        name = shown.get(right, right)
+        words = {"criterion": "held-out criterion", "outer_step": "outer step"}
+        name = words.get(right, right)
         handles += other.plot(steps, values, color=COLORS[1], lw=1.2, label=name)
         if right == "criterion":
             best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
@@ -94,7 +94,7 @@ def pair_distances(data: xr.DataTree, points: int = 200) -> np.ndarray:
 
 def draw_interaction(
     axis: Axes,
-    energies: Mapping[str, FreeEnergy],
+    shown: Mapping[str, FreeEnergy],
     distances: np.ndarray,
     dim: int,
     title: str,
@@ -106,7 +106,7 @@ def draw_interaction(
 
     Args:
         axis: The panel.
-        energies: Energies by name; a name that starts with ``true`` is drawn in grey.
+        shown: Energies by name; a name that starts with ``true`` is drawn in grey.
         distances: Distances between particles that were observed.
         dim: Dimension d.
         title: Of the panel.
@@ -119,11 +119,11 @@ def draw_interaction(
     z = (r[:, None, None] * directions).reshape(-1, dim).astype(np.float32)
     curves = {
         name: np.asarray(energy.interaction(z)).reshape(len(r), -1).mean(1)
-        for name, energy in energies.items()
+        for name, energy in shown.items()
     }
     spreads = {
         name: spread.reshape(len(r), -1).mean(1)
-        for name, energy in energies.items()
+        for name, energy in shown.items()
         if (spread := _member_spread(energy, z)) is not None
     }
     behind = axis.twinx()

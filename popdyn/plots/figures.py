@@ -1,9 +1,12 @@
-"""Whole figures, one function each, and the registry that the command line reads."""
+"""What can be shown of a run, one function each: panels that a figure, or a page, lays out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
@@ -14,266 +17,203 @@ from matplotlib.font_manager import FontProperties
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.plots import curves, maps, populations
-from popdyn.plots.plane import View, sample, view_of
-from popdyn.plots.style import new_figure, styled
+from popdyn.plots.plane import PlaneLike, View, sample, view_of
+from popdyn.plots.style import COLORS, new_figure, style
 from popdyn.plots.wells import draw_landscape, find_wells
 from popdyn.snapshots import dimension, times
 
 __all__ = [
+    "FIGURES",
+    "FigureEntry",
+    "Panel",
+    "Scene",
     "cells_figure",
-    "force_figure",
-    "interaction_figure",
-    "landscape_figure",
-    "potential_figure",
-    "prediction_figure",
-    "shown_times",
-    "snapshots_figure",
+    "figure_of",
     "training_figure",
-    "trajectories_figure",
-    "truth_of",
 ]
 
-PlaneLike = str | Sequence[int] | None
+
+SMALL = 7  # points: a line below the panels
+LINE = 1.2 * SMALL / 72  # inches: its height
 
 
-def truth_of(data: xr.DataTree) -> FreeEnergy | None:
-    """Return the true energy that the data carries, or None."""
-    spec = data.attrs.get("dynamics")
-    return None if spec is None else Dynamics.from_spec(spec).energy
+class Learned(Protocol):
+    """What a figure reads of a run."""
+
+    learner: str
+    config: dict[str, Any]
+    metrics: list[dict[str, float]]
+    certificate: dict[str, Any]
+    steps: int
+    seconds: float
+    converged: bool
+
+    @property
+    def energy(self) -> FreeEnergy:
+        """The learned V, W and β."""
 
 
-def shown_times(data: xr.DataTree, *energies: FreeEnergy | None) -> list[float]:
-    """Return the times at which energies are drawn: more than the last only where V moves."""
-    t = times(data)
-    if not any(e is not None and e.time_dependent for e in energies):
-        return [float(t[-1])]
-    return [float(t[0]), float(t[len(t) // 2]), float(t[-1])]
+class Panel(NamedTuple):
+    """One panel: what it is, its title, what fills its axes (None: nothing), lines below it."""
+
+    kind: str
+    title: str
+    draw: Callable[[Axes], Any] | None
+    caption: Sequence[str] = ()
 
 
-@styled
-def potential_figure(
+Rows = list[list[Panel]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Runs, and the data set that they are shown on.
+
+    Attributes:
+        runs: Runs by the name that titles give them, empty for a single one.
+        data: Gives the particles and the window.
+        truth: The known energy; that of the data if None, and none if it has none.
+        hold_out: Indices of held-out snapshots, that no prediction starts from.
+        plane: Two components, counted from 1, or ``"pca"``; the latter if None and d > 2.
+        seed: Seed of the noise.
+        page: Whether the panels are for a page, on which many stand side by side: small ones.
+    """
+
+    runs: Mapping[str, Learned]
+    data: xr.DataTree
+    truth: FreeEnergy | None = None
+    hold_out: Sequence[int] = ()
+    plane: PlaneLike = None
+    seed: int = 0
+    page: bool = False
+    energies: dict[str, FreeEnergy] = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.data.attrs.get("dynamics")
+        truth = Dynamics.from_spec(spec).energy if self.truth is None and spec else self.truth
+        object.__setattr__(self, "truth", truth)
+        object.__setattr__(self, "energies", {n: run.energy for n, run in self.runs.items()})
+
+    @cached_property
+    def view(self) -> View:
+        return view_of(self.data, self.plane)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        return times(self.data)
+
+    @property
+    def moments(self) -> list[float]:
+        """The times at which energies are drawn: more than the last only where V moves."""
+        t = self.times
+        moving = any(
+            e is not None and e.time_dependent for e in (self.truth, *self.energies.values())
+        )
+        return [float(t[k]) for k in ((0, len(t) // 2, -1) if moving else (-1,))]
+
+    @property
+    def grid(self) -> int:
+        """Points along an axis of a map: as many as a panel can show."""
+        return 91 if self.page else 141
+
+    @property
+    def points(self) -> int:
+        """Particles of a snapshot: enough to see a population, few enough for a page."""
+        return 300 if self.page else 800
+
+    @property
+    def interacts(self) -> bool:
+        return any(e is not None and e.W is not None for e in (self.truth, *self.energies.values()))
+
+    def shown(self, what: str) -> dict[str, FreeEnergy]:
+        """Return the energies by title, the truth first where it is known."""
+        found = {} if self.truth is None else {f"true {what}": self.truth}
+        return found | {
+            f"{what} by {name}" if name else f"recovered {what}": energy
+            for name, energy in self.energies.items()
+        }
+
+    def at(self, t: float) -> str:
+        return f", t = {t:g}" if len(self.moments) > 1 else ""
+
+    def near(self, t: float, points: int) -> np.ndarray:
+        """Return particles of the snapshot that is nearest in time."""
+        return sample(self.data, int(np.abs(self.times - t).argmin()), points)
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """An entry of ``FIGURES``.
+
+    Attributes:
+        name: Registry key, and the file's name.
+        summary: One line on what it shows.
+        panels: Its panels, in rows.
+        applies_to: Whether it has anything to show of a scene.
+    """
+
+    name: str
+    summary: str
+    panels: Callable[[Scene], Rows]
+    applies_to: Callable[[Scene], bool]
+
+    def applies(self, run: Learned, data: xr.DataTree) -> bool:
+        """Return whether the figure has anything to show."""
+        return self.applies_to(Scene({"": run}, data))
+
+    def draw(self, run: Learned, data: xr.DataTree, plane: PlaneLike, seed: int) -> Figure:
+        """Return the figure of a run."""
+        held = tuple(run.config.get("hold_out", ()))
+        return _laid_out(self.panels(Scene({"": run}, data, None, held, plane, seed)))
+
+
+FIGURES: dict[str, FigureEntry] = {}
+
+
+def _figure(
+    summary: str, applies_to: Callable[[Scene], bool] = lambda scene: True
+) -> Callable[[Callable[[Scene], Rows]], Callable[[Scene], Rows]]:
+    """Return a decorator that enters a function that makes panels as a figure of its name."""
+
+    def enter(panels: Callable[[Scene], Rows]) -> Callable[[Scene], Rows]:
+        name = panels.__name__
+        FIGURES[name] = FigureEntry(name, summary, panels, applies_to)
+        return panels
+
+    return enter
+
+
+def figure_of(
+    name: str,
     estimate: FreeEnergy,
     data: xr.DataTree,
     truth: FreeEnergy | None = None,
     *,
+    hold_out: Sequence[int] = (),
     plane: PlaneLike = None,
+    seed: int = 0,
 ) -> Figure:
-    """Return the true and the recovered potential on one colour scale, and the gradient's error.
-
-    Of an ensemble the standard error of its gradient is drawn too, on the error's scale. The
-    particles of the first and of the last snapshot lie on top.
-
-    Each potential has mean 0 over the particles. Colours are faint where no particles are near:
-    what is shown there is a guess. For d > 2 it is averaged over the particles seen there.
+    """Return a figure of ``FIGURES`` of an energy on a data set.
 
     Args:
+        name: Of the figure.
         estimate: The learned energy.
         data: Its data set; gives the particles and the window.
         truth: The known energy; that of the data if None, and none if it has none.
+        hold_out: Indices of held-out snapshots, that no prediction starts from.
         plane: Two components, counted from 1, or ``"pca"``; the latter if None and d > 2.
-    """
-    view, truth = view_of(data, plane), truth or truth_of(data)
-    moments = shown_times(data, estimate, truth)
-    several = hasattr(estimate.V, "gradient_std")
-    if truth is None:  # the times beside each other; with a truth one below the other
-        figure, axes = new_figure(len(moments), 1 + several)
-        axes = axes.T
-    else:
-        figure, axes = new_figure(3 + several, len(moments))
-    for row, t in zip(axes, moments, strict=True):
-        at = f", t = {t:g}" if len(moments) > 1 else ""
-        back = maps.surface(estimate, view, t)
-        if truth is None:
-            levels = maps.shared_levels([back])
-            maps.draw_potential(row[0], back, view, levels, f"recovered V{at}")
-            if several:
-                _draw_std(row[1], estimate, view, t, None, at)
-            continue
-        true = maps.surface(truth, view, t)
-        levels = maps.shared_levels([true, back])
-        maps.draw_potential(row[0], true, view, levels, f"true V{at}")
-        maps.draw_potential(row[1], back, view, levels, f"recovered V{at}")
-        error = maps.gradient_error(estimate, truth, view, t)
-        maps.draw_error(row[2], error, view, error.range[1], f"error of the gradient{at}")
-        if several:
-            _draw_std(row[3], estimate, view, t, error.range[1], at)
-    for axis in axes[:, : 1 if truth is None else 2].flat:
-        maps.draw_ends(axis, data, view)
-    return figure
-
-
-def _draw_std(
-    axis: Axes, estimate: FreeEnergy, view: View, t: float, highest: float | None, at: str
-) -> None:
-    std = maps.gradient_std(estimate, view, t)
-    highest = std.range[1] if highest is None else highest
-    title = f"standard error of the gradient{at}"
-    maps.draw_error(axis, std, view, highest, title, "standard error of ∇V̂")
-
-
-@styled
-def force_figure(
-    estimate: FreeEnergy,
-    data: xr.DataTree,
-    truth: FreeEnergy | None = None,
-    *,
-    plane: PlaneLike = None,
-) -> Figure:
-    """Return the force field, −∇V − mean ∇W, true and recovered, arrows on one scale.
-
-    Arguments as for :func:`potential_figure`.
-    """
-    view, truth = view_of(data, plane), truth or truth_of(data)
-    moments = shown_times(data, estimate, truth)
-    panels = [("recovered force", estimate)]
-    if truth is not None:
-        panels.insert(0, ("true force", truth))
-    if truth is None:
-        figure, axes = new_figure(len(moments))
-        axes = axes.T
-    else:
-        figure, axes = new_figure(len(panels), len(moments))
-    t_all = times(data)
-    for row, t in zip(axes, moments, strict=True):
-        population = sample(data, int(np.abs(t_all - t).argmin()), 1000)
-        longest = None
-        for axis, (title, energy) in zip(row, panels, strict=True):
-            at = f", t = {t:g}"
-            longest = maps.draw_force(
-                axis, energy, view, population, title + at, t=t, longest=longest
-            )
-    return figure
-
-
-@styled
-def landscape_figure(
-    estimate: FreeEnergy, data: xr.DataTree, *, plane: PlaneLike = None, points: int = 400
-) -> Figure:
-    """Return the learned landscape with its wells: depth, and the share that drains into each.
-
-    Args:
-        estimate: The learned energy.
-        data: Gives the particles that descend.
-        plane: As for :func:`potential_figure`.
-        points: Particles that descend.
-    """
-    view = view_of(data, plane)
-    moments = shown_times(data, estimate)
-    figure, axes = new_figure(len(moments))
-    t_all = times(data)
-    for axis, t in zip(axes[0], moments, strict=True):
-        k = int(np.abs(t_all - t).argmin())
-        wells = find_wells(estimate, sample(data, k, points), t)
-        shown = maps.surface(estimate, view, t)
-        draw_landscape(axis, shown, view, wells, f"landscape and wells, t = {t:g}")
-    return figure
-
-
-@styled
-def cells_figure(data: xr.DataTree, *, plane: PlaneLike = None) -> Figure:
-    """Return the particles of all snapshots, coloured by time."""
-    view = view_of(data, plane)
-    figure, axes = new_figure()
-    populations.draw_cells(axes[0, 0], data, view, "observed, by time")
-    return figure
-
-
-@styled
-def snapshots_figure(
-    estimate: FreeEnergy,
-    data: xr.DataTree,
-    *,
-    hold_out: Sequence[int] = (),
-    plane: PlaneLike = None,
-    seed: int = 0,
-) -> Figure:
-    """Return every snapshot as observed, and as predicted from the one before.
-
-    Args:
-        estimate: The learned energy.
-        data: The observed snapshots.
-        hold_out: Indices that no prediction starts from.
-        plane: As for :func:`potential_figure`.
         seed: Seed of the noise.
     """
-    view, t = view_of(data, plane), times(data)
-    # As if all were asked for; a held-out one is reached from the last observed before it.
-    ahead = {
-        k: populations.predicted(
-            estimate, data, hold_out=tuple({*hold_out, k}), points=800, seed=seed
-        ).get(k)
-        for k in range(1, len(t))
-    }
-    columns = min(3, len(t))
-    figure, axes = new_figure(columns, -(-len(t) // columns))
-    for axis in axes.flat[len(t) :]:
-        axis.set_axis_off()
-    for k in range(len(t)):
-        name = f"t = {t[k]:g}" + (", held out" if k in hold_out else "")
-        populations.draw_comparison(axes.flat[k], sample(data, k, 800), ahead.get(k), view, name)
-    return figure
+    run: Any = SimpleNamespace(energy=estimate)
+    with style():
+        return _laid_out(FIGURES[name].panels(Scene({"": run}, data, truth, hold_out, plane, seed)))
 
 
-@styled
-def prediction_figure(
-    estimate: FreeEnergy,
-    data: xr.DataTree,
-    *,
-    hold_out: Sequence[int] = (),
-    plane: PlaneLike = None,
-    seed: int = 0,
-) -> Figure:
-    """Return the prediction of the held-out snapshots beside where it started and what was there.
-
-    Without held-out snapshots the last one is shown. Arguments as for :func:`snapshots_figure`.
-    """
-    view, t = view_of(data, plane), times(data)
-    wanted = sorted(k for k in set(hold_out) if k > 0) or [len(t) - 1]
-    ahead = populations.predicted(estimate, data, hold_out=hold_out or wanted, seed=seed)
-    shown = [k for k in wanted if k in ahead]
-    if not shown:
-        raise PopdynError(f"nothing was observed before the held-out snapshots {wanted}")
-    figure, axes = new_figure(len(shown))
-    for axis, k in zip(axes[0], shown, strict=True):
-        before = max(j for j in range(k) if j not in hold_out)
-        populations.draw_comparison(
-            axis,
-            sample(data, k, 800),
-            ahead[k],
-            view,
-            f"t = {t[k]:g}, predicted from t = {t[before]:g}",
-            start=sample(data, before, 800),
-        )
-    return figure
+def cells_figure(data: xr.DataTree, *, plane: PlaneLike = None) -> Figure:
+    """Return the particles of all snapshots, coloured by time."""
+    return figure_of("cells", FreeEnergy(), data, plane=plane)
 
 
-@styled
-def trajectories_figure(
-    estimate: FreeEnergy, data: xr.DataTree, *, plane: PlaneLike = None, seed: int = 0
-) -> Figure:
-    """Return paths of single particles under the learned energy, from the first snapshot on."""
-    view = view_of(data, plane)
-    figure, axes = new_figure()
-    paths = populations.paths_of(estimate, data, seed=seed)
-    populations.draw_paths(axes[0, 0], paths, view, "paths of single particles")
-    return figure
-
-
-@styled
-def interaction_figure(
-    estimate: FreeEnergy, data: xr.DataTree, truth: FreeEnergy | None = None
-) -> Figure:
-    """Return the interaction by distance, true and recovered, over the distances observed."""
-    truth = truth or truth_of(data)
-    energies = {} if truth is None else {"true W": truth}
-    figure, axes = new_figure()
-    distances = curves.pair_distances(data)
-    shown = energies | {"recovered W": estimate}
-    curves.draw_interaction(axes[0, 0], shown, distances, dimension(data), "interaction")
-    return figure
-
-
-@styled
 def training_figure(
     metrics: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any], learner: str
 ) -> Figure:
@@ -284,11 +224,217 @@ def training_figure(
         certificate: ``run.certificate``.
         learner: ``run.learner``.
     """
-    figure, axes = new_figure()
-    curves.draw_training(axes[0, 0], metrics, f"training of {learner}")
-    lines = "\n".join(curves.certificate_lines(certificate)) or "no certificate"
-    if figure.legends:  # both are below the panel, where they would cover each other
-        figure.legends[0].set_title(lines, FontProperties(size=7))
-    else:
-        figure.supxlabel(lines, fontsize=7)
+    return _laid_out([[training_panel(metrics, certificate, learner)]])
+
+
+def _laid_out(rows: Rows) -> Figure:
+    """Return panels as a figure: as wide as it can be, a single long row in lines of three."""
+    if len(rows) == 1 and len(rows[0]) > 4:
+        rows = [rows[0][i : i + 3] for i in range(0, len(rows[0]), 3)]
+    elif len(rows) > len(rows[0]):
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    with style():
+        figure, axes = new_figure(len(rows[0]), len(rows))
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for row, places in zip(rows, axes, strict=True):
+            for panel, axis in zip(row, places, strict=False):
+                if panel.draw:
+                    axis.set_axis_on()
+                    panel.draw(axis)
+        captions = [line for row in rows for panel in row for line in panel.caption]
+        figure.set_figheight(figure.get_figheight() + LINE * len(captions))
+        lines = "\n".join(captions)
+        if lines and figure.legends:  # both are below the panels, where they would cover each other
+            figure.legends[0].set_title(lines, FontProperties(size=SMALL))
+        elif lines:
+            figure.supxlabel(lines, fontsize=SMALL)
+        # The layout settles in a second pass: colour bars hang on the sizes of their panels.
+        figure.draw_without_rendering()
     return figure
+
+
+def _row(kind: str, draw: Callable[..., Any], shown: Mapping[str, Any]) -> list[Panel]:
+    """Return a panel for each thing that is shown, by its title."""
+    return [
+        Panel(kind, title, partial(draw, shown=each, title=title)) for title, each in shown.items()
+    ]
+
+
+@_figure("The potential, true and recovered, and the error of its gradient.")
+def potential(scene: Scene) -> Rows:
+    """Show each potential, its gradient's error, and the standard error where there is one.
+
+    Each has mean 0 over the particles. Colours are faint where no particles are near: what is
+    shown there is a guess. For d > 2 it is averaged over the particles seen there.
+    """
+    return [v + e for v, e in zip(values(scene), errors(scene), strict=True)]
+
+
+def values(scene: Scene) -> Rows:
+    """Show true and recovered potentials on one colour scale, first and last snapshot on top."""
+    rows, ends = [], None if scene.page else scene.data
+    for t in scene.moments:
+        shown = {
+            f"{title}{scene.at(t)}": maps.surface(energy, scene.view, t, scene.grid)
+            for title, energy in scene.shown("V").items()
+        }
+        levels = maps.shared_levels(list(shown.values()))
+        draw = partial(maps.draw_potential, view=scene.view, levels=levels, ends=ends)
+        rows.append(_row("Map of", draw, shown))
+    return rows
+
+
+def errors(scene: Scene) -> Rows:
+    """Show |∇V̂ − ∇V*|, and in a figure the standard error of ∇V̂ where it is known.
+
+    On a page the brightest colour is an error as large as the true gradient, for learners to be
+    compared.
+    """
+    rows = []
+    for t in scene.moments:
+        view, shown = scene.view, {}
+        for name, energy in scene.energies.items():
+            by = f" by {name}{scene.at(t)}" if name else scene.at(t)
+            if scene.truth is not None:
+                error = maps.gradient_error(energy, scene.truth, view, t, scene.grid)
+                shown[f"error of ∇V{by}"] = error
+            if hasattr(energy.V, "gradient_std") and not scene.page:
+                shown[f"standard error of ∇V{by}"] = maps.gradient_std(energy, view, t, scene.grid)
+        scale = list(shown.values())
+        if scene.truth is not None and scene.page:
+            scale.insert(0, maps.gradient_error(FreeEnergy(), scene.truth, view, t, scene.grid))
+        highest = next((s.range[1] for s in scale if s.range[1]), 1.0)
+        rows.append(_row("Map of the", partial(maps.draw_error, view=view, highest=highest), shown))
+    return rows
+
+
+@_figure("The force field, true and recovered.")
+def force(scene: Scene) -> Rows:
+    """Show −∇V − mean ∇W as arrows on one scale, that of the first panel."""
+    rows, points = [], 13 if scene.page else 17
+    for t in scene.moments:
+        x = scene.near(t, 1000)
+        shown = {
+            f"{title}, t = {t:g}": maps.force_field(energy, scene.view, x, t, points)
+            for title, energy in scene.shown("force").items()
+        }
+        longest = next(iter(shown.values())).longest
+        draw = partial(
+            maps.draw_force, view=scene.view, population=x[: scene.points], longest=longest
+        )
+        rows.append(_row("Arrows of the", draw, shown))
+    return rows
+
+
+@_figure("The interaction by distance, true and recovered.", lambda scene: scene.interacts)
+def interaction(scene: Scene) -> Rows:
+    """Show W by distance, over the distances observed."""
+    distances, dim = curves.pair_distances(scene.data), dimension(scene.data)
+    draw = partial(curves.draw_interaction, distances=distances, dim=dim)
+    return [_row("Curves of the", draw, {"interaction": scene.shown("W")})]
+
+
+@_figure("The learned landscape with its wells.")
+def landscape(scene: Scene) -> Rows:
+    """Show each landscape with its wells: depth, and the share that drains into each."""
+    shown = {}
+    for name, energy in scene.energies.items():
+        for t in scene.moments:
+            title = f"wells by {name}, t = {t:g}" if name else f"landscape and wells, t = {t:g}"
+            surface = maps.surface(energy, scene.view, t, scene.grid)
+            shown[title] = surface, find_wells(energy, scene.near(t, 400), t)
+    return [_row("Landscape and", partial(draw_landscape, view=scene.view), shown)]
+
+
+@_figure("The particles of all snapshots, by time.")
+def cells(scene: Scene) -> Rows:
+    """Show the particles of all snapshots, coloured by time."""
+    draw = partial(populations.draw_cells, view=scene.view, points=scene.points // 2)
+    return [_row("Particles", draw, {"observed, by time": scene.data})]
+
+
+@_figure("Every snapshot, observed and predicted.")
+def snapshots(scene: Scene) -> Rows:
+    """Show every snapshot as observed, and as predicted from the last observed one before it."""
+    held = {k: ", held out" * (k in scene.hold_out) for k in range(len(scene.times))}
+    return [_compared(scene, held, origins=False)]
+
+
+@_figure("The held-out snapshots (or the last), observed and predicted.")
+def prediction(scene: Scene) -> Rows:
+    """Show the prediction of the held-out snapshots, or the last, and where it started.
+
+    Raises:
+        PopdynError: If nothing was observed before the held-out snapshots.
+    """
+    wanted = sorted(k for k in set(scene.hold_out) if k > 0) or [len(scene.times) - 1]
+    starts = {k: populations.start_of(k, scene.hold_out) for k in wanted}
+    said = {
+        k: f", predicted from t = {scene.times[j]:g}" for k, j in starts.items() if j is not None
+    }
+    if not said:
+        raise PopdynError(f"nothing was observed before the held-out snapshots {wanted}")
+    return [_compared(scene, dict.fromkeys(said, "") if scene.page else said, origins=True)]
+
+
+def _compared(scene: Scene, said: Mapping[int, str], *, origins: bool) -> list[Panel]:
+    """Return snapshots as observed and as predicted, and where that started if it is wanted."""
+    panels, held = [], scene.hold_out
+    for i, (name, energy) in enumerate(scene.energies.items()):
+        found = populations.predicted(
+            energy, scene.data, hold_out=held, wanted=said, points=scene.points, seed=scene.seed
+        )
+        for k, words in said.items():
+            start = populations.start_of(k, held) if origins else None
+            title = f"t = {scene.times[k]:g}{words}" + (f" by {name}" if name else "")
+            draw = partial(
+                populations.draw_comparison,
+                observed=sample(scene.data, k, scene.points),
+                prediction=found.get(k),
+                view=scene.view,
+                title=title,
+                color=COLORS[(i + 1) % len(COLORS)],
+                start=None if start is None else sample(scene.data, start, scene.points),
+            )
+            panels.append(Panel("Prediction of", title, draw))
+    return panels
+
+
+@_figure("Paths of single particles under the learned energy.")
+def trajectories(scene: Scene) -> Rows:
+    """Show paths of single particles under the learned energy, from the first snapshot on."""
+    shown = {
+        f"paths by {name}" if name else "paths of single particles": populations.paths_of(
+            energy, scene.data, seed=scene.seed
+        )
+        for name, energy in scene.energies.items()
+    }
+    draw = partial(populations.draw_paths, view=scene.view)
+    return [_row("Single particles,", draw, shown)]
+
+
+@_figure("The training curve with its certificate.")
+def training(scene: Scene) -> Rows:
+    """Show each training curve with its certificate; on a page no curve where none was made."""
+    panels = []
+    for name, run in scene.runs.items():
+        panel = training_panel(run.metrics, run.certificate, run.learner)
+        if scene.page:
+            state = "converged" if run.converged else "not converged"
+            facts = [f"{run.steps} steps", f"{run.seconds:.1f} s", state] if run.steps else []
+            first, *others = [*facts, *panel.caption]
+            draw = panel.draw if run.metrics else None
+            panel = panel._replace(draw=draw, caption=[f"{name}: {first}", *others])
+        panels.append(panel)
+    return [panels]
+
+
+def training_panel(
+    metrics: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any], learner: str
+) -> Panel:
+    """Return a training curve, with its certificate below."""
+    title = f"training of {learner}"
+    lines = curves.certificate_lines(certificate) or ["no certificate"]
+    draw = partial(curves.draw_training, shown=metrics, title=title)
+    return Panel("Curve of the", title, draw, lines)

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, Colormap
+from matplotlib.colors import BoundaryNorm, Colormap, Normalize
 
 from popdyn.dynamics import FreeEnergy
 from popdyn.plots.plane import View, sample
@@ -18,11 +18,12 @@ from popdyn.plots.style import COLORS, GREY, SHADES, color_bar
 from popdyn.snapshots import times
 
 __all__ = [
+    "ForceField",
     "Surface",
-    "draw_ends",
     "draw_error",
     "draw_force",
     "draw_potential",
+    "force_field",
     "gradient_error",
     "gradient_std",
     "shared_levels",
@@ -41,11 +42,13 @@ class Surface:
         ticks: Coordinates along each axis.
         values: ``(points, points)``, first axis upwards; ``(points,)`` for d = 1.
         near: Whether particles are near, of the same shape.
+        label: What is shown.
     """
 
     ticks: list[np.ndarray]
     values: np.ndarray
     near: np.ndarray
+    label: str
 
     @property
     def range(self) -> tuple[float, float]:
@@ -63,7 +66,7 @@ def surface(energy: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID)
     dimensions would run where no particle is.
     """
     mean = energy.potential(view.particles, t).mean()
-    return _shown(lambda x: energy.potential(x, t) - mean, view, points)
+    return _shown(lambda x: energy.potential(x, t) - mean, view, points, "V")
 
 
 def gradient_error(
@@ -75,7 +78,7 @@ def gradient_error(
         gap = estimate.potential_gradient(x, t) - truth.potential_gradient(x, t)
         return np.linalg.norm(gap, axis=1)
 
-    return _shown(error, view, points)
+    return _shown(error, view, points, "|∇V̂ − ∇V*|")
 
 
 def gradient_std(estimate: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID) -> Surface:
@@ -84,7 +87,7 @@ def gradient_std(estimate: FreeEnergy, view: View, t: float = 0.0, points: int =
     def std(x: np.ndarray) -> np.ndarray:
         return np.linalg.norm(estimate.potential_gradient_std(x, t), axis=1)
 
-    return _shown(std, view, points)
+    return _shown(std, view, points, "standard error of ∇V̂")
 
 
 def shared_levels(surfaces: Sequence[Surface], count: int = 25) -> np.ndarray:
@@ -100,133 +103,133 @@ def shared_levels(surfaces: Sequence[Surface], count: int = 25) -> np.ndarray:
 
 
 def draw_potential(
-    axis: Axes, shown: Surface, view: View, levels: np.ndarray, title: str, label: str = "V"
+    axis: Axes,
+    shown: Surface,
+    view: View,
+    levels: np.ndarray,
+    title: str,
+    ends: xr.DataTree | None = None,
 ) -> None:
     """Fill a panel with a potential: colours by ``levels``, faint where there is no data.
 
-    In one dimension the curve is drawn.
+    In one dimension the curve is drawn. In two the first and the last snapshot of the data
+    ``ends`` lie on top.
     """
-    _fill(axis, shown, view, levels, title, label, colormaps["viridis"])
-
-
-def draw_ends(axis: Axes, data: xr.DataTree, view: View, points: int = 250) -> None:
-    """Put the first and the last snapshot on top of a map, with a legend; nothing where d = 1."""
-    if len(view.plane.axes) < 2:
+    _fill(axis, shown, view, levels, title, colormaps["viridis"])
+    if ends is None or len(shown.ticks) == 1:
         return
-    t = times(data)
+    t = times(ends)
     for k, color in ((0, "white"), (len(t) - 1, COLORS[1])):
-        dots = view.plane.project(sample(data, k, points))
-        axis.scatter(
-            dots[:, 0],
-            dots[:, 1],
-            s=5,
-            color=color,
-            edgecolors="black",
-            linewidths=0.2,
-            label=f"t = {t[k]:g}",
-            rasterized=True,
-        )
-    axis.set(xlim=(view.low[0], view.high[0]), ylim=(view.low[1], view.high[1]))
+        name = f"t = {t[k]:g}"
+        view.dots(axis, sample(ends, k, 250), 5, color, name, edgecolors="black", linewidths=0.2)
+    view.frame(axis)
     axis.legend(
         loc="upper right", fontsize="x-small", facecolor="0.7", framealpha=0.8, markerscale=2
     )
 
 
-def draw_error(
-    axis: Axes,
-    shown: Surface,
-    view: View,
-    highest: float,
-    title: str,
-    label: str = "|∇V̂ − ∇V*|",
-) -> None:
+def draw_error(axis: Axes, shown: Surface, view: View, highest: float, title: str) -> None:
     """Fill a panel with an error: colours from 0 to ``highest``."""
     levels = np.linspace(0.0, max(highest, 1e-9), 25)
-    _fill(axis, shown, view, levels, title, label, colormaps["magma"])
+    _fill(axis, shown, view, levels, title, colormaps["magma"])
+
+
+@dataclass(frozen=True, eq=False)
+class ForceField:
+    """A force on the grid of a view: where, its components in the plane, and where it is known.
+
+    Attributes:
+        x: Points in d dimensions, ``(n, d)``.
+        force: Components in the plane, ``(n, 2)``; ``(n, 1)`` for d = 1.
+        size: Their length, ``(n)``.
+        near: Whether particles are near, ``(n)``.
+        spacing: Between the points, along the axis where it is smaller.
+    """
+
+    x: np.ndarray
+    force: np.ndarray
+    size: np.ndarray
+    near: np.ndarray
+    spacing: float
+
+    @property
+    def longest(self) -> float:
+        """The largest force that is no outlier, where particles are near."""
+        seen = np.quantile(self.size[self.near], 0.98) if self.near.any() else self.size.max()
+        return float(seen) or 1.0
+
+
+def force_field(
+    energy: FreeEnergy, view: View, population: np.ndarray, t: float = 0.0, points: int = 17
+) -> ForceField:
+    """Return the force, −∇V − mean ∇W over the population, at ``points`` along each axis.
+
+    For d > 2 it is the mean over the particles seen there, of all snapshots.
+    """
+    ticks, x = view.grid(points)
+    at = view.particles if view.deep else x
+    force = np.asarray(energy.force(at, population, t)) @ view.plane.axes.T
+    if view.deep:
+        force = view.averaged(force, ticks).reshape(-1, 2)
+    spacing = float(min((view.high - view.low) / (points - 1)))
+    return ForceField(x, force, np.linalg.norm(force, axis=1), view.supported(x), spacing)
 
 
 def draw_force(
     axis: Axes,
-    energy: FreeEnergy,
+    shown: ForceField,
     view: View,
     population: np.ndarray,
     title: str,
-    *,
-    t: float = 0.0,
-    longest: float | None = None,
-    points: int = 17,
-    cloud: int = 800,
-) -> float:
-    """Fill a panel with the force, −∇V − mean ∇W, as arrows over the particles.
-
-    For d > 2 an arrow is the mean over the particles seen there, of all snapshots.
+    longest: float,
+) -> None:
+    """Fill a panel with a force as arrows over the particles.
 
     Args:
         axis: The panel.
-        energy: Exerts the force, together with the population.
+        shown: The force.
         view: Where to look.
-        population: Particles that interact, ``(m, d)``; drawn as well.
+        population: Particles to draw, ``(m, d)``.
         title: Of the panel.
-        t: Time.
-        longest: Force that the longest arrow stands for; that of this energy if None.
-        points: Arrows along each axis.
-        cloud: Particles drawn.
-
-    Returns:
-        The force of the longest arrow, for panels to be compared.
+        longest: Force that the longest arrow stands for, for panels to be compared.
     """
-    ticks, x = view.grid(points)
-    near = view.supported(x)
-    if view.deep:
-        there = np.asarray(energy.force(view.particles, population, t)) @ view.plane.axes.T
-        force = view.averaged(there, ticks).reshape(-1, 2)
-    else:
-        force = np.asarray(energy.force(x, population, t)) @ view.plane.axes.T
-    size = np.linalg.norm(force, axis=1)
-    longest = longest or float(np.quantile(size[near], 0.98) if near.any() else size.max()) or 1.0
-    dots = view.plane.project(population[:cloud])
     axis.set_title(title)
-    if len(ticks) == 1:
-        axis.plot(x[:, 0], force[:, 0], color=COLORS[0])
+    u, size, near = view.plane.project(shown.x), shown.size, shown.near
+    if u.shape[1] == 1:
+        axis.plot(u[:, 0], shown.force[:, 0], color=COLORS[0])
         axis.set(xlabel=view.plane.labels[0], ylabel="force")
-        return longest
-    axis.scatter(dots[:, 0], dots[:, 1], s=3, color=GREY, alpha=0.35, linewidths=0, rasterized=True)
+        return
+    view.dots(axis, population, 3, GREY, alpha=0.35)
     # Lengths by the square root: weak forces keep a direction that can be seen, and none is
     # so long that it covers its neighbours.
     share = np.minimum(size / longest, 1.0)
-    arrows = (force * (np.sqrt(share) / np.maximum(size, 1e-12))[:, None])[near]
-    step = min((view.high - view.low) / (points - 1))
+    arrows = (shown.force * (np.sqrt(share) / np.maximum(size, 1e-12))[:, None])[near]
     axis.quiver(
-        *view.plane.project(x)[near].T,
+        *u[near].T,
         *arrows.T,
         np.minimum(size, longest)[near],
         cmap=SHADES,
         clim=(0, longest),
         angles="xy",
         scale_units="xy",
-        scale=1.0 / (1.3 * step),
+        scale=1.0 / (1.3 * shown.spacing),
         width=0.006,
         pivot="mid",
     )
-    mappable = ScalarMappable(cmap=SHADES)
-    mappable.set_clim(0, longest)
-    color_bar(axis, mappable, "|force| (length: its root)")
-    _frame(axis, view)
-    return longest
+    color_bar(axis, ScalarMappable(Normalize(0, longest), SHADES), "|force| (length: its root)")
+    view.frame(axis)
 
 
-def _shown(function: Callable[[np.ndarray], np.ndarray], view: View, points: int) -> Surface:
+def _shown(
+    function: Callable[[np.ndarray], np.ndarray], view: View, points: int, label: str
+) -> Surface:
     ticks, x = view.grid(points)
     if view.deep:
         values = view.averaged(np.asarray(function(view.particles)), ticks)
     else:
         values = np.asarray(function(x))
-    return _on_grid(ticks, values, view, x)
-
-
-def _on_grid(ticks: list[np.ndarray], values: np.ndarray, view: View, x: np.ndarray) -> Surface:
     shape = tuple(len(t) for t in reversed(ticks))
-    return Surface(ticks, np.asarray(values).reshape(shape), view.supported(x).reshape(shape))
+    return Surface(ticks, values.reshape(shape), view.supported(x).reshape(shape), label)
 
 
 def _fill(
@@ -235,7 +238,6 @@ def _fill(
     view: View,
     levels: np.ndarray,
     title: str,
-    label: str,
     colors: Colormap,
 ) -> None:
     axis.set_title(title)
@@ -245,7 +247,9 @@ def _fill(
         axis.plot(shown.ticks[0], seen, color=COLORS[0])
         pad = 0.1 * (levels[-1] - levels[0])
         axis.set(
-            xlabel=view.plane.labels[0], ylabel=label, ylim=(levels[0] - pad, levels[-1] + pad)
+            xlabel=view.plane.labels[0],
+            ylabel=shown.label,
+            ylim=(levels[0] - pad, levels[-1] + pad),
         )
         return
     norm = BoundaryNorm(levels, colors.N, extend="both")
@@ -254,17 +258,7 @@ def _fill(
     image[..., 3] = np.where(shown.near, 1.0, _FAINT)
     corners = (*(view.low[0], view.high[0]), *(view.low[1], view.high[1]))
     axis.imshow(image, extent=corners, origin="lower", interpolation="nearest", aspect="auto")
-    bar = color_bar(axis, ScalarMappable(norm, colors), label)
+    bar = color_bar(axis, ScalarMappable(norm, colors), shown.label)
     bar.set_ticks([levels[0], 0.5 * (levels[0] + levels[-1]), levels[-1]])
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "−"))
-    _frame(axis, view)
-
-
-def _frame(axis: Axes, view: View) -> None:
-    axis.set(
-        xlabel=view.plane.labels[0],
-        ylabel=view.plane.labels[1],
-        xlim=(view.low[0], view.high[0]),
-        ylim=(view.low[1], view.high[1]),
-        aspect=view.aspect,
-    )
+    view.frame(axis)

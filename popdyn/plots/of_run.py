@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.registry import lookup
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics
 from popdyn.plots.style import color_bar, new_figure, style
 from popdyn.snapshots import opened
 
@@ -75,12 +75,13 @@ def small_picture(run: Any) -> str:
         return f"<p>no figure: {html.escape(str(error))}</p>"
 
 
-def energy_html(energy: FreeEnergy) -> str:
-    """Return an energy as HTML: its parts in words, and of a known static potential its map.
+def energy_html(dynamics: Dynamics) -> str:
+    """Return dynamics as HTML: its parts in words, and of a known static potential its map.
 
     A learned one has no picture without the particles that it was learned from: see its run.
     """
-    words = f"<pre>{html.escape(str(energy))}</pre>"
+    words = f"<pre>{html.escape(str(dynamics))}</pre>"
+    energy = dynamics.energy
     V = energy.V
     if V is None or V.spec() is None or V.time_dependent:
         return words

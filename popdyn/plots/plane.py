@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from scipy.spatial import cKDTree
 
 from popdyn.base.errors import PopdynError
 from popdyn.snapshots import counts, dimension, positions, times
 
-__all__ = ["Plane", "View", "sample", "view_of"]
+__all__ = ["Plane", "PlaneLike", "View", "sample", "view_of"]
+
+Color = str | tuple[float, float, float, float]
+PlaneLike = str | Sequence[int] | None
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -49,7 +54,7 @@ class Plane:
         return np.asarray(self.origin + (u - self.shift) @ self.axes, dtype=np.float32)
 
     @classmethod
-    def of(cls, x: np.ndarray, plane: str | Sequence[int] | None = None) -> Plane:
+    def of(cls, x: np.ndarray, plane: PlaneLike = None) -> Plane:
         """Choose a plane through the mean of the particles.
 
         Args:
@@ -119,6 +124,23 @@ class View:
         ticks = [np.linspace(a, b, points) for a, b in zip(self.low, self.high, strict=True)]
         return ticks, self.plane.lift(np.stack(np.meshgrid(*ticks), -1).reshape(-1, len(ticks)))
 
+    def dots(
+        self, axis: Axes, x: np.ndarray, size: float, color: Color, name: str = "", **looks: Any
+    ) -> None:
+        """Draw particles ``(n, d)`` as dots."""
+        u = self.plane.project(x)
+        looks = {"linewidths": 0, "label": name, **looks}
+        # Thousands of dots are a picture, not a drawing.
+        axis.scatter(u[:, 0], u[:, 1], s=size, color=[color], rasterized=True, **looks)
+
+    def frame(self, axis: Axes) -> None:
+        """Name the axes of a panel, and let it show the window."""
+        axis.set(xlabel=self.plane.labels[0], xlim=(self.low[0], self.high[0]))
+        if self.low.size == 1:
+            axis.set_ylabel("density")
+            return
+        axis.set(ylabel=self.plane.labels[1], ylim=(self.low[1], self.high[1]), aspect=self.aspect)
+
     @property
     def deep(self) -> bool:
         """Whether the plane hides components: d > 2."""
@@ -155,9 +177,7 @@ class View:
         return np.asarray(distance <= 2.0 * np.quantile(spacing, 0.95) + 1e-12)
 
 
-def view_of(
-    data: xr.DataTree, plane: str | Sequence[int] | None = None, points: int = 2000
-) -> View:
+def view_of(data: xr.DataTree, plane: PlaneLike = None, points: int = 2000) -> View:
     """Return the view of a data set: its plane, and the window that holds its particles."""
     if dimension(data) < 1:
         raise PopdynError("the data has no components to draw")

@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -26,8 +25,6 @@ from PIL import Image
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target, written
 
-P = ParamSpec("P")
-
 __all__ = [
     "COLORS",
     "FORMATS",
@@ -42,7 +39,6 @@ __all__ = [
     "save_figure",
     "sketch",
     "style",
-    "styled",
 ]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
@@ -62,27 +58,22 @@ _SIZE = 3.4, 3.0
 @contextmanager
 def style(ink: str = "black") -> Iterator[None]:
     """Draw with popdyn's settings, whatever the user's own are; text and axes in ``ink``."""
+    inked = ["axes.edgecolor", "axes.labelcolor", "text.color"]
+    inked += [f"{axis}tick.{part}" for axis in "xy" for part in ("color", "labelcolor")]
+    faces = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
     settings: dict[str, Any] = {
-        "axes.edgecolor": ink,
-        "axes.labelcolor": ink,
+        **dict.fromkeys(inked, ink),
+        **dict.fromkeys(faces, "white" if ink == "black" else "none"),
         "axes.linewidth": 0.8,
         "axes.titlesize": 10,
-        "figure.facecolor": "white" if ink == "black" else "none",
-        "axes.facecolor": "white" if ink == "black" else "none",
         "font.family": "sans-serif",
         "font.size": 9,
         "image.cmap": "viridis",
         "legend.edgecolor": GREY,
-        "legend.facecolor": "white" if ink == "black" else "none",
         "legend.fontsize": 8,
         "savefig.facecolor": "auto",
         "svg.fonttype": "none",
         "svg.hashsalt": "popdyn",
-        "text.color": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "xtick.labelcolor": ink,
-        "ytick.labelcolor": ink,
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -106,17 +97,6 @@ def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
     figure = NotebookFigure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorate a function that makes a figure: it draws in popdyn's settings."""
-
-    @wraps(draw)
-    def inside(*args: P.args, **keywords: P.kwargs) -> Figure:
-        with style():
-            return draw(*args, **keywords)
-
-    return inside
 
 
 def color_bar(axis: Axes, mappable: ScalarMappable, label: str) -> Colorbar:

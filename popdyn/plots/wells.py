@@ -86,21 +86,24 @@ def find_wells(energy: FreeEnergy, x: np.ndarray, t: float = 0.0, steps: int = 6
 
 
 def draw_landscape(
-    axis: Axes, shown: Surface, view: View, wells: Wells, title: str, smallest: float = 0.02
+    axis: Axes, shown: tuple[Surface, Wells], view: View, title: str, smallest: float = 0.02
 ) -> None:
     """Fill a panel with the potential and its wells: depth, and the share that drains there."""
-    draw_potential(axis, shown, view, shared_levels([shown]), title)
-    if len(shown.ticks) == 2:
-        levels = shared_levels([shown], 13)
-        axis.contour(*shown.ticks, shown.values, levels, colors="white", linewidths=0.4, alpha=0.6)
+    surface, wells = shown
+    draw_potential(axis, surface, view, shared_levels([surface]), title)
+    if len(surface.ticks) == 2:
+        levels = shared_levels([surface], 13)
+        axis.contour(
+            *surface.ticks, surface.values, levels, colors="white", linewidths=0.4, alpha=0.6
+        )
     for bottom, share, depth in zip(wells.bottoms, wells.shares, wells.depths, strict=True):
         if share < smallest:
             continue
         place = view.plane.project(bottom[None])[0]
-        point = (*place, depth)[:2] if len(shown.ticks) == 1 else place
+        point = (*place, depth)[:2] if len(surface.ticks) == 1 else place
         axis.plot(*point, marker="v", color=COLORS[1], markeredgecolor="white", markersize=8)
         # The label hangs into the window, not out of it.
-        high = len(shown.ticks) == 2 and 2 * place[1] > view.low[1] + view.high[1]
+        high = len(surface.ticks) == 2 and 2 * place[1] > view.low[1] + view.high[1]
         axis.annotate(
             f"{depth:.2g}\n{share:.0%}",
             point,

@@ -16,12 +16,12 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
+from popdyn.base.progress import progress_bar
 from popdyn.dynamics import Dynamics
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.blocks import ExplosionError, Made, simulate_block
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import reference_density
-from popdyn.simulation.progress import progress_bar
 from popdyn.simulation.runner import Task, disk_error, run_tasks
 from popdyn.simulation.schemes import SCHEMES
 from popdyn.simulation.step_check import step_bias
@@ -75,7 +75,7 @@ def run_simulation(
     probes = _probe(dynamics, config)
     attributes = {**_attributes(dynamics, config), **(attrs or {})}
     total = sum(config.particle_steps(group) for group in GROUPS)
-    with progress_bar(total, visible=progress) as report:
+    with progress_bar("simulate", total, visible=progress, unit="particle-steps") as report:
         where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "report": report}
         extras = _Extras(dynamics, config, check_step, reference, reference_cells)
         if place is None:

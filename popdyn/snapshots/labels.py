@@ -5,13 +5,13 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from popdyn.base.errors import PopdynError
-from popdyn.snapshots.cells import Cells
+from popdyn.snapshots.cells import Cells, listed
 
 __all__ = ["snapshots_of"]
 
@@ -67,7 +67,7 @@ def snapshots_of(
             )
     if len(labels) < 2:
         raise PopdynError(
-            f"{name} has the one label {_listed(labels)}: expected two snapshots or more"
+            f"{name} has the one label {listed(labels)}: expected two snapshots or more"
         )
     index = {label: k for k, label in enumerate(labels)}
     order = np.array([index[v] for v in values])
@@ -106,13 +106,13 @@ def _mapped(distinct: list[Any], known: Mapping[str, float], name: str) -> dict[
         if key not in known:
             raise PopdynError(
                 f"label '{label}' of {name} has no time: expected it in time_map, which has "
-                f"{_listed(list(known))}"
+                f"{listed(list(known))}"
             )
     strange = set(known) - set(keys.values())
     if strange:
         raise PopdynError(
             f"time_map names {', '.join(sorted(strange))}: expected labels of {name}, which are "
-            f"{_listed(distinct)}"
+            f"{listed(distinct)}"
         )
     found = {label: _number(known[key]) for label, key in keys.items()}
     for label, time in found.items():
@@ -191,7 +191,3 @@ def _ready(distinct: list[Any]) -> str:
     text = ",".join(f"{label}={time:g}" for time, label in pairs[:SHOWN])
     more = f" … ({len(pairs)} labels in all)" if len(pairs) > SHOWN else ""
     return shlex.quote(text) + more
-
-
-def _listed(labels: Sequence[Any]) -> str:
-    return ", ".join(map(str, labels[:12])) + (", …" if len(labels) > 12 else "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from popdyn.base.quadrature import quadrature
 from popdyn.snapshots.features import Features
 from popdyn.snapshots.tree import counts, dimension, positions, times
 
@@ -16,8 +17,6 @@ __all__ = ["Interval", "Modes", "modes_of"]
 MEAN_PARTICLES = 100_000
 GRAM_PARTICLES = 60_000
 BATCH = 2_000
-# In lengths of an interval, or its inverse: beyond it float64 solves no cubic through the nodes.
-FAR = 1e5
 # Directions with less of the gradient than this share of the largest are left out.
 RESOLVED = 1e-6
 
@@ -92,7 +91,7 @@ def modes_of(data: xr.DataTree, progress: Callable[[], None] | None = None) -> M
         if progress is not None:
             progress()
     weights = (t - t.mean()) / np.sum((t - t.mean()) ** 2)
-    quadrature = _quadrature(t)
+    integrals = quadrature(t)
     # −Σ w_k (E_k − E_0) φ is the integral of these Gram matrices: Abel summation of the above.
     # By trapezoids, whose weights are positive: this one has to be a scalar product.
     per_interval = np.array([weights[k + 1 :].sum() for k in range(len(t) - 1)]) * np.diff(t) / 2
@@ -110,7 +109,7 @@ def modes_of(data: xr.DataTree, progress: Callable[[], None] | None = None) -> M
     slope = -basis.T @ sum(w * s.mean for w, s in zip(weights, snapshots, strict=True))
     intervals = []
     for k, tau in enumerate(np.diff(t)):
-        mean_gram = sum(q * s.gram for q, s in zip(quadrature[k], snapshots, strict=True)) / tau
+        mean_gram = sum(q * s.gram for q, s in zip(integrals[k], snapshots, strict=True)) / tau
         here, next_ = snapshots[k], snapshots[k + 1]
         intervals.append(
             Interval(
@@ -177,21 +176,3 @@ def _basis(gram: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     basis = scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
     variances, rotation = np.linalg.eigh(basis.T @ noise @ basis)
     return basis @ rotation, np.maximum(variances, 1e-12 * variances[-1])
-
-
-def _quadrature(t: np.ndarray) -> np.ndarray:
-    """Return weights ``(K, K + 1)`` that integrate over each interval: cubic where they can."""
-    weights = np.zeros((len(t) - 1, len(t)))
-    for k, tau in enumerate(np.diff(t)):
-        first = min(max(k - 1, 0), max(len(t) - 4, 0))
-        nodes = np.arange(first, min(first + 4, len(t)))
-        s = (t[nodes] - (t[k] + t[k + 1]) / 2) / tau
-        # A snapshot that is far from a short interval, or hardly beside its ends, says nothing of
-        # how things bend in it.
-        beside = abs(abs(s) - 0.5)
-        useful = (nodes == k) | (nodes == k + 1) | ((beside > 1 / FAR) & (beside < FAR))
-        nodes, s = nodes[useful], s[useful]
-        power = np.arange(len(nodes))
-        integral = (0.5 ** (power + 1) - (-0.5) ** (power + 1)) / (power + 1)
-        weights[k, nodes] = tau * np.linalg.solve(np.vander(s, increasing=True).T, integral)
-    return weights

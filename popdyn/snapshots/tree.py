@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from popdyn.base.cluster import versions
 from popdyn.base.errors import PopdynError
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
 FORMAT = 2
 GROUPS = ("train", "test")
 Group = Literal["train", "test"]
-_DEPENDENCIES = ("numpy", "torch", "xarray", "zarr")
 
 
 def make_tree(
@@ -89,7 +88,7 @@ def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "popdyn_format": FORMAT,
         "title": "population snapshots",
         "history": f"{datetime.now(UTC).isoformat(timespec='seconds')} made by popdyn",
-        "source": sources(),
+        "source": versions(),
         "observation": "unpaired",
         "dynamics": None,
         "initial": None,
@@ -99,11 +98,6 @@ def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "complete": False,
     }
     return {**defaults, **(attrs or {})}
-
-
-def sources() -> dict[str, str]:
-    """Return the versions of popdyn and of what decides the bits it makes."""
-    return {"popdyn": _version("popdyn-jko"), **{name: _version(name) for name in _DEPENDENCIES}}
 
 
 def times(data: xr.DataTree) -> np.ndarray:
@@ -294,10 +288,3 @@ def _node(data: xr.DataTree, group: str) -> xr.DataTree:
     if group not in data.children:
         raise PopdynError(f"the tree has no group '{group}': expected train and test")
     return data.children[group]
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -68,6 +68,7 @@ class Shape(Options):
         ({"kind": "flat"}, "kind is 'flat': expected plane or solid"),
         ({"parts": "edge,corner"}, "parts 'edge,corner': expected some of edge, face"),
         ({"shut": 1}, "shut is 1: expected true or false"),
+        ({"extra": 3}, "extra is 3: expected a table"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_carries_its_field(given, line):
@@ -81,6 +82,20 @@ def test_options_that_do_not_go_together_and_those_that_there_are_not():
         Shape(kind="solid", shut=False)
     with pytest.raises(PopdynError, match="a shape has no option 'side': expected one of sides"):
         read_options(Shape, {"side": 3}, "a shape")
+
+
+def test_what_has_to_be_given_is_asked_for():
+    @dataclass(frozen=True)
+    class Named(Options):
+        name: str
+        tables: tuple[Mapping[str, Any], ...] = ()
+
+    with pytest.raises(PopdynError, match="name is none: expected a word") as caught:
+        read_options(Named, {}, "a thing")
+    assert caught.value.field == "name"
+    assert read_options(Named, {"name": "a", "tables": [{"b": 1}]}, "a thing").tables == ({"b": 1},)
+    with pytest.raises(PopdynError, match="tables is 3: expected tables"):
+        Named("a", tables=3)
 
 
 def test_numbers_of_any_library_are_those_of_python():

@@ -110,3 +110,23 @@ def test_an_interrupt_leaves_no_helper(tmp_path):
     parent.stderr.close()
     time.sleep(0.1)
     assert not psutil.wait_procs(helpers, timeout=5)[1]
+
+
+def die_or_say_who(dies):
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def test_a_lost_task_is_a_value_where_that_is_asked_for():
+    """It is not tried again, and one worker is then another process, too."""
+    deaths = []
+
+    def lost(error):
+        deaths.append(error)
+        return error.status
+
+    found = dict(run_all(die_or_say_who, [(True,), (False,)], lost=lost))
+    assert found[0] == -signal.SIGKILL
+    assert found[1] != os.getpid()
+    assert len(deaths) == 1

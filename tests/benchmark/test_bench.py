@@ -261,8 +261,8 @@ def test_a_real_dask_cluster_gives_the_same_numbers(small_suite, small_bench, tm
 
 
 def test_no_scheduler_there(small_suite, tmp_path, monkeypatch):
-    from popdyn.benchmark import workers
+    from popdyn.base import cluster
 
-    monkeypatch.setattr(workers, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(PopdynError, match="no Dask scheduler answers there"):
         bench(small_suite, tmp_path / "out", learners=("zero",), scheduler="tcp://127.0.0.1:1")

@@ -98,7 +98,7 @@ def test_what_the_suites_promise():
     }
     assert reference.simulation["snapshots"] == 11
     assert reference.simulation["initial_params"] == {"mean": [1.5, -1.0], "std": 1.0}
-    assert {e.simulation["dim"] for e in SUITES["highdim"].entries} == {10, 20, 50}
+    assert {e.simulation["dim"] for e in SUITES["highdim"].entries} == {5, 10, 20, 50}
     assert any(e.free_energy.time_dependent for e in SUITES["timevarying"].entries)
     held = {e.name: e.hold_out for e in SUITES["eb5"].entries}
     assert held["leave_two_out"] == (1, 3)
@@ -131,7 +131,7 @@ def test_unknown_suite_names_the_nearest():
     [
         ('potential = "quadratic"', 'potental = "quadratic"', 13, "potental", "mean potential"),
         ('potential = "quadratic"', 'potential = "quadrtic"', 13, "potential", "quadratic"),
-        ('potential = "quadratic"', "potential = 3", 13, "potential", "found 3"),
+        ('potential = "quadratic"', "potential = 3", 13, "potential", "is 3"),
         ("height = 1.0", "hight = 1.0", 18, "potential_params", "height"),
         ("particles = 50", "particles = 0", 5, "particles", "1 or more"),
         ("particles = 50", 'particles = "many"', 5, "particles", "many"),
@@ -141,10 +141,10 @@ def test_unknown_suite_names_the_nearest():
         ('name = "b"', 'name = "b/c"', 16, "name", "letters"),
         ('name = "b"\n', "", 15, "name", "none"),
         ("[options.ijkonet]", "[options.ijkon]", 8, "ijkon", "ijkonet"),
-        ('summary = "my own"', "summary = 5", 2, "summary", "found 5"),
+        ('summary = "my own"', "summary = 5", 2, "summary", "is 5"),
         ('summary = "my own"', 'sumary = "my own"', 2, "sumary", "summary"),
         ('summary = "my own"', 'summary = "x"\nlearners = ["zer"]', 3, "learners", "zero"),
-        ('summary = "my own"', 'summary = "x"\nplane = [1]', 3, "plane", "two"),
+        ('summary = "my own"', 'summary = "x"\nplane = [1]', 3, "plane", "2 components"),
         ("[options.ijkonet]", '[score]\npoints = "some"\n[options.ijkonet]', 9, "points", "all"),
         ("times =", "hold_out = [3]\ntimes =", 19, "hold_out", "up to 2"),
         ("times =", "diffusivity = -1\ntimes =", 19, "diffusivity", "≥ 0"),

@@ -15,6 +15,12 @@ def test_parts_with_formulas_and_errors():
     assert repr(energy).startswith("FreeEnergy(V=double_well, W=morse")
 
 
+def test_what_is_more_than_a_gradient_flow():
+    turning = popdyn.Dynamics(popdyn.FreeEnergy("quadratic"), circulation="rotation")
+    assert str(turning).splitlines()[-2:] == ["β  0", "circulation  rotation"]
+    assert "circulation  rotation</pre><img" in turning._repr_html_()
+
+
 def test_html_has_a_map_of_what_is_known_in_the_plane():
     assert "<img alt=" in popdyn.FreeEnergy("styblinski_tang")._repr_html_()
     assert "<img" not in popdyn.FreeEnergy("moving_well")._repr_html_()  # at no time in particular

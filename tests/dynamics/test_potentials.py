@@ -48,6 +48,21 @@ def rotational(v):
     return -500 * max(math.atan2(z2 + 5, z1 + 5) + math.pi, 0.0)
 
 
+def turned_styblinski_tang(v, seed=0):
+    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(v), len(v))))
+    u = (q * np.sign(np.diag(r))) @ v
+    return 0.5 * np.sum(u**4 - 16 * u**2 + 5 * u)
+
+
+def coupled_waves(v):
+    return 2 * np.sum(np.sin(1.5 * v[:-1]) * np.cos(1.5 * v[1:])) + 0.5 * np.sum(v**2)
+
+
+def curved_well(v):
+    curve = np.array([np.cos(i * v[0] / 2) for i in range(2, len(v) + 1)])
+    return 2 * (v[0] ** 2 / 4 - 1) ** 2 + 2 * np.sum((v[1:] - curve) ** 2)
+
+
 def muller_brown(v):
     u, w = -0.2 + 0.35 * v[0], 0.8 + 0.35 * v[1]
     A, a, b, c = (-200, -100, -170, 15), (-1, -1, -6.5, 0.7), (0, 0, 11, 0.6), (-10, -10, -6.5, 0.7)
@@ -111,6 +126,10 @@ FORMULAS = {
     "gaussian_mixture": gaussian_mixture,
     "moving_well": moving_well,
     "splitting_well": splitting_well,
+    "coupled_waves": coupled_waves,
+    "turned_styblinski_tang": turned_styblinski_tang,
+    "shell": lambda v: 4 * (np.linalg.norm(v) - 2) ** 2 + 0.5 * v[0] * v[1],
+    "curved_well": curved_well,
 }
 
 # Other values than the defaults, so that no parameter is ignored.
@@ -131,6 +150,13 @@ PARAMETERS = {
         "quartic": 0.5,
         "stiffness": 2.0,
     },
+}
+
+PARAMETERS |= {
+    "coupled_waves": {"strength": 1.0, "frequency": 0.7, "stiffness": 2.0},
+    "turned_styblinski_tang": {"seed": 3},
+    "shell": {"stiffness": 2.0, "radius": 1.0, "coupling": -0.3},
+    "curved_well": {"height": 1.0, "distance": 1.5, "stiffness": 3.0, "bend": 0.5},
 }
 
 CASES = [
@@ -289,7 +315,7 @@ def test_entry_tells_what_a_list_needs(name):
     assert entry.summary
     assert entry.parameters["scale"] == 1.0
     # A gradient takes the same parameters in the same order.
-    if entry.gradient is not torch.zeros_like:
+    if entry.gradient not in (None, torch.zeros_like):
         of_value, of_gradient = (
             list(inspect.signature(f).parameters) for f in (entry.function, entry.gradient)
         )

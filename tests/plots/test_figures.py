@@ -15,7 +15,7 @@ from popdyn import plots
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import FreeEnergy
 from popdyn.plots import FIGURES, curves, maps, populations
-from popdyn.plots.figures import training_figure
+from popdyn.plots.figures import Scene, training_figure
 from popdyn.plots.plane import Plane, view_of
 from popdyn.plots.style import panel_svg, save_figure
 from popdyn.plots.wells import find_wells
@@ -231,3 +231,29 @@ def test_the_certificate_and_the_legend_do_not_cover_each_other():
     assert any("determined" in name for name, _ in boxes)
     for (a, first), (b, second) in itertools.combinations(boxes, 2):
         assert not first.overlaps(second), f"{a!r} covers {b!r}"
+
+
+def test_a_certificate_of_many_lines_leaves_its_panel_room():
+    metrics = [{"step": i, "misfit": 10.0 / i, "outer_step": 1.0 / i} for i in (1, 2, 3)]
+    figure = training_figure(metrics, {f"fact_{i}": 0.5 for i in range(20)}, "weak_form")
+    short = training_figure(metrics, {"fact": 0.5}, "weak_form")
+    heights = [f.axes[0].get_window_extent().height / f.dpi for f in (figure, short)]
+    assert heights[0] > 0.8 * heights[1] > 1.0  # inches
+
+
+def test_a_page_names_its_learners_and_shares_a_scale(case):
+    run, data = case
+    run.steps, run.seconds, run.converged = 20, 1.5, True
+    scene = Scene(
+        {"one": run, "two": run}, data, hold_out=run.config.get("hold_out", ()), page=True
+    )
+    for name, entry in FIGURES.items():
+        if name in ("cells", "snapshots") or not entry.applies_to(scene):
+            continue
+        panels = [panel for row in entry.panels(scene) for panel in row]
+        for learner in ("one", "two") if name not in ("interaction", "training") else ():
+            assert sum(f"by {learner}" in panel.title for panel in panels) >= 1, name
+        svg = panel_svg(panels[-1].draw, f"f-{name}", panels[-1].title) if panels[-1].draw else ""
+        assert svg.startswith("<svg") or name == "training"
+    captions = [panel.caption[0] for row in FIGURES["training"].panels(scene) for panel in row]
+    assert captions == ["one: 20 steps", "two: 20 steps"]

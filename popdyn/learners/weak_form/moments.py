@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.quadrature import quadrature
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.weak_form.jacobian import JACOBIAN, Jacobian, Sensitivity
 from popdyn.learners.weak_form.linearised import Linearised
 from popdyn.learners.weak_form.model import Drive, Path, Unknowns
 from popdyn.learners.weak_form.noise import SharedNoise, covariance, tridiagonal
 
-__all__ = ["Equations", "MomentEquations", "quadrature"]
+__all__ = ["Equations", "MomentEquations"]
 
 SAMPLE = 1000  # particles that a linear function of f is fitted to
 
@@ -286,24 +287,3 @@ def _spread(values: Tensor) -> np.ndarray:
     """Return the covariance of columns that are not centred yet, ``(n, m) → (m, m)``."""
     centred = values - values.mean(0)
     return covariance(centred, centred)
-
-
-def quadrature(times: np.ndarray) -> np.ndarray:
-    """Return weights of integrals over the intervals on the values at all times, ``(K, K + 1)``.
-
-    They are exact for cubics through the four times around an interval, for lower degrees where
-    there are fewer times, or where times are so uneven that the weights would make the noise of
-    the values larger than that of a single one.
-    """
-    K = len(times) - 1
-    out = np.zeros((K, K + 1))
-    for k, tau in enumerate(np.diff(times)):
-        for degree in range(min(3, K), 0, -1):
-            first = min(max(0, k - (degree - 1) // 2), K - degree)
-            nodes = np.arange(first, first + degree + 1)
-            powers = np.vander((times[nodes] - times[k]) / tau, increasing=True).T
-            weights = np.linalg.solve(powers, 1.0 / np.arange(1, degree + 2))
-            if weights @ weights <= 1.0:
-                break
-        out[k, nodes] = tau * weights
-    return out
