@@ -65,16 +65,20 @@ class Drive:
 
     def drift(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Return everything that moves the particles, ``(..., n, d)`` in new memory."""
+        return self.slope(x, t).neg_()
+
+    def slope(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Return minus the drift: of an energy its gradient, without one more pass over memory."""
         out: Tensor | None = None
         for term in self.terms:
             if not term.interacting:
-                part = term.drift(x, t)
+                part = term.slope(x, t)
             elif x.shape[-2] < 2:
                 continue
             elif self._order is None:
-                part = term.drift(x, t, None, self.weights)
+                part = term.slope(x, t, None, self.weights)
             else:
-                part = self._batched(x, self._order).neg_()
+                part = self._batched(x, self._order)
             if part is not None:
                 out = part if out is None else out.add_(part)
         return torch.zeros_like(x) if out is None else out

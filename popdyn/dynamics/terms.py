@@ -97,6 +97,17 @@ class Term:
         """
         return None
 
+    def slope(
+        self,
+        x: Tensor,
+        t: Time = None,
+        others: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor | None:
+        """Return −b, which what has a gradient gives without a pass over memory; as ``drift``."""
+        drift = self.drift(x, t, others, weights)
+        return None if drift is None else _negative(drift)
+
     def noise(self, x: Tensor, t: Time = None) -> float | Tensor | None:
         """Return β ≥ 0, a number or ``(..., n)``; None where it is 0. Itô: Δ(βρ) in ∂ₜρ."""
         return self.beta or None
@@ -163,6 +174,15 @@ class Potential(FieldTerm):
     ) -> Tensor | None:
         return _negative(self.field.gradient(x, self.at(t)))
 
+    def slope(
+        self,
+        x: Tensor,
+        t: Time = None,
+        others: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor | None:
+        return self.field.gradient(x, self.at(t))
+
 
 class Interaction(FieldTerm):
     """An even kernel W(z): the drift −∇W∗ρ, the mean over the others of −∇W(x − y)."""
@@ -181,12 +201,18 @@ class Interaction(FieldTerm):
         others: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> Tensor | None:
-        alone = others is None
+        return _negative(self.slope(x, t, others, weights))
+
+    def slope(
+        self,
+        x: Tensor,
+        t: Time = None,
+        others: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         population = x if others is None else others
-        return _negative(
-            mean_interaction_gradient(
-                self.field, x, population, exclude_self=alone, weights=weights
-            )
+        return mean_interaction_gradient(
+            self.field, x, population, exclude_self=others is None, weights=weights
         )
 
 

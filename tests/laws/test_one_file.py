@@ -39,6 +39,36 @@ def plummer(s, strength=1.0, length=0.5):
     """Gravity of a soft ball."""
     return -strength * (s + length**2) ** -0.5
 ''',
+    "dynamics/growths/saturating.py": '''
+from popdyn.dynamics.growths import GROWTHS
+from popdyn.dynamics.fields import entry_of, squared_norm
+
+
+@entry_of(GROWTHS, "rate/(1 + |x|^2)")
+def saturating(x, rate=1.0):
+    """Fast at the origin, slow far from it."""
+    return rate / (1 + squared_norm(x))
+''',
+    "dynamics/circulations/strait.py": '''
+from popdyn.dynamics.circulations import CIRCULATIONS
+from popdyn.dynamics.fields import entry_of
+
+
+@entry_of(CIRCULATIONS, "psi = rate x_2^3/3: a stream along the first axis", min_dim=2)
+def strait(x, rate=1.0, plane=(1.0, 2.0)):
+    """A stream that is strongest far from its axis."""
+    return rate * x[..., int(plane[1]) - 1] ** 3 / 3
+''',
+    "dynamics/diffusions/warm.py": '''
+from popdyn.dynamics.diffusions import DIFFUSIONS
+from popdyn.dynamics.fields import entry_of, squared_norm
+
+
+@entry_of(DIFFUSIONS, "low + |x|^2/10")
+def warm(x, low=0.1):
+    """Warmer outwards."""
+    return low + squared_norm(x) / 10
+''',
     "simulation/laws/laplace.py": '''
 import numpy as np
 import torch
@@ -60,10 +90,10 @@ from popdyn.simulation.schemes import scheme
 @scheme("midpoint", "x - h grad(x - h/2 grad + dB/2) + dB", "two gradients a step",
         strong_order=1.0, weak_order=1.0, many_steps=False)
 def midpoint(x, t, h, drive, noise):
-    half = x - h / 2 * drive.gradient(x, t)
+    half = x + h / 2 * drive.drift(x, t)
     if noise is not None:
         half += noise.increment / 2
-    x -= h * drive.gradient(half, t + h / 2)
+    x += h * drive.drift(half, t + h / 2)
     if noise is not None:
         x += noise.increment
 """,
@@ -177,6 +207,7 @@ def test_every_kind_is_listed(ask):
     }
     new = {"potentials": "quartic", "interactions": "plummer", "initial": "laplace"}
     new |= {"schemes": "midpoint", "scores": "median_shift", "learners": "drift", "formats": "dat"}
+    new |= {"growths": "saturating", "circulations": "strait", "diffusions": "warm"}
     assert all(name in found[kind] for kind, name in new.items())
 
 
@@ -211,3 +242,13 @@ def test_a_format_is_written_and_read(ask):
     ask("export", "f.zarr", "--out", "f.dat")
     read = json.loads(ask("import", "f.dat", "--out", "g.zarr", "--test-fraction", "0.5", "--json"))
     assert (read["dimension"], read["train"], read["test"]) == (2, [20] * 3, [20] * 3)
+
+
+def test_terms_beyond_an_energy_are_used_too(ask):
+    few = ("--particles", "60", "--snapshots", "3", "--scheme", "euler_maruyama")
+    terms = ("--circulation", "strait", "--growth", "saturating", "--diffusivity", "warm")
+    ask("simulate", *terms, "--growth-param", "rate=2", *few, "--out", "t.zarr")
+    assert ask("validate", "t.zarr") is not None
+    ask("train", "t.zarr", "--learner", "oracle", "--out", "all")
+    scores = json.loads(ask("score", "all", "--points", "30", "--json"))["gradient"]
+    assert scores["force"]["skill"] == scores["growth"]["skill"] == 1

@@ -14,7 +14,7 @@ from popdyn.dynamics import Dynamics
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
 
-__all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme", "later", "move", "scheme"]
+__all__ = ["DEFAULT_SCHEME", "SCHEMES", "Scheme", "descend", "later", "scheme"]
 
 Time = float | Tensor
 Step = Callable[[Tensor, Time, Time, Drive, Noise | None], None]
@@ -150,12 +150,12 @@ def scheme(name: str, formula: str, summary: str, **facts: Any) -> Callable[[Ste
     return enter
 
 
-def move(x: Tensor, drift: Tensor, h: Time) -> None:
-    """Move ``x`` in place by h times the drift."""
+def descend(x: Tensor, slope: Tensor, h: Time) -> None:
+    """Move ``x`` in place by −h times the slope, which is minus the drift."""
     if isinstance(h, Tensor):
-        x.addcmul_(drift, h)
+        x.addcmul_(slope, h, value=-1.0)
     else:
-        x.add_(drift, alpha=h)
+        x.add_(slope, alpha=-h)
 
 
 def later(t: Time, h: Time) -> Time:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
-from popdyn.simulation.schemes import Time, move, scheme
+from popdyn.simulation.schemes import Time, descend, scheme
 
 
 @scheme(
@@ -26,9 +26,9 @@ from popdyn.simulation.schemes import Time, move, scheme
 )
 def euler_maruyama(x: Tensor, t: Time, h: Time, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by an explicit step."""
-    drift = drive.drift(x, t)
+    slope = drive.slope(x, t)
     # β where the step begins: Itô's sense.
     spread = drive.spread(x, t) if drive.beta is None else None
-    move(x, drift, h)
+    descend(x, slope, h)
     if noise is not None:
         x.add_(noise.increment if spread is None else noise.increment * spread)

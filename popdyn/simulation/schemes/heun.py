@@ -4,7 +4,7 @@ from torch import Tensor
 
 from popdyn.dynamics.drive import Drive
 from popdyn.simulation.brownian import Noise
-from popdyn.simulation.schemes import Time, later, move, scheme
+from popdyn.simulation.schemes import Time, descend, later, scheme
 
 
 @scheme(
@@ -16,12 +16,12 @@ from popdyn.simulation.schemes import Time, later, move, scheme
 )
 def heun(x: Tensor, t: Time, h: Time, drive: Drive, noise: Noise | None) -> None:
     """Move ``x`` in place by the mean of the drifts here and ahead."""
-    drift = drive.drift(x, t)
+    slope = drive.slope(x, t)
     ahead = x.clone()
-    move(ahead, drift, h)
+    descend(ahead, slope, h)
     if noise is not None:
         ahead.add_(noise.increment)
-    drift += drive.drift(ahead, later(t, h))
-    move(x, drift, h / 2)
+    slope += drive.slope(ahead, later(t, h))
+    descend(x, slope, h / 2)
     if noise is not None:
         x.add_(noise.increment)
