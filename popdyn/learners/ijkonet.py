@@ -28,7 +28,9 @@ from popdyn.learners.weak_form.options import WeakFormOptions
 __all__ = ["find_structure", "fit_ijkonet"]
 
 REFUTED = 1e-4  # p-value of χ² below which features need a structure
-HIDDEN = (128, 128)  # of the network that tells structure: half as wide ones see pairs everywhere
+# Of the network that tells structure: half as wide it saw pairs everywhere, with half the particles
+# in a step it was off by a tenth of a right angle.
+HIDDEN, BATCH = (128, 128), 1000
 SOLVED = 0.1  # an inner residual above this is not called solved
 # Of a network's held-out distance, which that of features has to be below: they have seen what is
 # held out, for they learn from all particles.
@@ -91,7 +93,9 @@ def find_structure(data: TrainingSet, options: IJKOnetOptions, place: Workplace)
     had = data.structure
     if data.dim <= FULL or options.time_varying or (had is not None and had.network is not None):
         return False
-    asked = dataclasses.replace(options, learn=("potential",), hidden=HIDDEN)
+    asked = dataclasses.replace(
+        options, learn=("potential",), hidden=HIDDEN, batch=options.batch or BATCH
+    )
     V = trained(data, asked, place).energy.V
     found = structure_of(V, torch.cat(data.fit)) if had is None else had  # type: ignore[arg-type]
     if (had is not None or not found) and isinstance(V, MLPPotential):

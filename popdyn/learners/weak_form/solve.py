@@ -14,7 +14,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.features import FeatureMap
+from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.models import set_mean_zero
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
@@ -26,7 +26,7 @@ from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, wei
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.steps import descend, estimated
+from popdyn.learners.weak_form.steps import HALVINGS, descend, estimated
 from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = [
@@ -199,7 +199,7 @@ class Levels:
     """The data set's moment equations at each level, and the way to the coarse solution."""
 
     def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
-        data = data.turned
+        self.given, data = data, data.turned
         self.data, self.options = data, options
         self.snapshots = _snapshots(data)
         self.smallest = min(len(x) for x in self.snapshots)
@@ -239,15 +239,44 @@ class Levels:
             self.options.correct if correct is None else correct,
         )
 
+    def bowl(self) -> np.ndarray:
+        """Return the best V of degree 2 in the unknowns of the first level; W and β stay 0."""
+        first, scaling = self.start[0], self.start[1].scaling
+        assert first.features is not None
+        half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+        of_degree_2 = polynomials(self.data.dim, half, 2, 2 if self.data.dim <= 12 else 0)
+        features = FeatureMap(scaling, of_degree_2)
+        mixing, names = features.prior()
+        unknowns = dataclasses.replace(
+            first, features=features, mixing=mixing, groups=tuple(f"V: {name}" for name in names)
+        )
+        own = self.equations(unknowns, features, particles=self.few)
+        theta = np.zeros(unknowns.size)
+        at, *_ = descend(own, theta, None, [], 3 * self.options.coarse, NEAR)
+        x = torch.cat([x[:COMPARED] for x in self.few]).double()
+        weights = torch.from_numpy(unknowns.potential_weights(at.theta))
+        slopes = features.gradient_of(x, weights)[..., 0].flatten()
+        design = first.features.gradient_of(x, torch.from_numpy(first.mixing)).flatten(0, 1)
+        return np.linalg.lstsq(design.numpy(), slopes.numpy())[0]
+
     def begin(
-        self, trace: list[dict[str, float]], everything: bool = False
+        self,
+        trace: list[dict[str, float]],
+        everything: bool = False,
+        theta: np.ndarray | None = None,
     ) -> tuple[Equations, Posterior, float]:
         """Solve with polynomials, then with the coarse dictionary.
+
+        Args:
+            trace: Gets a record of every step.
+            everything: Whether all particles take part.
+            theta: Where to begin, 0 if None.
 
         Returns:
             The coarse solution, its posterior, and χ² for each degree of freedom.
         """
-        theta, known = np.zeros(self.start[0].size), math.inf
+        theta = np.zeros(self.start[0].size) if theta is None else theta
+        known = math.inf
         for level, after in ((self.start, self.coarse), (self.coarse, None)):
             whole = everything or not (level is self.coarse or self.fine[0].plain)
             particles = self.snapshots if whole else self.few
@@ -274,12 +303,28 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
 
 
 def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
+    """Return the solution that steps from no motion lead to, or where they are stuck from a bowl.
+
+    Where moments of high order change by a good part of themselves in an interval, the first step
+    goes astray, and a V that scatters the particles has a noise that hides its misfit.
+    """
     ways = Levels(data, options)
+    found = _solved_from(ways, None)
+    last = found.trace[-1]
+    stuck = last["halvings"] == HALVINGS - 1 and last["outer_step"] > 1.0
+    if stuck and ways.start[0].plain:
+        other = _solved_from(ways, ways.bowl())
+        return min(found, other, key=lambda solution: solution.misfit)
+    return found
+
+
+def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
+    data, options = ways.data, ways.options
     equations, snapshots, few, smallest = ways.equations, ways.snapshots, ways.few, ways.smallest
     start, coarse, fine = ways.start, ways.coarse, ways.fine
     trace: list[dict[str, float]] = []
     every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
-    at, posterior, _ = ways.begin(trace)
+    at, posterior, _ = ways.begin(trace, theta=theta)
     theta = carried(coarse[0], at.theta, fine[0])
     some = [x[:SCREENED] for x in snapshots]
     whole = equations(*fine, particles=some, least=smallest / 20)
@@ -326,7 +371,7 @@ def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
             gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
         if not narrow or gain >= 2.0 * EARNED_NARROW:
             used = (final.tests, final.weights, final.count)
-            return _solution(kept, at, posterior, misfit, trace, data, used)
+            return _solution(kept, at, posterior, misfit, trace, ways.given, used)
         gone = gone + narrow
 
 

@@ -24,7 +24,7 @@ from popdyn.learners.weak_form.linearised import Linearised
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, MomentEquations
 
-__all__ = ["descend", "estimated"]
+__all__ = ["HALVINGS", "descend", "estimated"]
 
 SIGNAL = 0.5  # share of regressors' squares that may not be noise where tests are to tell of β
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
@@ -35,6 +35,7 @@ FAR = 10.0  # χ² for each degree of freedom, above which linear equations say 
 # Standard errors of a step, and its share that the Jacobian did not foresee, up to which that is
 # kept for the next one.
 HELD, HELD_OFF = 1.0, 0.5
+HALVINGS = 5  # lengths of a step that are tried, each half the one before
 LARGEST_TRIED = 1000  # unknowns up to which every group is tried without
 
 
@@ -212,7 +213,7 @@ def _step(
         seen.append(best)
     objectives = [state.objective(at, posterior) for state in seen]
     best, most = seen[int(np.argmin(objectives))], min(objectives) + 0.25 * known + found.given_up
-    for halving in range(5):
+    for halving in range(HALVINGS):
         ahead = equations.evaluate(at.theta + step * 0.5**halving)
         if _Seen.of(ahead).objective(at, posterior) <= most:
             break
