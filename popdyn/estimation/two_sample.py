@@ -87,7 +87,11 @@ class Comparison:
 
 
 def carried(
-    energy: Dynamics, snapshots: Sequence[np.ndarray], times: np.ndarray, seed: int
+    energy: Dynamics,
+    snapshots: Sequence[np.ndarray],
+    times: np.ndarray,
+    seed: int,
+    weights: list[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Return the particles of each snapshot but the last one at the next snapshot's time.
 
@@ -99,23 +103,33 @@ def carried(
         snapshots: One ``(n_k, d)`` for each time.
         times: Times ``(K + 1)``.
         seed: Seeds the noise where β > 0.
+        weights: Gets what each of them weighs there, ``(n_k)`` with mean 1, for each snapshot;
+            None: growth is left out.
     """
     generator = torch.Generator().manual_seed(seed)
     out = []
     for k, x in enumerate(snapshots[:-1]):
         count = max(1, round(len(x) / TOGETHER)) if energy.interacting else 1
-        parts = [
-            advance(
+        parts, heavy = [], []
+        for part in np.array_split(x, count):
+            start = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+            log_weight = None
+            if weights is not None:
+                log_weight = torch.zeros(len(part), dtype=torch.float64)
+                heavy.append(log_weight)
+            y = advance(
                 energy,
-                torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)),
+                start,
                 float(times[k]),
                 float(times[k + 1]),
                 substeps=SUBSTEPS,
                 generator=generator,
-            ).numpy()
-            for part in np.array_split(x, count)
-        ]
+                log_weight=log_weight,
+            )
+            parts.append(y.numpy())
         out.append(np.concatenate(parts))
+        if weights is not None:
+            weights.append(torch.cat(heavy).softmax(0).numpy() * len(x))
     return out
 
 
@@ -127,6 +141,7 @@ def compare(
     seed: int = 0,
     paired: bool = False,
     share: bool = True,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> Comparison:
     """Compare carried particles with the next snapshots.
 
@@ -139,6 +154,8 @@ def compare(
             in every other snapshot, and the other half in the others, so that no particle is
             compared with itself; all that one says is one number.
         share: Whether the explained share is computed, too.
+        weights: Of what is carried, ``(n_k)`` with mean 1 for each snapshot but the last one: what
+            is seen are proportions. None: all weigh the same.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -154,6 +171,7 @@ def compare(
         rows = [slice(0, half), slice(half, 2 * half)]
         snapshots = [x[rows[j % 2]] for j, x in enumerate(snapshots)]
         moved = [y[rows[j % 2]] for j, y in enumerate(moved)]
+        weights = weights and [w[rows[j % 2]] for j, w in enumerate(weights)]
     smallest = min(len(x) for x in snapshots)
     tau = np.diff(times) / np.diff(times).mean()
     pooled = np.concatenate([x[:4000] for x in snapshots]).astype(np.float64)
@@ -164,6 +182,8 @@ def compare(
     metrics = [G @ waves.basis for G in pushes]
     here = [waves(x) for x in snapshots]
     there = [waves(y) for y in moved]
+    if weights is not None:
+        there = [_weighted(f, w) for f, w in zip(there, weights, strict=True)]
     parts, R = _moments(here, [there, here[:-1]] if share else [there], paired)
     own = slice(0, len(tau) * len(metrics[0]))
     p = _p_value(R[own], parts[:, own, own], _prior(pushes, tau), smallest - 1)
@@ -223,6 +243,14 @@ class _Waves:
         z = ((x - self.middle) / self.scale).astype(np.float32)
         angles: np.ndarray = z @ self.wavevectors.T.astype(np.float32)
         return angles + self.phases.astype(np.float32)
+
+
+def _weighted(f: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return what has the weighted mean of f and, to first order, the noise of that ratio."""
+    w = (w / w.mean())[:, None]
+    mean = (w * f).mean(0)
+    out: np.ndarray = mean + w * (f - mean)
+    return out
 
 
 def _moments(

@@ -179,11 +179,20 @@ def _of_two(p: float) -> float:
 def _carried(energy: Dynamics, sample: Sample, seed: int) -> Callable[..., Comparison]:
     """Carry a sample, and return how it is compared with what comes next: with a share or not."""
     sample = sample.up_to(MOST_INTERACTING if energy.interacting else MOST)
-    moved = carried(energy, sample.snapshots, sample.times, seed)
+    weights: list[np.ndarray] | None = [] if "growth" in energy.terms else None
+    moved = carried(energy, sample.snapshots, sample.times, seed, weights)
     count = sum(len(x) for x in sample.snapshots)
     if not all(np.isfinite(y).all() for y in moved):
         return lambda share: Comparison(TAIL, count)  # no population runs to infinity
-    return partial(compare, sample.snapshots, moved, sample.times, seed=seed, paired=sample.paired)
+    return partial(
+        compare,
+        sample.snapshots,
+        moved,
+        sample.times,
+        seed=seed,
+        paired=sample.paired,
+        weights=weights,
+    )
 
 
 def _stands_still(sample: Sample, seed: int) -> bool:

@@ -41,9 +41,9 @@ def test_one_name_alone(run_popdyn, words, lines):
 
 
 def test_wrong_names_say_what_is_near(run_popdyn):
-    wrong = run_popdyn("list", "styblinsky_tang")
+    wrong = run_popdyn("list", "muller_brawn")
     assert wrong.code == 2
-    assert "unknown name 'styblinsky_tang': did you mean styblinski_tang?" in wrong.last_line
+    assert "unknown name 'muller_brawn': did you mean muller_brown?" in wrong.last_line
     wrong = run_popdyn("list", "potential", "flat")
     assert wrong.code == 2
     assert "unknown kind 'potential': did you mean potentials" in wrong.last_line

@@ -131,6 +131,24 @@ def test_the_moments_of_a_fit_may_refute_it(data):
     assert "1e-06" in refuted.note
 
 
+def test_what_grows_is_judged_by_its_weights():
+    energy = popdyn.Dynamics(
+        FreeEnergy("quadratic"), growth="half_space", growth_params={"scale": 2}
+    )
+    settings = {"particles": 2000, "snapshots": 4, "dt": 0.3, "seed": 0, "initial": "gaussian"}
+    data = popdyn.simulate(energy, **settings)
+    assert popdyn.fit(data, "oracle").word == "explained"
+    # Without what is born the same forces do not explain it.
+    x = [positions(data, k) for k in range(4)]
+    heavy = data["train"]["weight"].values
+    rng = np.random.default_rng(0)
+    thinned = [y[rng.random(len(y)) < w / w.max()] for y, w in zip(x, heavy, strict=True)]
+    own = Sample(thinned, times(data))
+    assert judge(energy, None, lambda: (energy, own)).verdict == "explained"
+    without = FreeEnergy("quadratic")
+    assert judge(without, None, lambda: (without, own)).verdict == "unexplained"
+
+
 def test_overfitting_is_seen_by_unseen_particles_alone(data):
     # To its own particles a fit may be perfect: here it is judged by others, with no motion.
     t = times(data)

@@ -78,6 +78,8 @@ def parts_asked_for(
     noise = ("diffusion",) if diffusivity is None else ()
     many = data.dim > FULL
     few, fewest = (data.leading(n) if many else data for n in (DECIDING, DECIDING // 2))
+    if data.structure:  # what it is for: the solution will be the fit's own
+        few = data
     rungs: list[dict[str, Any]] = []
     noise_error = 0.0  # of β on the last rung that had it, in units of the data's own
 
