@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,10 +23,17 @@ from popdyn.snapshots.tree import masses, weights
 __all__ = ["predict"]
 
 
+class Learned(Protocol):
+    """What holds the dynamics that was learned: a run."""
+
+    @property
+    def dynamics(self) -> Dynamics: ...
+
+
 @plain_numbers(whole=("seed",))
 @usual_torch()
 def predict(
-    dynamics: Dynamics,
+    dynamics: Dynamics | Learned,
     data: xr.DataTree,
     at: Sequence[float],
     *,
@@ -42,7 +50,7 @@ def predict(
     has the mass: the observed mass of the start, or 1, times what has grown since.
 
     Args:
-        dynamics: A learned energy, or any other dynamics.
+        dynamics: A run of :func:`popdyn.fit`, a learned energy, or any other dynamics.
         data: The observed snapshots.
         at: Times of the prediction, increasing; dimensionless as the data's.
         hold_out: Snapshot that may not serve as a start, or several.
@@ -57,6 +65,10 @@ def predict(
         PopdynError: On times that do not increase or lie before the first observed snapshot, or
             an unknown ``from_``.
     """
+    if not isinstance(dynamics, Dynamics):
+        if not isinstance(getattr(dynamics, "dynamics", None), Dynamics):
+            raise PopdynError(f"found {dynamics!r}: expected dynamics, an energy or a run")
+        dynamics = dynamics.dynamics
     known = times(data)
     left_out = set(indices(hold_out, "hold_out"))
     observed = [k for k in range(len(known)) if k not in left_out]
