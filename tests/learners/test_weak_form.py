@@ -352,6 +352,17 @@ def test_a_fit_without_the_correction_of_noisy_regressors():
     assert 0.0 <= solution.diffusivity < 0.3 + 2.0 * solution.diffusivity_standard_error
 
 
+def test_diffusion_alone_is_not_called_a_potential():
+    # A Gaussian that spreads: noise and a bowl upside down have the same marginals.
+    energy = FreeEnergy(None, None, 0.3)
+    data = popdyn.simulate(energy, particles=1000, dt=0.1, initial="gaussian", seed=0)
+    run = popdyn.fit(data)
+    assert run.word == "undetermined"
+    assert "potential with diffusion" in run.notes[-1]
+    told = popdyn.fit(data, learn="diffusion").energy
+    assert abs(told.diffusivity - 0.3) < 3 * told.diffusivity_standard_error < 0.3
+
+
 @pytest.mark.parametrize("seed", [0, 5])
 def test_steps_that_go_astray_begin_again_from_a_bowl(seed):
     # x = e^(−t) x₀: in one interval the fourth moments change by 86 % of themselves.

@@ -172,7 +172,7 @@ def estimate(
         if not keep:
             nothing = dict.fromkeys(groups, 0.0)
             zero = np.zeros((count, count))
-            return Posterior(zero[0], zero, np.full(count, np.inf), nothing, nothing)
+            return Posterior(np.zeros(count), zero, np.full(count, np.inf), nothing, nothing)
         names = [groups[j] for j in keep]
         square, part = np.ix_(keep, keep), system.restricted(np.array(keep))
         inner = [i for i, name in enumerate(names) if name in flat_names]

@@ -85,8 +85,12 @@ def estimated(
     posterior = estimate(system, unknowns.groups, flat, off)
     rest, groups, given_up, count = system, unknowns.groups, 0.0, system.count
     if flat:
-        # A prior pulls V towards 0, and β has to make up for what V lacks.
+        # A prior pulls V towards 0, and β has to make up for what V lacks. What V would have to be
+        # for another β is not off, though evidence may have had no use for it.
         wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
+        held = np.flatnonzero(~np.isfinite(wide[: len(unknowns.log_density)]))
+        largest = max(posterior.strengths.values(), default=0.0) or 1.0
+        wide[held] = 1.0 / (LOOSE * largest) ** 2
         found = []
         for part in fewer or (given,):
             found.append((profiled(part.dispersed(worse), wide, last, at.theta[last]), part.count))
@@ -95,7 +99,7 @@ def estimated(
         best, count = max(found, key=lambda f: f[0].signal)
         # Given β: what it seemed to explain as long as it was free may be V's.
         rest, groups = system.given(last, best.value), groups[:last]
-        gone = weak_groups(rest, groups, (), unknowns.least) if tried else []
+        gone = weak_groups(rest, groups, (), unknowns.least) if tried and groups else []
         off = [j for j, g in enumerate(groups) if g in gone]
         posterior = estimate(rest, groups, (), off)
     gauge = unknowns.gauge_functional(posterior.strengths)
