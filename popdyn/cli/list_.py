@@ -60,6 +60,7 @@ def command(kind: str | None, name: str | None, as_json: bool) -> None:
     found = {}
     registries = {each: registry_of(each) for each in ([kind] if kind else KINDS)}
     for registry in registries.values():
+        len(registry)  # what is broken is known once all are loaded
         for reason in getattr(registry, "broken", {}).values():
             console.print(f"warning: {reason}", soft_wrap=True)
     if name is not None and kind is None:
