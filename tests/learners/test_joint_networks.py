@@ -159,7 +159,10 @@ def test_proximal_with_a_network_for_the_interaction(generator):
     "options",
     [
         {"inner": "network", "diffusivity": 0.2},
-        {"inner": "network", "diffusivity": 0.2, "interaction": "even", "batch": 40},
+        pytest.param(
+            {"inner": "network", "diffusivity": 0.2, "interaction": "even", "batch": 40},
+            marks=pytest.mark.slow,
+        ),
         {"model": "network", "diffusivity": 0.2},
         {"inner": "proximal", "learn": ("potential", "interaction")},
         {"inner": "network", "learn": ("interaction",)},
