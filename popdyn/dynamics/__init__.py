@@ -2,7 +2,7 @@
 
 from popdyn.dynamics.circulations import CIRCULATIONS
 from popdyn.dynamics.diffusions import DIFFUSIONS
-from popdyn.dynamics.dynamics import Dynamics
+from popdyn.dynamics.dynamics import Dynamics, HoldsDynamics, dynamics_of
 from popdyn.dynamics.fields import ScalarField
 from popdyn.dynamics.free_energy import FreeEnergy
 from popdyn.dynamics.growths import GROWTHS
@@ -19,6 +19,8 @@ __all__ = [
     "Dynamics",
     "FreeEnergy",
     "Functions",
+    "HoldsDynamics",
     "ScalarField",
     "Term",
+    "dynamics_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from popdyn.dynamics.terms import (
 if TYPE_CHECKING:
     from popdyn.dynamics.free_energy import FreeEnergy
 
-__all__ = ["Dynamics", "total"]
+__all__ = ["Dynamics", "HoldsDynamics", "dynamics_of", "total"]
 
 KEYWORDS = {"diffusion": "diffusivity"}
 """What a part is called as a keyword, where it is not its name."""
@@ -235,6 +235,28 @@ class Dynamics:
     def _repr_html_(self) -> str:
         plots = importlib.import_module("popdyn.plots")  # which draws with what is defined here
         return str(plots.energy_html(self))
+
+
+class HoldsDynamics(Protocol):
+    """What was learned and holds its dynamics: a run."""
+
+    dynamics: Dynamics
+
+
+def dynamics_of(given: Dynamics | HoldsDynamics, to: str) -> Dynamics:
+    """Return dynamics, of a run those that it learned.
+
+    Args:
+        given: Either.
+        to: What it was given to, for the error.
+
+    Raises:
+        PopdynError: If it is neither.
+    """
+    found = given if isinstance(given, Dynamics) else getattr(given, "dynamics", None)
+    if not isinstance(found, Dynamics):
+        raise PopdynError(f"{to} was given {type(given).__name__}: expected a run or an energy")
+    return found
 
 
 def total(parts: Iterable[Any]) -> Any:

@@ -1,10 +1,11 @@
 """What a sample says of dynamics that someone else estimated."""
 
 from popdyn.estimation.two_sample import LEAST, Comparison, carried, compare
-from popdyn.estimation.verdict import VERDICTS, Sample, Verdict, judge
+from popdyn.estimation.verdict import REFUTED, VERDICTS, Sample, Verdict, judge
 
 __all__ = [
     "LEAST",
+    "REFUTED",
     "VERDICTS",
     "Comparison",
     "Sample",

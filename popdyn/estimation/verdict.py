@@ -28,7 +28,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation.two_sample import LEAST, TAIL, Comparison, carried, compare
 
-__all__ = ["VERDICTS", "Sample", "Verdict", "judge"]
+__all__ = ["REFUTED", "VERDICTS", "Sample", "Verdict", "judge"]
 
 VERDICTS = {
     "explained": "fresh particles that the learned dynamics carries from each snapshot to the next "

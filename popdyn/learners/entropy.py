@@ -70,7 +70,7 @@ def score(x: Tensor) -> Tensor:
     points = x.double()
     width = points.std(0).clamp_min(1e-6 * (1.0 + points.abs().amax(0)))
     scaling = Scaling(points.mean(0), width, points.amin(0), points.amax(0), 1.0)
-    half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+    half = scaling.half_width
     eye = torch.eye(d).to(points).expand(len(points), d, d)
     cut = len(points) // 2
     best, found = math.inf, torch.zeros_like(points)

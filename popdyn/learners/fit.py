@@ -28,7 +28,7 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
-from popdyn.learners.identifiability import diagnose, traded
+from popdyn.learners.identifiability import diagnose, gauge_trade
 from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
@@ -234,7 +234,9 @@ def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None
     learns_diffusivity = "diffusion" in learned and getattr(options, "diffusivity", None) is None
     found = diagnose(in_units(training, measured(training)[0]), learned, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
-    if exchanged := run.certificate.get("undetermined", {}) | traded(run.energy, training, found):
+    exchanged = run.certificate.get("undetermined", {})
+    exchanged = exchanged | gauge_trade(run.energy, training, found)
+    if exchanged:
         run.certificate["undetermined"] = exchanged
     if found.warnings:
         run.certificate["warnings"] = found.warnings

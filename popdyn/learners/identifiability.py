@@ -17,7 +17,7 @@ from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.solve import TRADED
 
-__all__ = ["Diagnosis", "diagnose", "traded"]
+__all__ = ["Diagnosis", "diagnose", "gauge_trade"]
 
 PARTICLES = 20_000  # of each snapshot
 NUMBERS = 20_000_000  # slopes at a time: fewer particles in many dimensions
@@ -102,7 +102,7 @@ def diagnose(data: TrainingSet, energies: Sequence[str], learns_diffusivity: boo
     return Diagnosis(motion, shift, gauge, beta, warnings)
 
 
-def traded(energy: FreeEnergy, data: TrainingSet, found: Diagnosis) -> dict[str, float]:
+def gauge_trade(energy: FreeEnergy, data: TrainingSet, found: Diagnosis) -> dict[str, float]:
     """Return what V and W may exchange, if that is a good part of either, with its standard error.
 
     V + ½c(|x|² − 2x·m) with W − ½c|z|² exerts the same force as long as the mean stays at m: one c
@@ -140,7 +140,7 @@ class _System:
     def __init__(self, snapshots: Sequence[torch.Tensor], data: TrainingSet) -> None:
         scaling = data.scaling().cpu()
         dim = data.dim
-        half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+        half = scaling.half_width
         degree = 4 if dim <= 3 else 2
         features = FeatureMap(scaling, polynomials(dim, half, degree, degree if dim <= 12 else 0))
         self.size = features.size

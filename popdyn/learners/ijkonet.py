@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.estimation import REFUTED
 from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
@@ -27,7 +28,6 @@ from popdyn.learners.weak_form.options import WeakFormOptions
 
 __all__ = ["find_structure", "fit_ijkonet"]
 
-REFUTED = 1e-4  # p-value of χ² below which features need a structure
 # Of the network that tells structure: half as wide it saw pairs everywhere, with half the particles
 # in a step it was off by a tenth of a right angle.
 HIDDEN, BATCH = (128, 128), 1000

@@ -65,6 +65,11 @@ class Scaling(nn.Module):
         """The unit of V in each component over their mean, ``(d)``."""
         return self.scale.square() / self.scale.square().mean()
 
+    @property
+    def half_width(self) -> Tensor:
+        """Half width of the box around 0 that holds the standardised one, ``(d)``."""
+        return torch.maximum(self.low.abs(), self.high.abs())
+
     def _outside(self, z: Tensor) -> Tensor:
         return z - z.clamp(self.low, self.high)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
-from popdyn.snapshots.tree import masses, weights
+from popdyn.snapshots.tree import masses, not_held_out, weights
 
 if TYPE_CHECKING:
     from popdyn.learners.structure import Structure
@@ -88,10 +88,7 @@ class TrainingSet:
                 that differ.
         """
         t = times(data)
-        for k in hold_out:
-            if not 0 <= k < len(t):
-                raise PopdynError(f"hold-out index {k}: the data has snapshots 0 to {len(t) - 1}")
-        kept = [k for k in range(len(t)) if k not in set(hold_out)]
+        kept = not_held_out(data, hold_out)
         if len(kept) < 2:
             raise PopdynError(
                 f"{len(kept)} snapshot(s) left to learn from ({len(t)} in the data, "

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from popdyn.base.errors import PopdynError
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.dynamics import Dynamics, FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy, dynamics_of
 from popdyn.scores.catalogue import scores_of
 from popdyn.scores.comparison import Prediction, Weighted, distribution_scores, number
 from popdyn.scores.growth import growth_scores
@@ -103,10 +102,7 @@ def score(
     """
     data, out, label = opened(data), dict[str, Any](), "estimate"
     if not isinstance(energy, Dynamics):
-        run = energy
-        if not isinstance(getattr(run, "dynamics", None), Dynamics):
-            raise PopdynError(f"score was given {type(run).__name__}: expected a run or an energy")
-        energy = run.dynamics
+        run, energy = energy, dynamics_of(energy, "score")
         out = {"learner": run.learner, "verdict": run.word}
         label = run.how
         hold_out = run.config.get("hold_out", ()) if hold_out is None else hold_out

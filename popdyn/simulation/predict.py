@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,27 +12,20 @@ import xarray as xr
 from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
-from popdyn.dynamics import Dynamics
+from popdyn.dynamics import Dynamics, HoldsDynamics, dynamics_of
 from popdyn.simulation.advance import advance
 from popdyn.simulation.blocks import LARGEST
 from popdyn.simulation.config import MAX_STEPS
 from popdyn.snapshots import counts, make_tree, positions, times
-from popdyn.snapshots.tree import masses, weights
+from popdyn.snapshots.tree import masses, not_held_out, weights
 
 __all__ = ["predict"]
-
-
-class Learned(Protocol):
-    """What holds the dynamics that was learned: a run."""
-
-    @property
-    def dynamics(self) -> Dynamics: ...
 
 
 @plain_numbers(whole=("seed",))
 @usual_torch()
 def predict(
-    dynamics: Dynamics | Learned,
+    dynamics: Dynamics | HoldsDynamics,
     data: xr.DataTree,
     at: Sequence[float],
     *,
@@ -65,13 +57,9 @@ def predict(
         PopdynError: On times that do not increase or lie before the first observed snapshot, or
             an unknown ``from_``.
     """
-    if not isinstance(dynamics, Dynamics):
-        if not isinstance(getattr(dynamics, "dynamics", None), Dynamics):
-            raise PopdynError(f"found {dynamics!r}: expected dynamics, an energy or a run")
-        dynamics = dynamics.dynamics
+    dynamics = dynamics_of(dynamics, "predict")
     known = times(data)
-    left_out = set(indices(hold_out, "hold_out"))
-    observed = [k for k in range(len(known)) if k not in left_out]
+    observed = not_held_out(data, indices(hold_out, "hold_out"))
     wanted = [float(t) for t in at]
     if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
         raise PopdynError(f"times are {wanted}: expected one or more, strictly increasing")

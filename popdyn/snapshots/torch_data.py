@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from popdyn.base.errors import PopdynError
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.snapshots.reader import opened
-from popdyn.snapshots.tree import counts, positions, times
+from popdyn.snapshots.tree import counts, not_held_out, positions, times
 
 __all__ = ["SnapshotBatches", "torch_dataset"]
 
@@ -95,11 +95,7 @@ def torch_dataset(
     """
     tree = opened(data)
     n = counts(tree, group)
-    left_out = set(indices(hold_out, "hold_out"))
-    for k in left_out:
-        if not 0 <= k < len(n):
-            raise PopdynError(f"hold-out index {k}: the data has snapshots 0 to {len(n) - 1}")
-    kept = [k for k in range(len(n)) if k not in left_out]
+    kept = not_held_out(tree, indices(hold_out, "hold_out"))
     if not kept:
         raise PopdynError("all snapshots are held out: expected one or more to draw from")
     for name, value in (("batch", batch), ("batches", batches)):

@@ -1,6 +1,6 @@
 """The snapshot tree in memory: how it is made, and the four questions everyone asks it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ __all__ = [
     "dimension",
     "make_tree",
     "masses",
+    "not_held_out",
     "positions",
     "root_attributes",
     "times",
@@ -108,6 +109,19 @@ def times(data: xr.DataTree) -> np.ndarray:
 def counts(data: xr.DataTree, group: str = "train") -> np.ndarray:
     """Return the particles in each snapshot, ``(K + 1)`` int64."""
     return np.asarray(_node(data, group)["count"].values, dtype=np.int64)
+
+
+def not_held_out(data: xr.DataTree, hold_out: Iterable[int]) -> list[int]:
+    """Return the indices of the snapshots that are not held out.
+
+    Raises:
+        PopdynError: On an index that there is not.
+    """
+    left_out, count = set(hold_out), len(times(data))
+    for k in left_out:
+        if not 0 <= k < count:
+            raise PopdynError(f"hold-out index {k}: the data has snapshots 0 to {count - 1}")
+    return [k for k in range(count) if k not in left_out]
 
 
 def dimension(data: xr.DataTree) -> int:

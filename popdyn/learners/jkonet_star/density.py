@@ -56,7 +56,7 @@ def score_matching(x: Tensor, seed: int) -> Score:
     z = scaling.standardise(x[:CENTERS_FROM]).double().cpu().numpy()
     dim = z.shape[1]
     # A component without spread has a box without width.
-    half = torch.maximum(scaling.low.abs(), scaling.high.abs()).cpu().clamp_min(1e-3)
+    half = scaling.half_width.cpu().clamp_min(1e-3)
     blocks: list[Block] = [*polynomials(dim, half, 2, 2 if dim <= 12 else 0)]
     free = sum(block.size for block in blocks)
     blocks += [gaussian_block(z, [c], 0.5, 20, "bumps") for c in range(dim)]

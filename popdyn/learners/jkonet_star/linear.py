@@ -219,7 +219,7 @@ def _blocks(everything: Tensor, scaling: Any, fine: bool) -> list[Block]:
     stride = max(1, len(everything) // LAID_OUT)
     z = scaling.standardise(everything[::stride]).double().numpy()
     dim = z.shape[1]
-    half = torch.maximum(scaling.low.abs(), scaling.high.abs()).clamp_min(1e-3)
+    half = scaling.half_width.clamp_min(1e-3)
     blocks: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
     fine = fine and dim <= 12
     for length in (0.6, 0.25) if fine else (0.6,):

@@ -13,6 +13,7 @@ from popdyn.learners.weak_form.evidence import LEVEL, Posterior
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.solve import (
+    REJECTED,
     TRADED,
     Levels,
     freedom_of,
@@ -27,8 +28,7 @@ FULL = 3  # dimensions in which the dictionary has functions of all components
 # Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
 DECIDING = 5000
 NO_SHARE = 1e6  # of ∇V, that stands for all of one that is 0
-MOVING = 4  # snapshots from which on a V that moves can be refuted
-REJECTED = 0.01  # level of the test whether a rung explains the data
+ENOUGH = 4  # snapshots from which on a V that moves can be refuted
 
 
 class Asked(NamedTuple):
@@ -151,7 +151,7 @@ def parts_asked_for(
         if noise and len(parts) == 2 and met(whole("potential", *noise)):
             return Asked(("potential", *noise), rungs)
         found_noise = [part for part in parts if part == "diffusion"]
-        enough = len(data.times) >= MOVING and not met(whole("potential", *parts))
+        enough = len(data.times) >= ENOUGH and not met(whole("potential", *parts))
         if enough and met(whole("potential", *found_noise, moves=True)):
             return Asked(("potential", *found_noise), rungs, moves=True)
     return Asked(("potential", *parts), rungs)

@@ -48,7 +48,7 @@ def levels(
     stride = max(1, len(everything) // 20_000)
     z = scaling.standardise(everything[::stride]).double().numpy()
     dim = z.shape[1]
-    half = torch.maximum(scaling.low.abs(), scaling.high.abs())
+    half = scaling.half_width
     start: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
     coarse: list[Block] = []
     fine: list[Block] = []

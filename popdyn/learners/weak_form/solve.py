@@ -31,6 +31,7 @@ from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
 
 __all__ = [
     "FITS",
+    "REJECTED",
     "TRADED",
     "Levels",
     "WeakFormSolution",
@@ -243,8 +244,8 @@ class Levels:
         """Return the best V of degree 2 in the unknowns of the first level; W and β stay 0."""
         first, scaling = self.start[0], self.start[1].scaling
         assert first.features is not None
-        half = torch.maximum(scaling.low.abs(), scaling.high.abs())
-        of_degree_2 = polynomials(self.data.dim, half, 2, 2 if self.data.dim <= 12 else 0)
+        mixed = 2 if self.data.dim <= 12 else 0
+        of_degree_2 = polynomials(self.data.dim, scaling.half_width, 2, mixed)
         features = FeatureMap(scaling, of_degree_2)
         mixing, names = features.prior()
         unknowns = dataclasses.replace(
