@@ -138,8 +138,8 @@ def parts_asked_for(
             open_ = found["traded"] > TRADED
             return Asked(("potential",), rungs, noise=noise_error if open_ else None)
     if many:
-        if noise and met(found := coarse("potential", *noise)):
-            return Asked(("potential", *(noise if found["diffusion"] else ())), rungs)
+        if noise and met(found := coarse("potential", *noise)) and found["diffusion"]:
+            return Asked(("potential", *noise), rungs)
         if restructure is not None and restructure():
             asked = parts_asked_for(data, diffusivity, restructure)
             return asked._replace(rungs=rungs + asked.rungs)
