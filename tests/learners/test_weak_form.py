@@ -337,6 +337,12 @@ def test_a_descent_computes_no_jacobian_that_it_has(monkeypatch):
     assert trace[-1]["misfit"] < 1.1 * min(record["misfit"] for record in trace)
 
 
+def test_a_step_is_not_halved_for_a_beta_that_is_drawn_to_0():
+    energy = FreeEnergy("double_well", None, 0.1)
+    data = training_set(energy, 400, dt=0.1, snapshots=5, seed=904)
+    assert solve_weak_form(data, WeakFormOptions(("potential", "diffusion"))).settled
+
+
 def test_a_descent_settles_where_the_data_hardly_knows_the_diffusivity():
     # β is 0.1 and known to ±1: that it is drawn to 0, where misfit is higher, is no bad step.
     equations, trace = small_equations(500), []
