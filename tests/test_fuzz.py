@@ -23,14 +23,14 @@ def fuzz(tmp_path, *arguments):
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
-        ("removal", ("train", "export to a folder")),
-        ("damage", ("store", "run: features")),
-        ("kill", ("export to .npz --overwrite",)),
         ("input", ("tables", "command lines")),
-        pytest.param("removal", ("simulate", "plot"), marks=pytest.mark.slow, id="removal: others"),
-        pytest.param("damage", ("run: unfinished",), marks=pytest.mark.slow, id="damage: others"),
-        pytest.param(
-            "kill", ("import --overwrite", "train"), marks=pytest.mark.slow, id="kill: others"
+        *(
+            pytest.param(kind, rows, marks=pytest.mark.slow)
+            for kind, rows in (
+                ("removal", ("simulate", "train", "export to a folder", "plot")),
+                ("damage", ("store", "run: features", "run: unfinished")),
+                ("kill", ("export to .npz --overwrite", "import --overwrite", "train")),
+            )
         ),
         pytest.param(
             "input", ("populations", "names and titles"), marks=pytest.mark.slow, id="input: others"

@@ -77,7 +77,7 @@ def test_where_nothing_moves_it_is_below_noise():
 def test_what_is_missing_is_seen():
     # A static V for one that moves.
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, dt=0.1, seed=0)
-    run = popdyn.fit(data, model="network", steps=200)
+    run = popdyn.fit(data, "weak_form", learn=("potential",))
     assert run.verdict.verdict == "unexplained"
     share = run.certificate["explained_share"]
     assert share["value"] + 4 * share["standard_error"] < 1
