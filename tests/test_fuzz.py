@@ -49,6 +49,7 @@ def test_a_few_tries_of_each_kind(kind, rows, tmp_path):
     assert all(sum(row.values()) == 1 for row in page["rows"].values())
 
 
+@pytest.mark.slow
 def test_a_try_is_the_same_again(tmp_path):
     pages = [fuzz(tmp_path, "--only", "input:13", "--only", "input:29")[1] for _ in range(2)]
     for (page,) in pages:

@@ -102,6 +102,7 @@ def test_an_option_redoes_its_learner_and_points_only_score_again(small_suite, t
     assert fewer["rows"][1]["seconds"] == changed["rows"][1]["seconds"]
 
 
+@pytest.mark.slow
 def test_failures_say_why_and_the_rest_goes_on(small_suite, tmp_path, monkeypatch):
     text = small_suite.read_text().replace("points = 60", "points = 60\nfrom = 'first'")
     # An explicit step far beyond stability: the simulation leaves finite numbers.
@@ -177,6 +178,7 @@ def command(suite, out, *more):
     return [*map(str, line), "--learners", ",".join(LEARNERS), *map(str, more)]
 
 
+@pytest.mark.slow
 def test_killed_half_way_and_started_again(start_popdyn, small_suite, small_bench, tmp_path):
     out = tmp_path / "out"
     process = start_popdyn(*command(small_suite, out, "--entries", "bowl"))

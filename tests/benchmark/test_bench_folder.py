@@ -304,6 +304,7 @@ def test_a_task_that_dies_is_a_row(small_suite, tmp_path):
     assert json.loads((out / "results.json").read_text())["rows"][0]["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_script_runs_once(small_suite, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
