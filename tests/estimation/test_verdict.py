@@ -70,7 +70,10 @@ def test_an_ensemble_is_judged(data):
 
 def test_where_nothing_moves_it_is_below_noise():
     data = popdyn.simulate(FreeEnergy("flat"), particles=500, snapshots=4, seed=0)
-    assert popdyn.fit(data).verdict.verdict == "below_noise"
+    run = popdyn.fit(data)
+    assert run.verdict.verdict == "below_noise"
+    # Not even where no particle was.
+    assert not run.energy.potential_gradient(np.full((1, 2), 50.0)).any()
     assert popdyn.fit(data, "zero").verdict.verdict == "below_noise"
 
 
