@@ -59,8 +59,8 @@ def parts_asked_for(
     one, only β is asked for beside it: where it is outside its own 90 % interval around 0, V has
     made up for it, and where V would be quite another within that interval, that is said. Where V
     does not meet them, V, W and β are solved for together: W takes part where its functions earn
-    their place by evidence, β as before. Where not even all three meet the moments the dictionary
-    is too coarse to tell, and V and β are tried with the whole one.
+    their place by evidence, β as before. Where not even all three meet the moments, V and β are
+    tried with the whole dictionary.
 
     In more than three dimensions the dictionary holds no functions of all components together, and
     the forces of pairs cost the square of the particles. So V and β, and the directions and pairs
@@ -148,8 +148,10 @@ def parts_asked_for(
     parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
     if noise and not parts:  # W, though it is not asked for, may have hidden β
         parts = [part for part in noise if coarse("potential", *noise)[part]]
-    if met(every) or (noise and len(parts) == 2 and met(whole("potential", *noise))):
-        return Asked(("potential", *(parts if met(every) else noise)), rungs)
+    if met(every):
+        return Asked(("potential", *parts), rungs)
+    if noise and met(whole("potential", *noise)):  # solved for together the three may go astray
+        return Asked(("potential", *noise), rungs)
     found_noise = [part for part in parts if part == "diffusion"]
     if (len(data.times) < ENOUGH and not many) or met(whole("potential", *parts)):
         return Asked(("potential", *parts), rungs)
