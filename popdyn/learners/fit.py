@@ -217,7 +217,8 @@ def fit(
 def _sample(training: TrainingSet, cells: Iterable[Tensor] | None = None) -> Sample:
     """Return some particles of a training set, all of them if None."""
     cells = training.cells if cells is None else cells
-    return Sample([x.cpu().numpy() for x in cells], training.times, training.paired)
+    snapshots = [x.cpu().numpy() for x in cells]
+    return Sample(snapshots, training.times, training.paired, training.starts)
 
 
 def _to_cpu(energy: FreeEnergy) -> None:

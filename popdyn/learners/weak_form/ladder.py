@@ -151,7 +151,7 @@ def parts_asked_for(
         if noise and len(parts) == 2 and met(whole("potential", *noise)):
             return Asked(("potential", *noise), rungs)
         found_noise = [part for part in parts if part == "diffusion"]
-        enough = len(data.times) >= ENOUGH and not met(whole("potential", *parts))
+        enough = data.intervals.distinct >= ENOUGH and not met(whole("potential", *parts))
         if enough and met(whole("potential", *found_noise, moves=True)):
             return Asked(("potential", *found_noise), rungs, moves=True)
     return Asked(("potential", *parts), rungs)
