@@ -28,6 +28,7 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
+from popdyn.learners.experiments import DataSet, Experiment, experiments_of, held_out_of
 from popdyn.learners.identifiability import diagnose, gauge_trade
 from popdyn.learners.in_units import fit_in_units, in_units, measured
 from popdyn.learners.module_potential import module_name
@@ -35,7 +36,6 @@ from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
-from popdyn.snapshots import opened
 
 __all__ = ["fit"]
 
@@ -46,7 +46,7 @@ MOVING = "a potential that moves, growth or circulation"
 @plain_numbers(whole=("ensemble", "seed"))
 @usual_torch()
 def fit(
-    data: xr.DataTree | str | os.PathLike[str],
+    data: DataSet | Sequence[DataSet],
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] | int = (),
@@ -58,16 +58,18 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = False,
-    source: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     **options: Any,
 ) -> Run:
     """Learn a free energy from the train group of a data set.
 
     Args:
         data: A data set of :func:`popdyn.simulate`, ``from_arrays``, ``import_data`` or
-            ``open_snapshots``, or the path of a store.
+            ``open_snapshots``, or the path of a store; or a list of either: several experiments
+            that share the dynamics, each with times, sizes and a start of its own.
         learner: A name of ``LEARNERS``.
-        hold_out: Index of a snapshot that is not looked at, from 0, or several.
+        hold_out: Index of a snapshot that is not looked at, from 0, or several; of several
+            experiments those are held out that have such a snapshot.
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
@@ -79,8 +81,8 @@ def fit(
         overwrite: Replace an existing run at ``out``, once the new one is whole.
         resume: Go on from the last checkpoint of an interrupted fit to ``out``.
         progress: Show a progress bar on a terminal.
-        source: Path of the store, recorded so that ``popdyn score`` finds it; ``data`` if that is
-            one.
+        source: Path of the store, recorded so that ``popdyn score`` finds it, or one for each
+            experiment; ``data`` if that is one.
         **options: Options of the learner, see its options dataclass.
 
     Returns:
@@ -88,7 +90,8 @@ def fit(
         snapshots, on the CPU wherever it was trained.
 
     Raises:
-        PopdynError: On bad options, too few snapshots, a device that there is not, an ``out``
+        PopdynError: On bad options, too few snapshots, experiments of different dimension or
+            components, a device that there is not, an ``out``
             that may not be written (see :class:`popdyn.base.files.Target`), or a checkpoint of
             other options or other data.
 
@@ -101,10 +104,9 @@ def fit(
     """
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
-    if source is None and isinstance(data, (str, os.PathLike)):
-        source = data
-    data = opened(data)
+    experiments = experiments_of(data, source)
     held_out = indices(hold_out, "hold_out")
+    held_out_each = held_out_of(experiments, held_out)
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     if workers < 1:
@@ -117,7 +119,10 @@ def fit(
         "ensemble": ensemble,
         "seed": seed,
         "device": device,
-        "data": None if source is None else str(Path(source).resolve()),
+        "data": [
+            {"name": x.name, "path": None if x.path is None else str(x.path), "digest": None}
+            for x in experiments
+        ],
         "threads": torch.get_num_threads(),
         "versions": {
             name: version(name)
@@ -127,30 +132,37 @@ def fit(
     }
     target = None
     if out is not None:
-        target = run_target(out, overwrite=overwrite, keep=True, source=source)
+        sources = [x.path for x in experiments]
+        target = run_target(out, overwrite=overwrite, keep=True, sources=sources)
         target.check()
     training = None
     fraction = getattr(resolved, "validation_fraction", 0.0)
     fit_one = partial(fit_in_units, partial(fit_chosen, entry.fit))
 
     def training_of(member_seed: int, half: bool = True) -> TrainingSet:
-        return TrainingSet.from_data(
-            data,
-            held_out,
-            validation_fraction=fraction,
-            half=half,
-            seed=member_seed,
-            device=device,
+        return TrainingSet.of_all(
+            {
+                x.name: TrainingSet.from_data(
+                    x.data,
+                    held_out,
+                    validation_fraction=fraction,
+                    half=half,
+                    seed=member_seed,
+                    device=device,
+                )
+                for x, held_out in zip(experiments, held_out_each, strict=True)
+            }
         )
 
     if not entry.sees_truth:
         training = training_of(seed, half=False)
-        config["training_digest"] = _digest(training)
+        for record, part in zip(config["data"], training.experiments(), strict=True):
+            record["digest"] = _digest(part)
     begin = time.monotonic()
 
     def learn(place: Workplace) -> Run:
         if training is None:
-            return entry.fit(data, resolved, place)
+            return entry.fit(_of_one_truth(experiments), resolved, place)
         if ensemble > 1:
             same, ladder = chosen_for_all(training, resolved)
             run = fit_ensemble(fit_one, training_of, same, ensemble, seed, workers)
@@ -196,7 +208,8 @@ def fit(
         run.certificate |= run.verdict.certificate()
         if run.word != "explained":
             run.notes = [*run.notes, run.verdict.note]
-        run.config, run.seconds, run.data = config, time.monotonic() - begin, data
+        run.config, run.seconds = config, time.monotonic() - begin
+        run.data = [x.data for x in experiments]
         return run
 
     if target is None:
@@ -212,6 +225,17 @@ def fit(
         write_run(run, target.place)
         (target.place / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _of_one_truth(experiments: Sequence[Experiment]) -> xr.DataTree:
+    """Return the first of experiments whose true dynamics are the same."""
+    first = experiments[0]
+    for other in experiments[1:]:
+        if other.data.attrs.get("dynamics") != first.data.attrs.get("dynamics"):
+            raise PopdynError(
+                f"the true dynamics of '{first.name}' and '{other.name}' differ: expected the same"
+            )
+    return first.data
 
 
 def _sample(training: TrainingSet, cells: Iterable[Tensor] | None = None) -> Sample:
@@ -282,9 +306,13 @@ def _check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> N
         "data",
         "threads",
         "versions",
-        "training_digest",
     ):
         old, new = before.get(key), config.get(key)
+        if key == "data":
+            old, new = (
+                {f"{what} of {x['name']}": x[what] for x in part for what in ("path", "digest")}
+                for part in (old or (), new or ())
+            )
         if isinstance(new, dict) and isinstance(old, dict):
             differences += [
                 f"{name}: {old.get(name)} → {new.get(name)}"

@@ -95,7 +95,14 @@ def in_units(data: TrainingSet, units: Units) -> TrainingSet:
         validation.append(units.of_positions(data.validation[k][near[cut:]]).float())
     times = units.of_times(data.times)
     return TrainingSet(
-        times, data.indices, fit, validation, data.seed, units=units, starts=data.starts
+        times,
+        data.indices,
+        fit,
+        validation,
+        data.seed,
+        units=units,
+        paired=(False,) * len(data.starts),  # no row stays where it was
+        starts=data.starts,
     )
 
 
