@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,24 @@ from popdyn.base.options import Options
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
 from popdyn.dynamics import Dynamics, FreeEnergy
-from popdyn.estimation import LEAST, Sample, Verdict, judge
+from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.experiments import DataSet, Experiment, experiments_of, held_out_of
 from popdyn.learners.identifiability import diagnose, gauge_trade
-from popdyn.learners.in_units import fit_in_units, in_units, measured
+from popdyn.learners.in_units import fit_in_units, in_units, measured, options_in_units
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.weak_form.difference import difference
+from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.learners.weak_form.solve import solve_weak_form
 
 __all__ = ["fit"]
 
+DIFFERENT = 0.01  # level at which experiments are said to have dynamics of their own
 # What V(x, t) may stand for where nobody asked for it: any smooth curve of populations has one.
 MOVING = "a potential that moves, growth or circulation"
 
@@ -172,9 +176,19 @@ def fit(
         _say_what_can_be_told(run, resolved, training)
         return run
 
-    def verdict_on(run: Run) -> Verdict:
-        """Judge the run; see ``popdyn.estimation.verdict`` for who judges what."""
+    def as_asked(run: Run) -> Any:
+        """Return the options with what all particles ask for."""
+        if "learn" not in run.certificate:
+            return resolved
+        asked: dict[str, Any] = {"learn": tuple(run.certificate["learn"])}
+        if run.certificate.get("time_varying"):
+            asked["time_varying"] = True
+        return dataclasses.replace(resolved, **asked)
 
+    def verdict_on(run: Run) -> tuple[Verdict, list[Verdict]]:
+        """Judge the run on all and on each; see ``popdyn.estimation.verdict`` for who judges."""
+
+        @cache
         def unseen() -> tuple[Dynamics, Sample] | None:
             if entry.options is Options:  # nothing is learned, so nothing was seen
                 return run.dynamics, _sample(training or training_of(seed, half=False))
@@ -185,13 +199,7 @@ def fit(
             if run.validated and min(len(x) for x in training.validation) >= LEAST:
                 return run.dynamics, _sample(training, training.validation)
             less, left_out = training.split(fraction, LEAST)
-            options = resolved
-            if "learn" in run.certificate:  # what all particles ask for
-                asked: dict[str, Any] = {"learn": tuple(run.certificate["learn"])}
-                if run.certificate.get("time_varying"):
-                    asked["time_varying"] = True
-                options = dataclasses.replace(resolved, **asked)
-            sibling = fit_one(less, options, Workplace())
+            sibling = fit_one(less, as_asked(run), Workplace())
             _to_cpu(sibling.energy)
             return sibling.dynamics, _sample(training, left_out)
 
@@ -200,15 +208,60 @@ def fit(
         if run.certificate.get("time_varying"):
             trades += (MOVING,)
         moments = run.certificate.get("misfit_p_value")
-        return judge(run.dynamics, own, unseen, undetermined=trades, moments=moments, seed=seed)
+        given: dict[str, Any] = {"undetermined": trades, "seed": seed}
+        found = judge(run.dynamics, own, unseen, moments=moments, **given)
+        if len(experiments) == 1:
+            return found, []
+
+        def of_one(e: int) -> tuple[Dynamics, Sample] | None:
+            left_out = unseen()
+            return left_out and (left_out[0], left_out[1].experiments()[e])
+
+        parts = [None] * len(experiments) if own is None else own.experiments()
+        each = enumerate(parts)
+        return found, [judge(run.dynamics, x, partial(of_one, e), **given) for e, x in each]
+
+    def compared(run: Run, each: Sequence[Verdict]) -> None:
+        """Put into the certificate what each experiment says, and whether they differ."""
+        names = [x.name for x in experiments]
+        records = [
+            {"data": name, "verdict": v.verdict} | v.certificate() | {"note": v.note}
+            for name, v in zip(names, each, strict=True)
+        ]
+        run.certificate["experiments"] = records
+        if training is None or not run.learned:
+            return
+        differ = _whether_they_differ(run, resolved, training)
+        run.certificate["difference"] = {"p_value": differ, "alone": None}
+        if differ >= DIFFERENT:
+            return
+        alone = []
+        for part in training.experiments():
+            part.found = None
+            fitted = fit_one(part, resolved, Workplace())
+            _to_cpu(fitted.energy)
+            sample = _sample(part)
+            alone.append(judge(fitted.dynamics, sample, lambda: None, seed=seed))
+        tests = [v.two_sample or {} for v in alone]
+        run.certificate["difference"]["alone"] = [test.get("p_value") for test in tests]
+        note = _of_difference(names, each, alone, differ)
+        assert run.verdict is not None
+        if differ < REFUTED and run.word != "unexplained":
+            changed = f"{VERDICTS['unexplained']}: {note}"
+            run.verdict = dataclasses.replace(run.verdict, verdict="unexplained", note=changed)
+        else:
+            run.notes.append(note)
 
     def finished(run: Run) -> Run:
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
-        run.verdict = verdict_on(run)
+        run.verdict, each = verdict_on(run)
         run.certificate |= run.verdict.certificate()
+        run.config = config
+        if each:
+            compared(run, each)
         if run.word != "explained":
             run.notes = [*run.notes, run.verdict.note]
-        run.config, run.seconds = config, time.monotonic() - begin
+        run.seconds = time.monotonic() - begin
         run.data = [x.data for x in experiments]
         return run
 
@@ -225,6 +278,42 @@ def fit(
         write_run(run, target.place)
         (target.place / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _whether_they_differ(run: Run, options: Any, training: TrainingSet) -> float:
+    """Return the p-value of the hypothesis that all experiments have one dynamics.
+
+    It is a test of the data, by the weak form's solution for what the run has learned.
+    """
+    units, solved, structure = training.found or (measured(training)[0], {}, None)
+    own = in_units(training, units)
+    own.solved, own.structure = solved, structure
+    known = getattr(options_in_units(options, units), "diffusivity", None)
+    learn = tuple(run.certificate.get("learn", getattr(options, "learn", ("potential",))))
+    moves = bool(run.certificate.get("time_varying", getattr(options, "time_varying", False)))
+    asked = WeakFormOptions(learn, known, moves)
+    if isinstance(options, WeakFormOptions):
+        asked = dataclasses.replace(options, learn=learn, diffusivity=known, time_varying=moves)
+    return difference(own, solve_weak_form(own, asked)).p_value
+
+
+def _of_difference(
+    names: Sequence[str], each: Sequence[Verdict], alone: Sequence[Verdict], p_value: float
+) -> str:
+    """Return a line on experiments whose dynamics differ, or that no dynamics explains alone."""
+    p = f"p = {p_value:.1g}" if p_value > 1e-300 else "p < 1e-300"
+    lacking, left = (
+        [name for name, v in zip(names, found, strict=True) if v.verdict == "unexplained"]
+        for found in (alone, each)
+    )
+    if lacking:
+        return (
+            f"no one dynamics of this kind fits all data sets ({p}), and {', '.join(lacking)} "
+            "not even alone: what is learned lacks something"
+        )
+    met = [name for name in names if name not in left]
+    begin = f"explained in {', '.join(met)}, not in {', '.join(left)}: " if met and left else ""
+    return f"{begin}their dynamics differ ({p}); each is explained alone"
 
 
 def _of_one_truth(experiments: Sequence[Experiment]) -> xr.DataTree:
