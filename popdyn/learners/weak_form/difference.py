@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,8 @@ def difference(data: TrainingSet, solution: WeakFormSolution, correct: bool = Tr
     if not len(use):  # what cancels in the common fit: nothing that is learned is too little
         use = np.arange(len(theta))
     size = _sizes(systems, posterior.precision, theta)[use]
-    return _tested([s.restricted(use) for s in systems], theta[use], size, float(smallest) - 1.0)
+    own_part = [dataclasses.replace(s.restricted(use), score=s.score[use]) for s in systems]
+    return _tested(own_part, theta[use], size, float(smallest) - 1.0)
 
 
 def _sizes(systems: Sequence[Linearised], precision: np.ndarray, theta: np.ndarray) -> np.ndarray:
