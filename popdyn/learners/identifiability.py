@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
@@ -204,7 +204,7 @@ class _System:
             away = values[own] - sizes[own] @ values[own] / sizes[own].sum()
             total += float(sizes[own] @ np.square(away).sum(1))
         freedom = len(self.intervals) * int(kept.sum())
-        return total / freedom, float(chi2.sf(total, freedom))
+        return total / freedom, float(chdtrc(freedom, total))
 
 
 def _rates(features: FeatureMap, x: torch.Tensor) -> np.ndarray:

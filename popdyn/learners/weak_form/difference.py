@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.stats import f as f_law
+from scipy.special import fdtrc
 
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.linearised import Linearised
@@ -121,12 +121,12 @@ def _tested(
     c1, c2, c3 = (float((w**i).sum()) for i in (1, 2, 3))
     h = c2**3 / c3**2
     y = (T - c1) * np.sqrt(h / c2) + h
-    p = float(f_law.sf(max(y, 0.0) / h, h, freedom))
+    p = float(fdtrc(h, freedom, max(y, 0.0) / h))
     stronger = scipy.linalg.block_diag(*(c @ (theta / size)[:, None] for c in columns))
     stronger = scipy.linalg.orth(stronger - basis @ (basis.T @ stronger), rcond=1e-6)
     if k := stronger.shape[1]:
         square = float(np.square(stronger.T @ g).sum()) / worse
-        p = min(p, float(f_law.sf(square / k, k, freedom)))
+        p = min(p, float(fdtrc(k, freedom, square / k)))
         p *= 2.0 - p
     return Difference(p, h)
 
