@@ -115,7 +115,8 @@ def _refuted(run: Run, data: TrainingSet) -> bool:
     """Whether moments or the two-sample test, which sees what no function of V can say, reject."""
     if run.certificate["misfit_p_value"] < REFUTED:
         return True
-    seen = Sample([x.cpu().numpy() for x in data.cells], data.times, data.paired)
+    cells = [x.cpu().numpy() for x in data.cells]
+    seen = Sample(cells, data.times, data.paired, data.starts)
     return told_apart(run.energy, seen, data.seed)
 
 
