@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -231,13 +232,17 @@ def fit(
         run.certificate["experiments"] = records
         if training is None or not run.learned:
             return
-        differ = _whether_they_differ(run, resolved, training)
+        try:
+            differ = _whether_they_differ(run, resolved, training)
+        except (np.linalg.LinAlgError, PopdynError) as error:
+            reason = str(error).splitlines()[0]
+            run.notes.append(f"whether the dynamics differ could not be tested ({reason})")
+            return
         run.certificate["difference"] = {"p_value": differ, "alone": None}
         if differ >= DIFFERENT:
             return
         alone = []
         for part in training.experiments():
-            part.found = None
             fitted = fit_one(part, resolved, Workplace())
             _to_cpu(fitted.energy)
             sample = _sample(part)

@@ -119,6 +119,8 @@ def _tested(
     w = w / (1.0 + w)
     T = float(w @ np.square(vectors.T @ g)) / worse
     c1, c2, c3 = (float((w**i).sum()) for i in (1, 2, 3))
+    if c3 <= 0.0:  # no experiment says anything of what is learned
+        return Difference(1.0, 0.0)
     h = c2**3 / c3**2
     y = (T - c1) * np.sqrt(h / c2) + h
     p = float(fdtrc(h, freedom, max(y, 0.0) / h))
