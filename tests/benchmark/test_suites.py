@@ -14,8 +14,19 @@ from popdyn.dynamics import POTENTIALS
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 NAMES = [
-    *("diffusion", "eb5", "highdim", "interaction", "jko15", "jko15-legacy", "joint"),
-    "timevarying",
+    *(
+        "diffusion",
+        "eb5",
+        "forecast",
+        "highdim",
+        "interaction",
+        "jko15",
+        "jko15-legacy",
+        "joint",
+        "robust",
+        "three_marginals",
+        "timevarying",
+    ),
 ]
 CARD = [
     *("One line", "Equations", "Parameters", "Initial law", "Steps", "Size", "Cost"),

@@ -117,7 +117,7 @@ def test_a_second_start_tells_the_gauge():
 
 def test_dynamics_that_differ_are_named(two, tmp_path):
     popdyn.write(two[0], tmp_path / "control.zarr")
-    popdyn.write(bowl(5, 1.5, strength=2.0), tmp_path / "treated.zarr")
+    popdyn.write(bowl(5, -1.0, strength=1.5), tmp_path / "treated.zarr")
     run = weak([tmp_path / "control.zarr", tmp_path / "treated.zarr"])
     found = run.certificate["difference"]
     assert found["p_value"] < 1e-4
