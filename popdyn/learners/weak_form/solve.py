@@ -147,7 +147,12 @@ class WeakFormSolution:
             )
         V = self.potential.inner if isinstance(self.potential, TermInUnits) else self.potential
         if isinstance(V, LinearPotential) and not V.weights.any():
-            out.append("no gradient is clearly above sampling noise: V is 0 to its error")
+            out.append(
+                "no gradient is clearly above sampling noise: V is 0 to its error"
+                if self.p_value >= REJECTED
+                else "steps from no motion led nowhere, and V was given up: expected snapshots "
+                "closer to each other"
+            )
         if self.undetermined:
             out.append(
                 "V and β are not told apart by these snapshots: what moves the cells is as small "
