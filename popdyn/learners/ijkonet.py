@@ -116,6 +116,20 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
         data, WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
     )
     energy = solution.energy
+    if solution.dynamics is not energy:
+        # What the gap and the inner residual certify is the minimisation of an energy.
+        own = {
+            "outer_step": solution.outer_step,
+            "misfit": solution.misfit,
+            "misfit_p_value": solution.p_value,
+        }
+        if solution.undetermined:
+            own["undetermined"] = solution.undetermined
+        trace, notes = solution.trace, solution.notes
+        steps = len(trace)
+        return Run(
+            solution.dynamics, "ijkonet", {}, trace, own, solution.settled, steps, notes=notes
+        )
     start, tau = _intervals(data)
     inner = Simulate(torch.Generator(data.device).manual_seed(data.seed))
     size = min(CERTIFIED, *(len(x) for x in data.fit))

@@ -17,10 +17,10 @@ __all__ = ["AUTO", "LEARNERS", "Choice", "Learner", "Part", "check_choice", "lea
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Part = Literal["potential", "interaction", "diffusion"]
-"""What can be learned of an energy."""
+Part = Literal["potential", "interaction", "diffusion", "growth", "circulation"]
+"""What can be learned."""
 
-Choice = Literal["auto", "potential", "interaction", "diffusion"]
+Choice = Literal["auto", "potential", "interaction", "diffusion", "growth", "circulation"]
 """A part, or ``auto`` alone: what the snapshots ask for."""
 
 

@@ -68,6 +68,9 @@ class MomentEquations:
             dictionary over all snapshots.
         seed: Seeds the noise of the runs.
         correct: Whether the bias of noisy regressors is taken off.
+        masses: Where g is learned and the mass was measured: log of that of each snapshot, and the
+            variance of it, ``(K + 1)`` each. Then the first test function is 1: its equation is
+            log m_{k+1} − log m_k = log E_k e^ℓ. All others compare proportions.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class MomentEquations:
         count: int,
         seed: int,
         correct: bool = True,
+        masses: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
+        self.masses = None if unknowns.rates is None else masses
         self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
         self.seed, self.correct, self.weights = seed, correct, weights
         values = [tests.values(x) for x in snapshots]
@@ -89,14 +94,16 @@ class MomentEquations:
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
         self.projection = torch.from_numpy(weights @ combined).float()
-        self.count = self.telling = len(kept)
-        self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct)
+        self.count = self.telling = len(kept) + (self.masses is not None)
+        massed = self.masses is not None
+        self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct, massed)
         self.observed, self.means = [], []
         for v in values:
             own = v @ self.projection
             mean = own.mean(0, dtype=torch.float64)
             self.means.append(mean)
-            self.observed.append(own - mean.float())
+            own -= mean.float()
+            self.observed.append(own if self.masses is None else _after(own.new_zeros(1), own))
         self.cuts = [(1, 1)] * (len(snapshots) - 1)
         self.spreads = [covariance(f, f) for f in self.observed]
 
@@ -114,9 +121,19 @@ class MomentEquations:
             seed = [self.seed, 3, k]
             path = drive.run(self.snapshots[k], start, float(tau), seed, self.cuts[k])
             values = self.tests.values(path.end) @ self.projection
-            mean = values.mean(0, dtype=torch.float64)
-            residuals.append((self.means[k + 1] - mean).numpy())
-            values -= mean.float()
+            shares, grown = path.shares()
+            if drive.rate is not None:
+                mean = (values.T.double() @ shares.double()) / len(shares)
+                # What has the mean of the proportions, and to first order their noise.
+                values = (values - mean.float()).mul_(shares[:, None])
+            else:
+                mean = values.mean(0, dtype=torch.float64)
+                values -= mean.float()
+            residual = (self.means[k + 1] - mean).numpy()
+            if self.masses is not None:
+                values = _after(shares - 1.0, values)
+                residual = np.append(np.diff(self.masses[0])[k] - grown, residual)
+            residuals.append(residual)
             if drive.pulled:
                 # As a linear function of f∘Φ itself, fitted to a sample.
                 through = self.sensitivity.through_others(drive.kernel, path, float(tau), SAMPLE)
@@ -147,6 +164,10 @@ class MomentEquations:
             diagonal[k][np.diag_indices(q)] *= 1.0 + 1e-5
             if k > 0:
                 upper[k - 1] = -(across[k] + shared.excess[k] @ shared.gain[k]) / here
+        if self.masses is not None:
+            variance = self.masses[1]
+            diagonal[:, 0, 0] += variance[:-1] + variance[1:]
+            upper[:, 0, 0] -= variance[1:-1]
         return diagonal, upper
 
     def jacobians(self, at: Equations, most: int = JACOBIAN) -> list[Jacobian]:
@@ -156,12 +177,18 @@ class MomentEquations:
         """
         # At the zero state nothing moves: M from the snapshots around the interval instead.
         drive = Drive(self.unknowns, at.theta)
-        if drive.driven or drive.pulled or drive.beta > 0:
-            return [self.sensitivity.jacobian(drive, path, most) for path in at.paths]
+        if not drive.still:
+            return [
+                self.sensitivity.jacobian(drive, path, most, moved)
+                for path, moved in zip(at.paths, at.moved, strict=True)
+            ]
         last = len(at.paths) - 1
         still = [at.paths[min(k, last)] for k in range(last + 2)]
         still = [Path(x, [x], p.times, p.step) for x, p in zip(self.snapshots, still, strict=True)]
-        ends = [self.sensitivity.jacobian(drive, path, most) for path in still]
+        ends = [
+            self.sensitivity.jacobian(drive, path, most, own)
+            for path, own in zip(still, self.observed, strict=True)
+        ]
         rates = np.stack([end.mean / path.step for end, path in zip(ends, still, strict=True)])
         means = np.tensordot(quadrature(self.times), rates, 1)
         return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
@@ -276,6 +303,11 @@ class MomentEquations:
         for j, u in here:
             tilt[j] += n * ((share - share.mean()) @ u).double().numpy() / len(u)
         return out[-1]
+
+
+def _after(first: Tensor, columns: Tensor) -> Tensor:
+    """Return a column and those after it, ``(n) or (1), (n, q) → (n, 1 + q)``."""
+    return torch.cat([first.expand(len(columns))[:, None], columns], 1)
 
 
 def _regression(gram: Tensor, right: Tensor) -> Tensor:

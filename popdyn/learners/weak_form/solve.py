@@ -13,21 +13,26 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.models import set_mean_zero
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.units import TermInUnits, Units
+from popdyn.learners.units import RateInUnits, StreamInUnits, TermInUnits, Units
 from popdyn.learners.weak_form.evidence import Posterior
 from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, weighted, without
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import HALVINGS, descend, estimated
-from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
+from popdyn.learners.weak_form.terms import (
+    LinearPotential,
+    LinearRate,
+    LinearStream,
+    RadialInteraction,
+)
 
 __all__ = [
     "FITS",
@@ -60,6 +65,7 @@ FITS = 2.0  # χ² for each degree of freedom, above which the energy does not e
 REJECTED = 0.01  # level of the test whether the energy explains the data
 # Of ∇V, that may be another for a standard error of what trades: a tenth of the skill.
 TRADED = math.sqrt(0.1)
+MOST_TRADED = 50  # directions of V in which that is looked at
 COMPARED = 500  # particles of each snapshot that this is looked at by
 APPROACH = 5  # steps far from the data before groups that are off are left out
 
@@ -83,6 +89,10 @@ class WeakFormSolution:
         tests: The test functions of its last equations, with the combinations that were taken.
         freedom: Degrees of freedom of the misfit.
         traded: By how much of itself, root mean square, ∇V is another for a standard error of β.
+        growth: g, or None if it was not learned.
+        circulation: ψ with its A, or None.
+        traded_growth: By how much of itself ∇V is another for what is not known of g, and the
+            standard error of g that goes with V, root mean square.
     """
 
     potential: LinearPotential | TermInUnits | None
@@ -97,6 +107,16 @@ class WeakFormSolution:
     tests: tuple[FeatureMap, np.ndarray, int] | None = None
     freedom: float = 1.0
     traded: float = 0.0
+    growth: LinearRate | RateInUnits | None = None
+    circulation: LinearStream | StreamInUnits | None = None
+    traded_growth: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The energy, with growth and circulation where they were learned."""
+        if self.growth is None and self.circulation is None:
+            return self.energy
+        return Dynamics(self.energy, growth=self.growth, circulation=self.circulation)
 
     @property
     def energy(self) -> FreeEnergy:
@@ -124,10 +144,13 @@ class WeakFormSolution:
     def undetermined(self) -> dict[str, float]:
         """What the data can hardly tell apart, and the standard error of what they exchange.
 
-        V and β where another β within its standard error goes with quite another V.
+        V and β where another β within its standard error goes with quite another V, V and g
+        likewise.
         """
         error = self.diffusivity_standard_error
-        return {"potential, diffusion": error} if error and self.traded > TRADED else {}
+        found = {"potential, diffusion": error} if error and self.traded > TRADED else {}
+        share, error = self.traded_growth
+        return found | ({"potential, growth": error} if share > TRADED else {})
 
     @property
     def notes(self) -> list[str]:
@@ -185,6 +208,34 @@ def traded(
     return change / own if own > 0.0 else math.inf
 
 
+def traded_growth(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, snapshots: Sequence[Tensor]
+) -> tuple[float, float]:
+    """Return by how much of itself ∇V is another for what is not known of g, and that of g.
+
+    What of the variance of ∇V would go if g were known, over the square of ∇V, and the standard
+    error of g that would go if V were known, less its mean; root mean squares over the snapshots.
+    """
+    V, g = unknowns.potential, unknowns.growth
+    C = posterior.covariance
+    if unknowns.features is None or unknowns.rates is None or not C[g, g].any():
+        return 0.0, 0.0
+    both = C[V, g] @ np.linalg.pinv(C[g, g], hermitian=True) @ C[g, V]
+    x = torch.cat([x[:COMPARED].cpu() for x in snapshots])
+    own = np.zeros((unknowns.size, V.stop))
+    strengths, vectors = np.linalg.eigh(both)
+    own[V] = vectors * np.sqrt(strengths.clip(0.0))
+    columns = np.concatenate([theta[:, None], own[:, -MOST_TRADED:]], 1)
+    weights = unknowns.potential_weights(columns).mean(1)
+    slopes = unknowns.features.gradient_of(x, torch.from_numpy(weights).to(x))
+    squares = slopes.square().sum((0, 1)).double().numpy()
+    share = math.sqrt(squares[1:].sum() / squares[0]) if squares[0] > 0.0 else math.inf
+    rates = unknowns.rates.columns(x).double()
+    rates = (rates - rates.mean(0)).numpy()
+    error = math.sqrt(max(0.0, float(((rates @ C[g, g]) * rates).sum(1).mean())))
+    return share, error
+
+
 def p_value_of(misfit: float, freedom: float) -> float:
     """Return the p-value of χ² for each degree of freedom."""
     return float(chi2.sf(misfit * freedom, freedom))
@@ -238,6 +289,7 @@ class Levels:
             count,
             self.data.seed,
             self.options.correct if correct is None else correct,
+            self.data.masses,
         )
 
     def bowl(self) -> np.ndarray:
@@ -394,6 +446,7 @@ def _solved_again(
         count,
         data.seed,
         options.correct,
+        data.masses,
     )
     theta, posterior = near.posterior.mean, near.posterior
     at, posterior, misfit = descend(own, theta, posterior, trace, options.fine, SETTLED)
@@ -462,7 +515,69 @@ def _solution(
         tests,
         freedom_of(unknowns, at, posterior),
         traded(unknowns, theta, posterior, data.turned.fit),
+        _growth(unknowns, theta, posterior, data),
+        _circulation(unknowns, theta, posterior, data),
+        traded_growth(unknowns, theta, posterior, data.turned.fit),
     )
+
+
+def _growth(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, data: TrainingSet
+) -> LinearRate | RateInUnits | None:
+    """Return g; where no mass was measured with the mean 0 over all snapshots."""
+    if unknowns.rates is None:
+        return None
+    own = np.zeros(unknowns.size, dtype=bool)
+    own[unknowns.growth] = True
+    weights = unknowns.growth_weights(theta)
+    errors = unknowns.growth_weights(posterior.factor(own))
+    if data.masses is None:
+        mean = _mean_values(unknowns.rates.features, data.turned.fit)
+        weights[0], errors[0] = -mean @ weights[1:], -mean @ errors[1:]
+    rate = LinearRate(unknowns.rates.features, torch.from_numpy(weights), torch.from_numpy(errors))
+    rate.requires_grad_(False).to(data.device)
+    if data.structure is not None and data.structure.frame is not None:
+        return RateInUnits(rate, Units.of_frame(data.structure.frame))
+    return rate
+
+
+def _circulation(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, data: TrainingSet
+) -> LinearStream | StreamInUnits | None:
+    streams = unknowns.streams
+    if streams is None:
+        return None
+    own = np.zeros(unknowns.size, dtype=bool)
+    own[unknowns.circulation] = True
+    weights = unknowns.stream_weights(theta)
+    spread = unknowns.stream_weights(posterior.factor(own))
+    d = data.dim
+    # One function, and an A; in the plane A is fixed, in more dimensions the function is.
+    matrix, function = np.zeros((d, d)), weights[0]
+    if d > 2:
+        function = streams.mixing[0, :, 0]
+        scale = float(function @ function)
+    errors = np.zeros((d, d, *spread.shape[1:]))
+    for (i, j), a, e in zip(streams.planes, weights, spread, strict=True):
+        matrix[j, i] = 1.0 if d == 2 else float(a @ function) / scale
+        errors[j, i] = e
+        matrix[i, j], errors[i, j] = -matrix[j, i], -e
+    stream = LinearStream(
+        streams.features,
+        torch.from_numpy(function.copy()),
+        torch.from_numpy(matrix),
+        torch.from_numpy(errors.reshape(d * d, *spread.shape[1:])),
+    )
+    stream.requires_grad_(False).to(data.device)
+    if data.structure is not None and data.structure.frame is not None:
+        return StreamInUnits(stream, Units.of_frame(data.structure.frame))
+    return stream
+
+
+def _mean_values(features: FeatureMap, snapshots: Sequence[Tensor]) -> np.ndarray:
+    """Return the mean of each function over all snapshots, ``(m)``."""
+    means = [features.values(x[:MOST].cpu()).mean(0, dtype=torch.float64) for x in snapshots]
+    return torch.stack(means).mean(0).numpy()  # type: ignore[no-any-return]
 
 
 @learner(
@@ -482,7 +597,7 @@ def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace)
     if solution.undetermined:
         certificate["undetermined"] = solution.undetermined
     return Run(
-        solution.energy,
+        solution.dynamics,
         "weak_form",
         {},
         solution.trace,
