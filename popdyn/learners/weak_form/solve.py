@@ -53,6 +53,8 @@ PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 # Where the data determines few unknowns, more tests than this for each tell nothing of β and bring
 # it noise: β of `quadratic-0.5` was 20 % too large at N = 20 000.
 TESTS_PER_KNOWN = 4.0
+# What a growth or a circulation does looks much like what V does: few tests leave them to it.
+TESTS_OF_MORE = 100.0
 # Fewer particles than this for each test would not tell the covariance of the moments.
 PARTICLES_OF_COVARIANCE = 10
 MOST = 100_000  # particles of each snapshot, in memory with all their features
@@ -276,8 +278,10 @@ class Levels:
         """Return the equations of some unknowns on all particles, or on those that are given."""
         tests, weights = weighted(tests, strengths)
         most = self.smallest / PARTICLES_PER_TEST
-        if self.beyond:
+        if unknowns.radial is not None or unknowns.diffusivity is None:
             most = min(most, TESTS_PER_KNOWN * known)
+        if unknowns.rates is not None or unknowns.streams is not None:
+            least = max(least, TESTS_OF_MORE)
         count = max(min(self.options.tests, int(max(least, most))), self.seen)
         count = min(count, max(2, self.smallest // PARTICLES_OF_COVARIANCE))
         return MomentEquations(
@@ -394,7 +398,7 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
-    kept_anyway = {fine[0].groups[0], "β"}
+    kept_anyway = {*first_groups(fine[0]), "β"}
     if len(fine[0].log_density):  # V has it whatever the motion asks for
         kept_anyway |= set(start[0].groups)
     gone = [] if far else [name for name in off if name not in kept_anyway]
@@ -415,8 +419,10 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
             left_out += off
         final = equations(kept, fine[1], strengths, least=least, known=known)
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
-        if posterior.strengths and not any(posterior.strengths.values()):
-            posterior = _unexplained_errors(final, at, posterior)
+        for group in first_groups(kept):
+            part = group.split(": ")[0]
+            if not any(s for name, s in posterior.strengths.items() if name.startswith(part)):
+                posterior = _unexplained_errors(final, at, posterior, group)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
         narrow = [g for g in narrow if g not in left_out]
         if narrow:
@@ -453,20 +459,29 @@ def _solved_again(
     return _solution(near.unknowns, at, posterior, misfit, trace, data, near.tests)
 
 
-def _unexplained_errors(
-    equations: MomentEquations, at: Equations, posterior: Posterior
-) -> Posterior:
-    """Return the posterior where no group earned its place, with the errors of the first one.
+def first_groups(unknowns: Unknowns) -> list[str]:
+    """Return the smoothest group of V (of W where V is not learned), of g and of ψ."""
+    parts = (unknowns.growth, unknowns.circulation)
+    own = [unknowns.groups[part][:1] for part in parts if part.stop > part.start]
+    lone = unknowns.groups[: 1 if not own or unknowns.potential.stop else 0]
+    return [name for found in (lone, *own) for name in found]
 
-    Its gradient is 0 not because the data says so to any digit, but because what it says is below
-    its noise: the errors are those of the smoothest group as if it had no prior.
+
+def _unexplained_errors(
+    equations: MomentEquations, at: Equations, posterior: Posterior, group: str
+) -> Posterior:
+    """Return the posterior where no group of a part earned its place, with errors of one of them.
+
+    V's gradient, or g, is 0 not because the data says so to any digit, but because what it says is
+    below its noise: the errors are those of the smoothest group as if it had no prior.
     """
-    groups = equations.unknowns.groups
-    first = np.array([j for j, group in enumerate(groups) if group == groups[0]])
-    square = np.ix_(first, first)
+    first = np.array([name == group for name in equations.unknowns.groups])
+    use = np.flatnonzero(first | np.isfinite(posterior.precision))
+    information = equations.linearise(at, equations.jacobians(at)).spread[np.ix_(use, use)]
+    prior = np.where(np.isfinite(posterior.precision), posterior.precision, 0.0)[use]
+    inverse = np.linalg.pinv(information + np.diag(prior), hermitian=True)
     covariance = posterior.covariance.copy()
-    information = equations.linearise(at, equations.jacobians(at)).spread[square]
-    covariance[square] += np.linalg.pinv(information, hermitian=True)
+    covariance[np.ix_(first, first)] += inverse[np.ix_(first[use], first[use])]
     return dataclasses.replace(posterior, covariance=covariance)
 
 
