@@ -91,8 +91,8 @@ def _entries(table: str) -> dict[str, Any]:
 
 
 def _simulated(energy: FreeEnergy, more: dict[str, Any], how: dict[str, Any]) -> xr.DataTree:
-    given = dict(how)
-    moments = [given.pop("dt") * k for k in range(5)]
+    given = {k: v for k, v in how.items() if k != "dt"}
+    moments = [how["dt"] * k for k in range(5)]
     return popdyn.simulate(Dynamics(energy, **more), times=moments, **given)
 
 

@@ -181,7 +181,7 @@ class Dynamics:
         Raises:
             PopdynError: If the growth does not know it: it was not learned.
         """
-        field = getattr(self.terms.get("growth"), "field", None)
+        field: Any = getattr(self.terms.get("growth"), "field", None)
         if not hasattr(field, "value_std"):
             raise PopdynError(
                 "the growth is no estimate that knows its standard error: expected one that was "

@@ -27,6 +27,7 @@ from popdyn.base.registry import lookup
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
+from popdyn.learners.beyond import beyond_energy
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.identifiability import diagnose, gauge_trade
 from popdyn.learners.in_units import fit_in_units, in_units, measured
@@ -190,12 +191,24 @@ def fit(
         moments = run.certificate.get("misfit_p_value")
         return judge(run.dynamics, own, unseen, undetermined=trades, moments=moments, seed=seed)
 
+    def more_than_energy(run: Run) -> list[str]:
+        """Say what growth or circulation would explain where no energy does; see ``beyond``."""
+        moves = run.certificate.get("time_varying") and not getattr(resolved, "time_varying", False)
+        if training is None or run.model != "features" or ensemble > 1:
+            return []
+        if not (run.word == "unexplained" or moves) or _sample(training).smallest < 5 * LEAST:
+            return []
+        less, left_out = training.split(fraction, LEAST)
+        known = getattr(resolved, "diffusivity", None)
+        note = beyond_energy(run, known, less, _sample(training, left_out), seed)
+        return [] if note is None else [note]
+
     def finished(run: Run) -> Run:
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
         run.verdict = verdict_on(run)
         run.certificate |= run.verdict.certificate()
         if run.word != "explained":
-            run.notes = [*run.notes, run.verdict.note]
+            run.notes = [*run.notes, run.verdict.note, *more_than_energy(run)]
         run.config, run.seconds, run.data = config, time.monotonic() - begin, data
         return run
 

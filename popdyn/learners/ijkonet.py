@@ -22,7 +22,7 @@ from popdyn.learners.run import Run
 from popdyn.learners.structure import structure_of
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form import FITS, solve_weak_form
+from popdyn.learners.weak_form import FITS, run_of, solve_weak_form
 from popdyn.learners.weak_form.ladder import FULL
 from popdyn.learners.weak_form.options import WeakFormOptions
 
@@ -117,19 +117,8 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     )
     energy = solution.energy
     if solution.dynamics is not energy:
-        # What the gap and the inner residual certify is the minimisation of an energy.
-        own = {
-            "outer_step": solution.outer_step,
-            "misfit": solution.misfit,
-            "misfit_p_value": solution.p_value,
-        }
-        if solution.undetermined:
-            own["undetermined"] = solution.undetermined
-        trace, notes = solution.trace, solution.notes
-        steps = len(trace)
-        return Run(
-            solution.dynamics, "ijkonet", {}, trace, own, solution.settled, steps, notes=notes
-        )
+        # The gap and the inner residual certify the minimisation of an energy.
+        return dataclasses.replace(run_of(solution), learner="ijkonet")
     start, tau = _intervals(data)
     inner = Simulate(torch.Generator(data.device).manual_seed(data.seed))
     size = min(CERTIFIED, *(len(x) for x in data.fit))

@@ -201,10 +201,10 @@ class Sensitivity:
             turns, spread = self._turns(drive, path, part)
             along = self._seen(self.tests.gradient_of(path.end[part], self.projection))
             if unknowns.rates is not None and moved is not None:
-                own = moved[part]
-                if self.massed:
-                    own = torch.cat([shares[part, None], own[:, 1:]], 1)
-                along = torch.cat([along.mul_(shares[part, None]), own[None]])
+                grown = moved[part]
+                if self.massed:  # its equation has log E e^ℓ, of which no mean is taken off
+                    grown = torch.cat([shares[part, None], grown[:, 1:]], 1)
+                along = torch.cat([along.mul_(shares[part, None]), grown[None]])
             if part.stop <= witnesses:
                 # Of the witnesses every particle's own part is known, of the others the sum.
                 slopes, moves = along, self._moves(path, fields, part, turns)

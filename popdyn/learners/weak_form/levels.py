@@ -89,7 +89,7 @@ def levels(
     log_density = _log_density(FeatureMap(scaling, start), snapshots) if both else np.zeros(0)
     learned = "interaction" in options.learn
     radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
-    out = []
+    out: list[tuple[Unknowns, FeatureMap]] = []
     for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
         tests = FeatureMap(scaling, blocks)
         own = radial[n // 2] if radial else None

@@ -43,6 +43,7 @@ __all__ = [
     "fit_weak_form",
     "freedom_of",
     "p_value_of",
+    "run_of",
     "solve_weak_form",
     "traded",
 ]
@@ -232,8 +233,8 @@ def traded_growth(
     slopes = unknowns.features.gradient_of(x, torch.from_numpy(weights).to(x))
     squares = slopes.square().sum((0, 1)).double().numpy()
     share = math.sqrt(squares[1:].sum() / squares[0]) if squares[0] > 0.0 else math.inf
-    rates = unknowns.rates.columns(x).double()
-    rates = (rates - rates.mean(0)).numpy()
+    rates = unknowns.rates.columns(x).double().numpy()
+    rates = rates - rates.mean(0)
     error = math.sqrt(max(0.0, float(((rates @ C[g, g]) * rates).sum(1).mean())))
     return share, error
 
@@ -602,7 +603,11 @@ def _mean_values(features: FeatureMap, snapshots: Sequence[Tensor]) -> np.ndarra
 )
 def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`."""
-    solution = solve_weak_form(data, options)
+    return run_of(solve_weak_form(data, options))
+
+
+def run_of(solution: WeakFormSolution) -> Run:
+    """Return a solution as a run of the weak form."""
     certificate: dict[str, Any] = {
         "outer_step": solution.outer_step,
         "misfit": solution.misfit,
