@@ -110,6 +110,12 @@ def fit(
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
+    more = [p for p in ("growth", "circulation") if p in getattr(resolved, "learn", ())]
+    if more and ensemble > 1:
+        raise PopdynError(
+            f"ensemble is {ensemble} with learn {more[0]}, which knows its standard error from one "
+            "fit: expected ensemble 1"
+        )
     _check_device(device)
     config = {
         "learner": learner,

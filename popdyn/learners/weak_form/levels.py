@@ -27,7 +27,7 @@ from popdyn.learners.weak_form.more import Rates, Streams
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.terms import RadialFeatures
 
-__all__ = ["EARNED_NARROW", "carried", "levels", "weighted", "without"]
+__all__ = ["CONSTANT", "EARNED_NARROW", "MOST_TURNED", "carried", "levels", "weighted", "without"]
 
 EARNED, EARNED_NARROW = 8.0, 15.0  # nats
 EARNED_POLYNOMIALS = 3.0  # nats: what pure noise gives a few functions in one of twenty data sets

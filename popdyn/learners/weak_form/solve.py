@@ -22,7 +22,14 @@ from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.units import RateInUnits, StreamInUnits, TermInUnits, Units
 from popdyn.learners.weak_form.evidence import Posterior
-from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, weighted, without
+from popdyn.learners.weak_form.levels import (
+    CONSTANT,
+    EARNED_NARROW,
+    carried,
+    levels,
+    weighted,
+    without,
+)
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
@@ -159,6 +166,16 @@ class WeakFormSolution:
     def notes(self) -> list[str]:
         """What is to be known before the energy is believed."""
         out = []
+        if self.growth is not None and self.unknowns and CONSTANT not in self.unknowns.groups:
+            out.append(
+                "no mass was measured: growth is known up to a constant, and has mean 0 over the "
+                "snapshots"
+            )
+        if self.circulation is not None:
+            out.append(
+                "a circulation shows only where it changes snapshots: what turns along the levels "
+                "of a density that stays is 0 here"
+            )
         if self.misfit > FITS:
             out.append(
                 "the energy does not explain the snapshots to their sampling noise: χ² is "
@@ -173,7 +190,12 @@ class WeakFormSolution:
         V = self.potential.inner if isinstance(self.potential, TermInUnits) else self.potential
         if isinstance(V, LinearPotential) and not V.weights.any():
             out.append("no gradient is clearly above sampling noise: V is 0 to its error")
-        if self.undetermined:
+        if "potential, growth" in self.undetermined:
+            out.append(
+                "V and growth are not told apart by these snapshots: another growth within its "
+                "standard error goes with quite another V"
+            )
+        if "potential, diffusion" in self.undetermined:
             out.append(
                 "V and β are not told apart by these snapshots: what moves the cells is as small "
                 "as its noise, and any β within its standard error goes with a V of its own"
