@@ -88,10 +88,10 @@ def test_proportions_tell_growth_up_to_a_constant():
     data = popdyn.simulate(FLOW, particles=3000, times=TIMES, seed=0, proportions=True)
     run = popdyn.fit(data, learner="weak_form", learn=LEARN)
     assert any("up to a constant" in note for note in run.notes)
-    training = TrainingSet.from_data(data)
+    training = TrainingSet.from_data(data, validation_fraction=0.0)
     means = [run.dynamics.growth(x).mean() for x in training.fit]
     assert float(sum(means)) == pytest.approx(0.0, abs=1e-3)
-    assert popdyn.score(run, data, points=200)["gradient"]["growth"]["skill"] > 0.9
+    assert popdyn.score(run, data, points=200)["gradient"]["growth"]["skill"] > 0.8
 
 
 @pytest.mark.slow
