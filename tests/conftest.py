@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import popdyn
+from tests.forking import Nursery
 
 torch.set_num_threads(1)
 
@@ -36,8 +35,9 @@ def small_data():
 class Result:
     """What a command said, and how it ended."""
 
-    def __init__(self, done):
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+    def __init__(self, command, timeout):
+        self.out, self.err = command.communicate(timeout)
+        self.code = command.returncode
 
     @property
     def json(self):
@@ -48,17 +48,30 @@ class Result:
         return self.err.strip().splitlines()[-1] if self.err.strip() else ""
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    """Where processes for commands come from."""
+    out = Nursery()
+    yield out
+    out.close()
+
+
 @pytest.fixture
-def run_popdyn(tmp_path):
+def start_popdyn(tmp_path, nursery, tmp_path_factory):
+    """Start ``popdyn`` in a process of its own, in a fresh folder."""
+
+    def call(*arguments, cwd=tmp_path, **env):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"} | env
+        return nursery.start(arguments, cwd, env, tmp_path_factory.mktemp("streams"))
+
+    return call
+
+
+@pytest.fixture
+def run_popdyn(start_popdyn):
     """Run ``popdyn`` in a process of its own, in a fresh folder."""
 
-    def call(*arguments, timeout=120, cwd=tmp_path):
-        command = [sys.executable, "-m", "popdyn", *map(str, arguments)]
-        env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-        return Result(
-            subprocess.run(
-                command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
-            )
-        )
+    def call(*arguments, timeout=120, **more):
+        return Result(start_popdyn(*arguments, **more), timeout)
 
     return call

@@ -23,14 +23,14 @@ def fuzz(tmp_path, *arguments):
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
-        ("removal", ("train", "export to a folder")),
-        ("damage", ("store", "run: features")),
-        ("kill", ("export to .npz --overwrite",)),
         ("input", ("tables", "command lines")),
-        pytest.param("removal", ("simulate", "plot"), marks=pytest.mark.slow, id="removal: others"),
-        pytest.param("damage", ("run: unfinished",), marks=pytest.mark.slow, id="damage: others"),
-        pytest.param(
-            "kill", ("import --overwrite", "train"), marks=pytest.mark.slow, id="kill: others"
+        *(
+            pytest.param(kind, rows, marks=pytest.mark.slow)
+            for kind, rows in (
+                ("removal", ("simulate", "train", "export to a folder", "plot")),
+                ("damage", ("store", "run: features", "run: unfinished")),
+                ("kill", ("export to .npz --overwrite", "import --overwrite", "train")),
+            )
         ),
         pytest.param(
             "input", ("populations", "names and titles"), marks=pytest.mark.slow, id="input: others"
@@ -49,6 +49,7 @@ def test_a_few_tries_of_each_kind(kind, rows, tmp_path):
     assert all(sum(row.values()) == 1 for row in page["rows"].values())
 
 
+@pytest.mark.slow
 def test_a_try_is_the_same_again(tmp_path):
     pages = [fuzz(tmp_path, "--only", "input:13", "--only", "input:29")[1] for _ in range(2)]
     for (page,) in pages:

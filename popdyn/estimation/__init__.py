@@ -1,7 +1,7 @@
 """What a sample says of dynamics that someone else estimated."""
 
 from popdyn.estimation.two_sample import LEAST, Comparison, carried, compare
-from popdyn.estimation.verdict import REFUTED, VERDICTS, Sample, Verdict, judge
+from popdyn.estimation.verdict import REFUTED, VERDICTS, Sample, Verdict, judge, told_apart
 
 __all__ = [
     "LEAST",
@@ -13,4 +13,5 @@ __all__ = [
     "carried",
     "compare",
     "judge",
+    "told_apart",
 ]

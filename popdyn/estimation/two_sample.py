@@ -36,8 +36,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from scipy.optimize import brentq
-from scipy.stats import f as f_law
-from scipy.stats import norm
+from scipy.special import fdtrc, ndtri
 
 from popdyn.dynamics import Dynamics
 from popdyn.simulation import advance
@@ -83,7 +82,7 @@ class Comparison:
     @property
     def statistic(self) -> float:
         """The p-value as a standard normal number z, N(0, 1) under the truth."""
-        return float(norm.isf(min(max(self.p_value, TAIL), 1.0 - TINY)))
+        return float(-ndtri(min(max(self.p_value, TAIL), 1.0 - TINY)))
 
 
 def carried(
@@ -328,7 +327,7 @@ def _p_value(R: np.ndarray, parts: np.ndarray, S: np.ndarray, freedom: int) -> f
     h = c2**3 / (c3 * (c2 / least) ** 2) ** 2
     y = (T - c1) * math.sqrt(h / c2) + h
     # The covariance has errors of its own: Fisher's law in place of χ².
-    return max(TAIL, float(f_law.sf(max(y, 0.0) / h, h, freedom)))
+    return max(TAIL, float(fdtrc(h, freedom, max(y, 0.0) / h)))
 
 
 def _explained(

@@ -171,6 +171,17 @@ def _judged(
     return _verdict("explained", total, VERDICTS["explained"])
 
 
+def told_apart(energy: Dynamics, sample: Sample, seed: int = 0) -> bool:
+    """Return whether carried particles are told from the next snapshots, at ``LEVEL``.
+
+    Args:
+        energy: What was learned.
+        sample: Particles, which it may have been learned from.
+        seed: Seeds the noise and the functions that are compared.
+    """
+    return sample.smallest >= LEAST and _carried(energy, sample, seed)(share=False).p_value < LEVEL
+
+
 def _of_two(p: float) -> float:
     """Return the p-value of the smaller of two; what is tested twice depends positively."""
     return p * (2.0 - p)

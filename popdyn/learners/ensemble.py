@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -86,7 +85,7 @@ class MeanTerm(LearnedTerm):
         spread of S members that of Student's with S − 1 degrees of freedom.
         """
         count, tail = len(self.members), 0.5 + 0.5 * level
-        quantile = norm.ppf(tail) if self.own_errors else student.ppf(tail, count - 1)
+        quantile = ndtri(tail) if self.own_errors else stdtrit(count - 1, tail)
         return float(quantile) * math.sqrt(1.0 + 1.0 / count)
 
     def label(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from popdyn.base.quadrature import quadrature
 from popdyn.dynamics import FreeEnergy
@@ -199,7 +199,7 @@ class _System:
         away = values - sizes @ values / sizes.sum()
         total = float(sizes @ np.square(away).sum(1))
         freedom = (len(values) - 1) * int(kept.sum())
-        return total / freedom, float(chi2.sf(total, freedom))
+        return total / freedom, float(chdtrc(freedom, total))
 
 
 def _rates(features: FeatureMap, x: torch.Tensor) -> np.ndarray:

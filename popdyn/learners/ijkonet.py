@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from popdyn.dynamics import FreeEnergy
-from popdyn.estimation import REFUTED
+from popdyn.estimation import REFUTED, Sample, told_apart
 from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
@@ -55,7 +55,9 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     run = _fit_linear(data, options)
     if options.model == "features":
         return run
-    while run.certificate["misfit_p_value"] < REFUTED and find_structure(data, options, place):
+    while _may_have_structure(data, options) and _refuted(run, data):
+        if not find_structure(data, options, place):
+            break
         run = _fit_linear(data, options)
     if options.learn != ("potential",) or run.certificate["misfit"] <= FITS:
         return run
@@ -91,7 +93,7 @@ def find_structure(data: TrainingSet, options: IJKOnetOptions, place: Workplace)
         Whether there is more than the training set had.
     """
     had = data.structure
-    if data.dim <= FULL or options.time_varying or (had is not None and had.network is not None):
+    if not _may_have_structure(data, options):
         return False
     asked = dataclasses.replace(
         options, learn=("potential",), hidden=HIDDEN, batch=options.batch or BATCH
@@ -102,6 +104,19 @@ def find_structure(data: TrainingSet, options: IJKOnetOptions, place: Workplace)
         found = dataclasses.replace(found, network=NetworkBlock.of(V))
     data.structured(found)
     return bool(found) and found is not had
+
+
+def _may_have_structure(data: TrainingSet, options: IJKOnetOptions) -> bool:
+    asked = data.structure is not None and data.structure.network is not None
+    return data.dim > FULL and not options.time_varying and not asked
+
+
+def _refuted(run: Run, data: TrainingSet) -> bool:
+    """Whether moments or the two-sample test, which sees what no function of V can say, reject."""
+    if run.certificate["misfit_p_value"] < REFUTED:
+        return True
+    seen = Sample([x.cpu().numpy() for x in data.cells], data.times, data.paired)
+    return told_apart(run.energy, seen, data.seed)
 
 
 def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:

@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -48,16 +46,15 @@ def trained(out, learner="zero", store="0.zarr", **options):
     return fit(popdyn.open_snapshots(store), learner, out=out, source=store, **options)
 
 
-def interrupted(here, number, *line):
+def interrupted(start_popdyn, here, number, *line):
     """Train in a process of its own, and stop it after its first (or next) checkpoint."""
-    command = [sys.executable, "-m", "popdyn", "train", "0.zarr", "--out", "cut", *TRAIN]
-    command += ["--steps", "200000", *line]
-    process = subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True)
+    line = ("0.zarr", "--out", "cut", *TRAIN, "--steps", "200000", *line)
+    process = start_popdyn("train", *line, cwd=here)
     deadline = time.monotonic() + 110
     checkpoint, began = here / "cut.popdyn/new/checkpoint.safetensors", time.time()
     while not checkpoint.exists() or checkpoint.stat().st_mtime < began:
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -146,12 +143,15 @@ def test_a_fit_that_fails_leaves_the_old_run_and_no_folder(here, wrong):
     assert not (here / "deep").exists()
 
 
-def test_a_killed_training_leaves_the_old_run_and_goes_on(here):
+def test_a_killed_training_leaves_the_old_run_and_goes_on(start_popdyn, here):
     trained("cut")
     before = everything(here / "cut")
-    assert interrupted(here, signal.SIGTERM, "--overwrite") == 1
+    assert interrupted(start_popdyn, here, signal.SIGTERM, "--overwrite") == 1
     assert (here / "cut.popdyn/new/checkpoint.safetensors").exists()
-    assert interrupted(here, signal.SIGKILL, "--overwrite", "--resume") == -signal.SIGKILL
+    assert (
+        interrupted(start_popdyn, here, signal.SIGKILL, "--overwrite", "--resume")
+        == -signal.SIGKILL
+    )
     assert everything(here / "cut") == before
     with pytest.raises(PopdynError, match="'cut' exists"):
         trained("cut")
@@ -165,8 +165,10 @@ def test_a_killed_training_leaves_the_old_run_and_goes_on(here):
     assert sorted(os.listdir(here)) == ["0.zarr", "1.zarr", "cut"]
 
 
-def test_a_checkpoint_is_resumed_as_it_was_written_and_on_its_own_data(here, run_popdyn):
-    assert interrupted(here, signal.SIGTERM) == 1
+def test_a_checkpoint_is_resumed_as_it_was_written_and_on_its_own_data(
+    start_popdyn, here, run_popdyn
+):
+    assert interrupted(start_popdyn, here, signal.SIGTERM) == 1
     line = ("train", "0.zarr", "--out", "cut", *TRAIN, "--steps", "200000", "--resume")
     file = here / "cut.popdyn/new/checkpoint.safetensors"
     whole = file.read_bytes()

@@ -102,6 +102,7 @@ def test_an_option_redoes_its_learner_and_points_only_score_again(small_suite, t
     assert fewer["rows"][1]["seconds"] == changed["rows"][1]["seconds"]
 
 
+@pytest.mark.slow
 def test_failures_say_why_and_the_rest_goes_on(small_suite, tmp_path, monkeypatch):
     text = small_suite.read_text().replace("points = 60", "points = 60\nfrom = 'first'")
     # An explicit step far beyond stability: the simulation leaves finite numbers.
@@ -173,13 +174,14 @@ def test_what_is_refused(small_suite, small_bench, tmp_path):
 
 
 def command(suite, out, *more):
-    line = [sys.executable, "-m", "popdyn", "bench", suite, "--out", out, "--seeds", 2]
+    line = ["bench", suite, "--out", out, "--seeds", 2]
     return [*map(str, line), "--learners", ",".join(LEARNERS), *map(str, more)]
 
 
-def test_killed_half_way_and_started_again(small_suite, small_bench, tmp_path):
+@pytest.mark.slow
+def test_killed_half_way_and_started_again(start_popdyn, small_suite, small_bench, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen(command(small_suite, out, "--entries", "bowl"))
+    process = start_popdyn(*command(small_suite, out, "--entries", "bowl"))
     deadline = time.monotonic() + 120
     while len(list(out.glob("cells/*/cell.json"))) < 3:
         assert process.poll() is None
@@ -199,11 +201,11 @@ def test_killed_half_way_and_started_again(small_suite, small_bench, tmp_path):
 
 def test_the_command_prints_results_and_a_table(run_popdyn, small_suite, small_bench):
     out = small_bench[1]
-    said = run_popdyn(*command(small_suite, out)[3:], "--json")
+    said = run_popdyn(*command(small_suite, out), "--json")
     assert said.code == 0, said.err
     assert said.json == json.loads((out / "results.json").read_text())
     assert said.err == ""
-    table = CliRunner().invoke(group, command(small_suite, out)[3:])
+    table = CliRunner().invoke(group, command(small_suite, out))
     assert table.exit_code == 0, table.output
     for words in ("oracle", "copy_previous", "report.html"):
         assert words in table.output

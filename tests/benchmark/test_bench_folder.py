@@ -190,16 +190,19 @@ def test_overwrite_takes_only_what_is_popdyns(small_suite, copied, tmp_path, lay
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
-def test_overwrite_keeps_the_old_results_until_the_new_are_whole(small_suite, copied, tmp_path):
+def test_overwrite_keeps_the_old_results_until_the_new_are_whole(
+    start_popdyn, small_suite, copied, tmp_path
+):
     _, out = copied
     before = contents(out)
     other = tmp_path / "other.toml"
     other.write_text(small_suite.read_text().replace('"small"', '"other"'))
     with pytest.raises(PopdynError, match="holds results of the suite 'small'"):
         bench(other, out, **QUICK)
-    command = [sys.executable, "-m", "popdyn", "bench", other, "--out", out, "--overwrite"]
-    command += ["--learners", "zero,oracle", "--entries", "bowl,still"]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    process = start_popdyn(
+        "bench", other, "--out", out, "--overwrite",
+        "--learners", "zero,oracle", "--entries", "bowl,still",
+    )  # fmt: skip
     new = tmp_path / "out.popdyn" / "new"
     wait_for(lambda: list(new.glob("cells/*/cell.json")), process)
     with pytest.raises(PopdynError, match="written by another process"):
@@ -251,21 +254,20 @@ def ours(mark):
     "name",
     [
         "SIGKILL",
-        "SIGTERM",
+        pytest.param("SIGTERM", marks=pytest.mark.slow),
         pytest.param("SIGINT", marks=pytest.mark.slow),
         pytest.param("SIGHUP", marks=pytest.mark.slow),
     ],
 )
-def test_a_kill_leaves_no_process_and_is_gone_on_with(small_suite, finished, tmp_path, name):
+def test_a_kill_leaves_no_process_and_is_gone_on_with(
+    start_popdyn, small_suite, finished, tmp_path, name
+):
     out, mark = tmp_path / "out", f"{os.getpid()}-{name}"
-    command = [sys.executable, "-m", "popdyn", "bench", small_suite, "--out", out, "--workers", 2]
-    command += ["--learners", "zero,oracle", "--entries", "bowl,still"]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        env=os.environ | {"POPDYN_TEST_MARK": mark},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = start_popdyn(
+        "bench", small_suite, "--out", out, "--workers", 2,
+        "--learners", "zero,oracle", "--entries", "bowl,still",
+        POPDYN_TEST_MARK=mark, POPDYN_TEST_SESSION="own",
+    )  # fmt: skip
     wait_for(lambda: list(out.glob("cells/*/cell.json")), process)
     assert len(ours(mark)) > 2
     process.send_signal(getattr(signal, name))
@@ -302,6 +304,7 @@ def test_a_task_that_dies_is_a_row(small_suite, tmp_path):
     assert json.loads((out / "results.json").read_text())["rows"][0]["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_script_runs_once(small_suite, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -58,6 +58,7 @@ def test_what_is_done_is_not_done_again(results, suite):
     assert again == results
 
 
+@pytest.mark.slow
 def test_a_command_names_what_ran(results, suite, run_popdyn):
     line = ("bench", suite, "--out", suite.with_name("out"), "--learners")
     shown = run_popdyn(*line, f"{VARIANT},ijkonet[model=features],zero")

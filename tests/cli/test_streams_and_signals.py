@@ -45,12 +45,11 @@ def test_an_ascii_locale(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_terminal_that_goes_away_leaves_a_checkpoint(number, tmp_path):
+def test_a_terminal_that_goes_away_leaves_a_checkpoint(number, start_popdyn, tmp_path):
     store, run = tmp_path / "a.zarr", tmp_path / "run"
     checkpoint = tmp_path / "run.popdyn/new/checkpoint.safetensors"
     popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=300, out=store)
-    command = [*POPDYN, "train", store, "--out", run, "--model", "network", "--steps", "100000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = start_popdyn("train", store, "--out", run, "--model", "network", "--steps", "100000")
     for _ in range(600):  # of the first checkpoint, after 10 s, when the steps are under way
         if checkpoint.exists():
             break

@@ -1,17 +1,13 @@
 """From a known energy to a score, and every mistake on the way, in real processes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-
 
 SIMULATE = ("simulate", "--potential", "styblinski_tang", "--particles", "600", "--snapshots", "4")
 
@@ -153,16 +149,15 @@ def test_wrong_command_and_option(run_popdyn):
     assert run_popdyn("train", "x.zarr", "--oot", "y").code == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, tmp_path, number):
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, start_popdyn, tmp_path, number):
     assert run_popdyn(*SIMULATE, "--out", "st.zarr").code == 0
     train = ("train", "st.zarr", "--model", "network", "--steps", "300", "--batch", "300")
     assert run_popdyn(*train, "--out", "whole").code == 0
     for patience in (1.0, 2.0, 4.0, 8.0, 16.0):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "popdyn", *train, "--out", "cut"], cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = start_popdyn(*train, "--out", "cut")
         deadline = time.monotonic() + 120
         while not (tmp_path / "cut.popdyn").exists():
             assert time.monotonic() < deadline

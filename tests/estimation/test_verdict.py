@@ -70,14 +70,17 @@ def test_an_ensemble_is_judged(data):
 
 def test_where_nothing_moves_it_is_below_noise():
     data = popdyn.simulate(FreeEnergy("flat"), particles=500, snapshots=4, seed=0)
-    assert popdyn.fit(data).verdict.verdict == "below_noise"
+    run = popdyn.fit(data)
+    assert run.verdict.verdict == "below_noise"
+    # Not even where no particle was.
+    assert not run.energy.potential_gradient(np.full((1, 2), 50.0)).any()
     assert popdyn.fit(data, "zero").verdict.verdict == "below_noise"
 
 
 def test_what_is_missing_is_seen():
     # A static V for one that moves.
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, dt=0.1, seed=0)
-    run = popdyn.fit(data, model="network", steps=200)
+    run = popdyn.fit(data, "weak_form", learn=("potential",))
     assert run.verdict.verdict == "unexplained"
     share = run.certificate["explained_share"]
     assert share["value"] + 4 * share["standard_error"] < 1

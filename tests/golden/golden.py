@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 import popdyn
 from popdyn.benchmark import SUITES
+from tests.forking import Nursery
 
 FILE = Path(__file__).with_name("golden.json")
 PARTICLES = 150
@@ -125,16 +124,15 @@ def shape(value):
 
 def answers() -> dict:
     """Run train, score, inspect and bench on a small store; return the shapes of their answers."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    nursery = Nursery()
     with tempfile.TemporaryDirectory() as folder:
 
         def ask(*words: str):
-            command = [sys.executable, "-m", "popdyn", *words, "--json"]
-            done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            return json.loads(done.stdout)
+            streams = tempfile.mkdtemp(dir=folder)
+            done = nursery.start((*words, "--json"), folder, os.environ, streams)
+            out, err = done.communicate()
+            assert done.returncode == 0, err
+            return json.loads(out)
 
         popdyn.write(small(), Path(folder, "small.zarr"))
         Path(folder, "suite.toml").write_text(BENCH)
@@ -145,6 +143,7 @@ def answers() -> dict:
             "inspect": ask("inspect", "small.zarr"),
             "bench": ask("bench", "suite.toml", "--out", "bench", "--learners", "zero,weak_form"),
         }
+    nursery.close()
     return {command: shape(answer) for command, answer in found.items()}
 
 

@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import popdyn
+from tests.forking import Nursery
 
 FILES = {
     "dynamics/potentials/quartic.py": '''
@@ -189,15 +188,16 @@ def ask(tmp_path_factory):
         file = folder / "site" / "popdyn" / place
         assert not file.exists()
         file.write_text(text)
-    env = os.environ | {"PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1"}
+    nursery = Nursery(PYTHONPATH=str(folder / "site"))
 
     def call(*words):
-        command = [sys.executable, "-m", "popdyn", *map(str, words)]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        done = nursery.start(words, folder, os.environ, tmp_path_factory.mktemp("streams"))
+        out, err = done.communicate()
+        assert done.returncode == 0, err
+        return out
 
-    return call
+    yield call
+    nursery.close()
 
 
 def test_every_kind_is_listed(ask):

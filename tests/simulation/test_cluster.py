@@ -124,7 +124,10 @@ def test_an_unreachable_scheduler_is_one_line():
 
 @pytest.mark.parametrize(
     ("victim", "line"),
-    [("worker", "has had no worker for 30 s"), ("scheduler", "the scheduler was lost")],
+    [
+        pytest.param("worker", "has had no worker for 30 s", marks=pytest.mark.slow),
+        ("scheduler", "the scheduler was lost"),
+    ],
 )
 def test_a_cluster_that_dies_is_one_line(victim, line, tmp_path):
     command = [sys.executable, "-m"]

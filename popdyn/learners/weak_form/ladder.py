@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -126,6 +127,21 @@ def parts_asked_for(
     def met(found: dict[str, Any]) -> bool:
         return bool(found["p_value"] >= REJECTED)
 
+    def beyond() -> Asked:
+        """Ask for what V and β alone do not explain."""
+        every = coarse("potential", "interaction", *noise)
+        parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
+        if noise and not parts:  # W, though it is not asked for, may have hidden β
+            parts = [part for part in noise if coarse("potential", *noise)[part]]
+        if not met(every):
+            if noise and len(parts) == 2 and met(whole("potential", *noise)):
+                return Asked(("potential", *noise), rungs)
+            found_noise = [part for part in parts if part == "diffusion"]
+            enough = len(data.times) >= ENOUGH and not met(whole("potential", *parts))
+            if enough and met(whole("potential", *found_noise, moves=True)):
+                return Asked(("potential", *found_noise), rungs, moves=True)
+        return Asked(("potential", *parts), rungs)
+
     # Of many functions the whole dictionary costs no more, for it begins with half the particles.
     for dictionary in (whole,) if many else (coarse, whole):
         if met(dictionary("potential")):
@@ -143,15 +159,13 @@ def parts_asked_for(
         if restructure is not None and restructure():
             asked = parts_asked_for(data, diffusivity, restructure)
             return asked._replace(rungs=rungs + asked.rungs)
-    every = coarse("potential", "interaction", *noise)
-    parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
-    if noise and not parts:  # W, though it is not asked for, may have hidden β
-        parts = [part for part in noise if coarse("potential", *noise)[part]]
-    if not met(every):
-        if noise and len(parts) == 2 and met(whole("potential", *noise)):
-            return Asked(("potential", *noise), rungs)
-        found_noise = [part for part in parts if part == "diffusion"]
-        enough = len(data.times) >= ENOUGH and not met(whole("potential", *parts))
-        if enough and met(whole("potential", *found_noise, moves=True)):
-            return Asked(("potential", *found_noise), rungs, moves=True)
-    return Asked(("potential", *parts), rungs)
+    structure = data.structure
+    if structure is None or structure.network is None:
+        return beyond()
+    # A network's functions that did not help cost minutes a rung, and say nothing of W.
+    data.structured(dataclasses.replace(structure, network=None))
+    few, fewest = data, data.leading(DECIDING // 2)
+    try:
+        return beyond()
+    finally:
+        data.structured(structure)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtrc
 from torch import Tensor
 
 from popdyn.dynamics import Dynamics, FreeEnergy
@@ -263,7 +263,7 @@ def traded_growth(
 
 def p_value_of(misfit: float, freedom: float) -> float:
     """Return the p-value of χ² for each degree of freedom."""
-    return float(chi2.sf(misfit * freedom, freedom))
+    return float(chdtrc(freedom, misfit * freedom))
 
 
 def _snapshots(data: TrainingSet) -> list[Tensor]:

@@ -34,6 +34,8 @@ def time_basis(t: Tensor, span: tuple[float, float], count: int) -> Tensor:
 class LinearPotential(LearnedTerm):
     """V(x, t) = Σ_jm a_jm φ_j(x) P_m(t) plus the confining tail outside the box of the data.
 
+    Where nothing was learned, all weights 0, there is no tail either: nothing moves.
+
     Args:
         features: The functions φ_j.
         weights: a, ``(m, T)``; T = 1 for a potential that does not depend on time.
@@ -77,8 +79,9 @@ class LinearPotential(LearnedTerm):
         weights, basis = self._weights(t, x)
         out = self.features.sum(flat, weights)
         out = out[:, 0] if basis is None else (out * basis).sum(1)
-        tail = self.features.scaling.tail(self.features.scaling.standardise(flat))
-        return (out + tail - self.offset.to(x)).reshape(x.shape[:-1]).to(x.dtype)
+        if self.weights.any():
+            out = out + self.features.scaling.tail(self.features.scaling.standardise(flat))
+        return (out - self.offset.to(x)).reshape(x.shape[:-1]).to(x.dtype)
 
     def gradient(self, x: Tensor, t: Time = None) -> Tensor:
         with torch.no_grad():
@@ -86,9 +89,11 @@ class LinearPotential(LearnedTerm):
             weights, basis = self._weights(t, x)
             out = self.features.gradient_of(flat, weights)
             out = out[..., 0] if basis is None else (out * basis).sum(2)
-            scaling = self.features.scaling
-            tail = scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
-            return (out.T + tail).reshape(x.shape).to(x.dtype)
+            out = out.T
+            if self.weights.any():
+                scaling = self.features.scaling
+                out = out + scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
+            return out.reshape(x.shape).to(x.dtype)
 
     def gradient_std(self, x: Tensor, t: Time = None, frame: Tensor | None = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
