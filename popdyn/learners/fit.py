@@ -323,4 +323,6 @@ def _digest(training: TrainingSet) -> str:
     digest = hashlib.sha256(training.times.tobytes())
     for x in (*training.fit, *training.validation):
         digest.update(x.cpu().numpy().tobytes())
+    if training.masses is not None:
+        digest.update(training.masses[0].tobytes())
     return digest.hexdigest()[:16]

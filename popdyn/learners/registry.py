@@ -17,8 +17,8 @@ __all__ = ["AUTO", "LEARNERS", "Choice", "Learner", "Part", "check_choice", "lea
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Part = Literal["potential", "interaction", "diffusion", "growth", "circulation"]
-"""What can be learned."""
+Part = Literal["potential", "interaction", "diffusion"]
+"""What can be learned of an energy."""
 
 Choice = Literal["auto", "potential", "interaction", "diffusion", "growth", "circulation"]
 """A part, or ``auto`` alone: what the snapshots ask for."""
