@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from click.testing import CliRunner
 
 import popdyn
 from popdyn.base.errors import PopdynError
-from popdyn.cli import main
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.learners.in_units import in_units, measured
 from popdyn.learners.training_set import TrainingSet
@@ -157,15 +155,15 @@ def test_a_growth_along_a_path_weighs_it():
     assert (abs(run.dynamics.growth(x) - 2.0) < 3.0 * error + 0.02).all()
 
 
-def test_growth_is_exported_and_trained_from_the_command_line(growing, tmp_path):
+def test_growth_is_exported_and_trained_from_the_command_line(growing, tmp_path, run_popdyn):
     store, out = str(tmp_path / "a.zarr"), str(tmp_path / "run")
     popdyn.write(growing, store)
     given = ["train", store, "--out", out, "--learner", "weak_form", "--learn", "potential,growth"]
-    result = CliRunner().invoke(main, [*given, "--json"])
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["learned"] == list(LEARN)
-    result = CliRunner().invoke(main, ["export", out, "--out", str(tmp_path / "a.npz")])
-    assert result.exit_code == 0, result.output
+    done = run_popdyn(*given, "--json")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["learned"] == list(LEARN)
+    done = run_popdyn("export", out, "--out", str(tmp_path / "a.npz"))
+    assert done.code == 0, done.stderr
     with np.load(tmp_path / "a.npz") as arrays:
         rate = arrays["growth_rate"]
     assert np.isfinite(rate).all()
