@@ -19,7 +19,7 @@ from popdyn.learners.models import LearnedTerm, MLPPotential, SecondOrder, set_m
 from popdyn.learners.network_block import NetworkBlock
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
-from popdyn.learners.structure import structure_of
+from popdyn.learners.structure import Structure, structure_of
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import FITS, run_of, solve_weak_form
@@ -55,10 +55,11 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     run = _fit_linear(data, options)
     if options.model == "features":
         return run
-    while _may_have_structure(data, options) and _refuted(run, data):
-        if not find_structure(data, options, place):
+    for last in (False, True):
+        if not (_may_have_structure(data, options) and _refuted(run, data)):
             break
-        run = _fit_linear(data, options)
+        if find_structure(data, options, place, last):
+            run = _fit_linear(data, options)
     if options.learn != ("potential",) or run.certificate["misfit"] <= FITS:
         return run
     network = trained(data, options, place)
@@ -82,28 +83,37 @@ def trained(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> Run
     return data.network  # type: ignore[no-any-return]
 
 
-def find_structure(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -> bool:
+def find_structure(
+    data: TrainingSet, options: IJKOnetOptions, place: Workplace, network: bool = False
+) -> bool:
     """Look for the structure of V that the dictionary of features lacks, with a network.
 
-    Directions and pairs first; asked once more, or where there are none, the network's own
-    functions. In few dimensions there is nothing to look for: the dictionary has functions of all
-    components together.
+    In few dimensions there is nothing to look for: the dictionary has functions of all components
+    together.
+
+    Args:
+        data: The training set, which is given what is found.
+        options: Of the network.
+        place: Where its checkpoints go.
+        network: Whether its own functions are asked for, instead of directions and pairs.
 
     Returns:
         Whether there is more than the training set had.
     """
     had = data.structure
-    if not _may_have_structure(data, options):
+    if not _may_have_structure(data, options) or (had is not None and not network):
         return False
     asked = dataclasses.replace(
         options, learn=("potential",), hidden=HIDDEN, batch=options.batch or BATCH
     )
     V = trained(data, asked, place).energy.V
-    found = structure_of(V, torch.cat(data.fit)) if had is None else had  # type: ignore[arg-type]
-    if (had is not None or not found) and isinstance(V, MLPPotential):
-        found = dataclasses.replace(found, network=NetworkBlock.of(V))
-    data.structured(found)
-    return bool(found) and found is not had
+    if not network:
+        data.structured(structure_of(V, torch.cat(data.fit)))  # type: ignore[arg-type]
+        return bool(data.structure)
+    if not isinstance(V, MLPPotential):
+        return False
+    data.structured(dataclasses.replace(had or Structure(), network=NetworkBlock.of(V)))
+    return True
 
 
 def _may_have_structure(data: TrainingSet, options: IJKOnetOptions) -> bool:

@@ -201,10 +201,11 @@ class TrainingSet:
         fit = [x[:count] for x in self.cells]
         return dataclasses.replace(self, fit=fit, validation=[x[:0] for x in fit])
 
-    def structured(self, structure: Structure) -> None:
-        """Take up a structure: what was solved without it is forgotten."""
+    def structured(self, structure: Structure) -> TrainingSet:
+        """Take up a structure, and return itself: what was solved without it is forgotten."""
         self.structure, self.solved = structure, {}
         self.__dict__.pop("turned", None)
+        return self
 
     @property
     def cells(self) -> Iterator[Tensor]:

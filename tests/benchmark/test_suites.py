@@ -14,8 +14,21 @@ from popdyn.dynamics import POTENTIALS
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 NAMES = [
-    *("circulation", "diffusion", "eb5", "growth", "highdim", "interaction", "jko15"),
-    *("jko15-legacy", "joint", "timevarying"),
+    *(
+        "circulation",
+        "diffusion",
+        "eb5",
+        "forecast",
+        "growth",
+        "highdim",
+        "interaction",
+        "jko15",
+        "jko15-legacy",
+        "joint",
+        "robust",
+        "three_marginals",
+        "timevarying",
+    ),
 ]
 CARD = [
     *("One line", "Equations", "Parameters", "Initial law", "Steps", "Size", "Cost"),

@@ -1,7 +1,5 @@
 """Growth that is learned beside V: from masses, from proportions, and where there is none."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -160,10 +158,10 @@ def test_growth_is_exported_and_trained_from_the_command_line(growing, tmp_path,
     popdyn.write(growing, store)
     given = ["train", store, "--out", out, "--learner", "weak_form", "--learn", "potential,growth"]
     done = run_popdyn(*given, "--json")
-    assert done.code == 0, done.stderr
-    assert json.loads(done.stdout)["learned"] == list(LEARN)
+    assert done.code == 0, done.err
+    assert done.json["learned"] == list(LEARN)
     done = run_popdyn("export", out, "--out", str(tmp_path / "a.npz"))
-    assert done.code == 0, done.stderr
+    assert done.code == 0, done.err
     with np.load(tmp_path / "a.npz") as arrays:
         rate = arrays["growth_rate"]
     assert np.isfinite(rate).all()

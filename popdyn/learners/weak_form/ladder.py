@@ -51,7 +51,7 @@ class Asked(NamedTuple):
 def parts_asked_for(
     data: TrainingSet,
     diffusivity: float | None = None,
-    restructure: Callable[[], bool] | None = None,
+    restructure: Callable[[bool], bool] | None = None,
 ) -> Asked:
     """Return what is to be learned, and what each rung that was tried says.
 
@@ -59,13 +59,13 @@ def parts_asked_for(
     one, only β is asked for beside it: where it is outside its own 90 % interval around 0, V has
     made up for it, and where V would be quite another within that interval, that is said. Where V
     does not meet them, V, W and β are solved for together: W takes part where its functions earn
-    their place by evidence, β as before. Where not even all three meet the moments the dictionary
-    is too coarse to tell, and V and β are tried with the whole one.
+    their place by evidence, β as before. Where not even all three meet the moments, V and β are
+    tried with the whole dictionary.
 
     In more than three dimensions the dictionary holds no functions of all components together, and
-    the forces of pairs cost the square of the particles. So V and β, and the structure that V may
-    have, come before W; and some of the particles are asked, for what they do not see the fit to
-    all of them will.
+    the forces of pairs cost the square of the particles. So V and β, and the directions and pairs
+    that V may be made of, come before W, and a network's functions, which cost most, after it; and
+    some of the particles are asked, for what they do not see the fit to all of them will.
 
     Where all that fails, V may move: any smooth curve of populations is carried by some V(x, t)
     (Benamou and Brenier, Numer. Math. 84 (2000) 375), so that it says how they move and not why.
@@ -73,8 +73,8 @@ def parts_asked_for(
     Args:
         data: The training set, in units of its own.
         diffusivity: β where it is known: then it is not asked for.
-        restructure: Looks for a structure of V, gives it to the training set, and returns whether
-            there is one.
+        restructure: Looks for a structure of V, directions and pairs or (True) a network's own
+            functions, gives it to the training set, and returns whether there is one.
     """
     noise = ("diffusion",) if diffusivity is None else ()
     many = data.dim > FULL
@@ -127,21 +127,6 @@ def parts_asked_for(
     def met(found: dict[str, Any]) -> bool:
         return bool(found["p_value"] >= REJECTED)
 
-    def beyond() -> Asked:
-        """Ask for what V and β alone do not explain."""
-        every = coarse("potential", "interaction", *noise)
-        parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
-        if noise and not parts:  # W, though it is not asked for, may have hidden β
-            parts = [part for part in noise if coarse("potential", *noise)[part]]
-        if not met(every):
-            if noise and len(parts) == 2 and met(whole("potential", *noise)):
-                return Asked(("potential", *noise), rungs)
-            found_noise = [part for part in parts if part == "diffusion"]
-            enough = len(data.times) >= ENOUGH and not met(whole("potential", *parts))
-            if enough and met(whole("potential", *found_noise, moves=True)):
-                return Asked(("potential", *found_noise), rungs, moves=True)
-        return Asked(("potential", *parts), rungs)
-
     # Of many functions the whole dictionary costs no more, for it begins with half the particles.
     for dictionary in (whole,) if many else (coarse, whole):
         if met(dictionary("potential")):
@@ -156,16 +141,26 @@ def parts_asked_for(
     if many:
         if noise and met(found := coarse("potential", *noise)) and found["diffusion"]:
             return Asked(("potential", *noise), rungs)
-        if restructure is not None and restructure():
+        if restructure is not None and restructure(False):
             asked = parts_asked_for(data, diffusivity, restructure)
             return asked._replace(rungs=rungs + asked.rungs)
-    structure = data.structure
-    if structure is None or structure.network is None:
-        return beyond()
-    # A network's functions that did not help cost minutes a rung, and say nothing of W.
-    data.structured(dataclasses.replace(structure, network=None))
-    few, fewest = data, data.leading(DECIDING // 2)
-    try:
-        return beyond()
-    finally:
-        data.structured(structure)
+    every = coarse("potential", "interaction", *noise)
+    parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
+    if noise and not parts:  # W, though it is not asked for, may have hidden β
+        parts = [part for part in noise if coarse("potential", *noise)[part]]
+    if met(every):
+        return Asked(("potential", *parts), rungs)
+    if noise and met(whole("potential", *noise)):  # solved for together the three may go astray
+        return Asked(("potential", *noise), rungs)
+    found_noise = [part for part in parts if part == "diffusion"]
+    if (len(data.times) < ENOUGH and not many) or met(whole("potential", *parts)):
+        return Asked(("potential", *parts), rungs)
+    if many and restructure is not None and restructure(True):
+        few = data
+        if met(whole("potential", *found_noise)):
+            return Asked(("potential", *found_noise), rungs)
+        assert data.structure is not None
+        few = data.structured(dataclasses.replace(data.structure, network=None))
+    if len(data.times) >= ENOUGH and met(whole("potential", *found_noise, moves=True)):
+        return Asked(("potential", *found_noise), rungs, moves=True)
+    return Asked(("potential", *parts), rungs)
