@@ -168,6 +168,21 @@ def test_growth_is_exported_and_trained_from_the_command_line(growing, tmp_path,
     assert rate.std() > 0.5
 
 
+@pytest.mark.parametrize("proportions", [False, True])
+def test_two_snapshots_do_not_tell_growth_from_drift(proportions):
+    flow = Dynamics(
+        FreeEnergy("quadratic"),
+        growth="half_space",
+        growth_params={"rate": 3.0, "outside": -3.0, "width": 1.0},
+    )
+    how = {"initial": "gaussian", "proportions": proportions}
+    data = popdyn.simulate(flow, particles=1500, times=[0.0, 0.1], seed=0, **how)
+    run = popdyn.fit(data, learner="weak_form", learn=LEARN)
+    assert "potential, growth" in run.certificate["undetermined"]
+    assert run.word != "explained"
+    assert any("V and growth are not told apart" in note for note in run.notes)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

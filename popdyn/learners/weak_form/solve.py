@@ -421,7 +421,7 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
-    kept_anyway = {*first_groups(fine[0]), "β"}
+    kept_anyway = {*first_groups(fine[0]), CONSTANT, "β"}
     if len(fine[0].log_density):  # V has it whatever the motion asks for
         kept_anyway |= set(start[0].groups)
     gone = [] if far else [name for name in off if name not in kept_anyway]
@@ -443,8 +443,13 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
         final = equations(kept, fine[1], strengths, least=least, known=known)
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
         for group in first_groups(kept):
-            part = group.split(": ")[0]
-            if not any(s for name, s in posterior.strengths.items() if name.startswith(part)):
+            part = group.split(": ")[0] + ": "
+            own = [
+                s
+                for name, s in posterior.strengths.items()
+                if name.startswith(part) and name != CONSTANT
+            ]
+            if own and not any(own):
                 posterior = _unexplained_errors(final, at, posterior, group)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
         narrow = [g for g in narrow if g not in left_out]
@@ -485,7 +490,8 @@ def _solved_again(
 def first_groups(unknowns: Unknowns) -> list[str]:
     """Return the smoothest group of V (of W where V is not learned), of g and of ψ."""
     parts = (unknowns.growth, unknowns.circulation)
-    own = [unknowns.groups[part][:1] for part in parts if part.stop > part.start]
+    named = [[g for g in unknowns.groups[part] if g != CONSTANT] for part in parts]
+    own = [names[:1] for names in named if names]
     lone = unknowns.groups[: 1 if not own or unknowns.potential.stop else 0]
     return [name for found in (lone, *own) for name in found]
 
@@ -505,6 +511,10 @@ def _unexplained_errors(
     inverse = np.linalg.pinv(information + np.diag(prior), hermitian=True)
     covariance = posterior.covariance.copy()
     covariance[np.ix_(first, first)] += inverse[np.ix_(first[use], first[use])]
+    # What V would have to be for another of them; V's own errors are those of what was found.
+    others = use[~first[use]]
+    shared = inverse[np.ix_(~first[use], first[use])]
+    covariance[np.ix_(others, first)], covariance[np.ix_(first, others)] = shared, shared.T
     return dataclasses.replace(posterior, covariance=covariance)
 
 
