@@ -444,12 +444,12 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
         for group in first_groups(kept):
             part = group.split(": ")[0] + ": "
-            own = [
+            sizes = [
                 s
                 for name, s in posterior.strengths.items()
                 if name.startswith(part) and name != CONSTANT
             ]
-            if own and not any(own):
+            if sizes and not any(sizes):
                 posterior = _unexplained_errors(final, at, posterior, group)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
         narrow = [g for g in narrow if g not in left_out]
