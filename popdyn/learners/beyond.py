@@ -38,6 +38,8 @@ def beyond_energy(
     Returns:
         The note; None where neither explains.
     """
+    if run.certificate["explained_share"]["value"] is None:  # no motion above noise to explain
+        return None
     found: dict[str, Any] = {}
     for part in BEYOND:
         learn = _beside(run.learned, part, diffusivity is not None)
