@@ -37,6 +37,7 @@ __all__ = [
     "run_and_store",
     "seed_option",
     "standard_output",
+    "stores_of",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,7 +68,10 @@ def overwrite_option(function: F) -> F:
 
 def data_option(function: F) -> F:
     return click.option(
-        "--data", type=click.Path(), help="The run's store, if it is not where the run found it."
+        "--data",
+        type=click.Path(),
+        help="The run's store, if it is not where the run found it; of several experiments, which "
+        "one, by its name or path.",
     )(function)
 
 
@@ -161,17 +165,53 @@ def param_option(flag: str, what: str) -> Callable[[F], F]:
     )
 
 
-def run_and_store(run: str, data: str | None) -> tuple[Run, xr.DataTree]:
-    """Return a run and its store, from ``--data`` or from where the run found it.
+def stores_of(name: str, run: Run, data: str | None) -> dict[str, Path]:
+    """Return the stores of a run by the names of their experiments, or the one of ``--data``.
+
+    Args:
+        name: The run's folder.
+        run: The run.
+        data: A store, or the name of an experiment; None: all that the run was fitted to.
 
     Raises:
-        PopdynError: If the store is not there; says where it was looked for.
+        PopdynError: If a store is not there; says where it was looked for.
+    """
+    recorded = {record["name"]: record["path"] for record in run.config.get("data", ())}
+    if data is not None and data not in recorded:
+        if not Path(data).exists():
+            names = f", or one of {', '.join(recorded)}" if len(recorded) > 1 else ""
+            raise PopdynError(f"--data '{data}' does not exist: expected a store{names}")
+        return {data: Path(data)}
+    wanted = recorded if data is None else {data: recorded[data]}
+    out = {}
+    for experiment, path in wanted.items():
+        if path is None:
+            raise PopdynError(f"'{name}' does not say where its data is: expected --data X.zarr")
+        # A project folder that was moved as a whole keeps its stores beside its runs.
+        places = [Path(path), Path(name).parent / Path(path).name, Path(Path(path).name)]
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
+            raise PopdynError(
+                f"the store of '{name}' is not there (looked at {looked}): expected --data"
+            )
+        out[experiment] = found
+    return out
+
+
+def run_and_store(run: str, data: str | None) -> tuple[Run, xr.DataTree, Path]:
+    """Return a run, its store, from ``--data`` or from where the run found it, and its path.
+
+    Raises:
+        PopdynError: If the store is not there, or there are several and none was named.
     """
     from popdyn.learners import load_run
     from popdyn.snapshots import open_snapshots
 
     loaded = load_run(run)
-    path = data or loaded.config.get("data")
-    if path is None or not Path(path).exists():
-        raise PopdynError(f"the store of '{run}' is not at '{path}': expected --data X.zarr")
-    return loaded, open_snapshots(path)
+    stores = stores_of(run, loaded, data)
+    if len(stores) > 1:
+        names = ", ".join(stores)
+        raise PopdynError(f"'{run}' has several data sets: expected --data, one of {names}")
+    (path,) = stores.values()
+    return loaded, open_snapshots(path), path

@@ -88,7 +88,7 @@ def command(
     if manifest_kind(source) == "run":
         from popdyn.learners.export import export_run
 
-        run, tree = run_and_store(source, data)
+        run, tree, store = run_and_store(source, data)
         path = export_run(
             run,
             tree,
@@ -99,7 +99,7 @@ def command(
             from_=from_,
             seed=seed,
             overwrite=overwrite,
-            reads=[source, data or run.config.get("data")],
+            reads=[source, store],
         )
     else:
         given = click.core.ParameterSource.COMMANDLINE

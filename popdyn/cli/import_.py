@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
+import xarray as xr
 from rich.table import Table
 
 from popdyn.base.options import flags
 from popdyn.cli.common import console, emit, json_option, out_option, overwrite_option, seed_option
-from popdyn.snapshots import counts, dimension, import_data, times
+from popdyn.snapshots import counts, dimension, import_data, import_experiments, times
 from popdyn.snapshots.cells import ImportOptions
+from popdyn.snapshots.experiments import store_name
 from popdyn.snapshots.tree import masses
 
 __all__ = ["command"]
@@ -40,7 +43,7 @@ def _time_map(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 @click.command(name="import")
 @click.argument("source", type=click.Path())
-@out_option("Store")
+@out_option("Store, or with --split-by the folder of stores,")
 @click.option("--columns", metavar="A,B,…", help="Columns of positions, of a table.")
 @click.option(
     "--time-map", callback=_time_map, metavar="LABEL=TIME,…", help="True times of labels."
@@ -64,31 +67,44 @@ def command(source: str, out: str, as_json: bool, **options: Any) -> None:
       popdyn import eb5.npz --out eb5.zarr
       popdyn import cells.csv --columns x,y --time-key day --out cells.zarr
       popdyn import cells.h5ad --obs-key day --time-map ctrl=0,late=7 --out cells.zarr
+      popdyn import cells.csv --split-by replicate --out replicates
     """
     given = {name: value for name, value in options.items() if value is not None}
-    data = import_data(source, out=out, **given)
-    train, test, done = counts(data), counts(data, "test"), data.attrs["import"]
-    mass = masses(data)
+    if "split_by" in given:
+        found = import_experiments(source, out=out, **given)
+        stores = {str(Path(out) / store_name(value)): data for value, data in found.items()}
+    else:
+        stores = {out: import_data(source, out=out, **given)}
     if as_json:
-        emit(
-            {
-                "store": out,
-                "dimension": dimension(data),
-                "components": done["components"],
-                "times": times(data),
-                "labels": data.attrs["labels"],
-                "train": train,
-                "test": test,
-                **({} if mass is None else {"mass": mass}),
-                "dropped": done["dropped"],
-                "notes": done["notes"],
-            }
-        )
+        told = [_document(store, data) for store, data in stores.items()]
+        emit({"stores": told} if "split_by" in given else told[0])
         return
-    names = done["components"]
+    for store, data in stores.items():
+        _say(store, data)
+
+
+def _document(store: str, data: xr.DataTree) -> dict[str, Any]:
+    done, mass = data.attrs["import"], masses(data)
+    return {
+        "store": store,
+        "dimension": dimension(data),
+        "components": done["components"],
+        "times": times(data),
+        "labels": data.attrs["labels"],
+        "train": counts(data),
+        "test": counts(data, "test"),
+        **({} if mass is None else {"mass": mass}),
+        "dropped": done["dropped"],
+        "notes": done["notes"],
+    }
+
+
+def _say(store: str, data: xr.DataTree) -> None:
+    train, test, done = counts(data), counts(data, "test"), data.attrs["import"]
+    mass, names = masses(data), data.attrs["import"]["components"]
     shown = ", ".join(names[:SHOWN]) + (f", … {names[-1]}" if len(names) > SHOWN else "")
     console.print(
-        f"{out}: {len(train)} snapshots in {dimension(data)} components ({shown}), {train.sum()} "
+        f"{store}: {len(train)} snapshots in {dimension(data)} components ({shown}), {train.sum()} "
         f"cells to learn from and {test.sum()} to test on, {done['dropped']} left out",
         soft_wrap=True,
     )

@@ -15,11 +15,13 @@ from popdyn.cli.common import (
     json_option,
     out_option,
     overwrite_option,
-    run_and_store,
     seed_option,
+    stores_of,
 )
+from popdyn.learners import load_run
 from popdyn.plots import FIGURES, animate, save_figure
 from popdyn.plots.style import FORMATS, figure_target
+from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
@@ -72,26 +74,31 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Draw the figures of RUN into a folder.
+    """Draw the figures of RUN into a folder; of several experiments each into one of its own.
 
     \b
     Example:
       popdyn plot runs/st --out figures
       popdyn plot runs/eb5 --out figures --plane 1,2 --only prediction --only landscape
     """
-    loaded, tree = run_and_store(run, data)
-    folder = Path(out)
-    wanted = [n for n in FIGURES if (n in only if only else FIGURES[n].applies(loaded, tree))]
-    files = [folder / f"{name}.{ending}" for name in wanted]
-    if moving or ANIMATION in only:
-        files.append(folder / f"{ANIMATION}.gif")
-    if folder.exists() and not folder.is_dir():
-        raise PopdynError(f"--out '{folder}' is a file: expected a folder")
-    reads = [run, data or loaded.config.get("data")]
-    targets = [figure_target(file, overwrite=overwrite, reads=reads) for file in files]
-    for target in targets:
+    loaded = load_run(run)
+    stores = stores_of(run, loaded, data)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise PopdynError(f"--out '{out}' is a file: expected a folder")
+    reads: list[str | Path] = [run, *stores.values()]
+    jobs = []
+    for experiment, store in stores.items():
+        tree = open_snapshots(store)
+        folder = Path(out) / experiment.replace("/", "-") if len(stores) > 1 else Path(out)
+        wanted = [n for n in FIGURES if (n in only if only else FIGURES[n].applies(loaded, tree))]
+        files = {name: folder / f"{name}.{ending}" for name in wanted}
+        if moving or ANIMATION in only:
+            files[ANIMATION] = folder / f"{ANIMATION}.gif"
+        for name, file in files.items():
+            jobs.append((name, tree, figure_target(file, overwrite=overwrite, reads=reads)))
+    for _, _, target in jobs:
         target.check()
-    for name, target in zip([*wanted, ANIMATION], targets, strict=False):
+    for name, tree, target in jobs:
         with target:
             if name == ANIMATION:
                 animate(loaded.energy, tree, target.place, plane=plane, seed=seed)
@@ -99,7 +106,7 @@ def command(
                 save_figure(FIGURES[name].draw(loaded, tree, plane, seed), target.place)
         _say(target.path, as_json)
     if as_json:
-        emit({"run": run, "figures": [str(file) for file in files]})
+        emit({"run": run, "figures": [str(target.path) for _, _, target in jobs]})
 
 
 def _say(file: Path, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import numpy as np
 
@@ -48,13 +50,14 @@ def command(
     \b
     Example:
       popdyn predict runs/eb5 --times 1,3 --out predicted.zarr
+      popdyn predict runs/both --data treated --times 1,3 --out treated.zarr
     """
     from popdyn.scores import Support
 
-    loaded, tree = run_and_store(run, data)
-    reads = [run, data or loaded.config.get("data")]
+    loaded, tree, store = run_and_store(run, data)
+    reads: list[str | Path] = [run, store]
     store_target(out, overwrite=overwrite, reads=reads).check()
-    hold_out = loaded.config.get("hold_out", [])
+    hold_out = loaded.held_out(tree)
     predicted = predict(loaded.dynamics, tree, at, hold_out=hold_out, from_=from_, seed=seed)
     write(predicted, out, overwrite=overwrite, reads=reads)
     observed = [k for k in range(len(times(tree))) if k not in hold_out]

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from popdyn.base.errors import PopdynError
 from popdyn.base.screen import Screen
 from popdyn.cli.common import (
     console,
@@ -17,8 +16,9 @@ from popdyn.cli.common import (
     json_option,
     seed_option,
     standard_output,
+    stores_of,
 )
-from popdyn.learners import Run, load_run
+from popdyn.learners import load_run
 from popdyn.scores import reference_rows, score
 from popdyn.scores.tables import tables_of
 from popdyn.snapshots import open_snapshots
@@ -70,7 +70,8 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Score each RUN against the truth, where there is one, and against the snapshots.
+    """Score each RUN against the truth, where there is one, and against the snapshots; of several
+    experiments that share the dynamics each by itself.
 
     \b
     Example:
@@ -85,48 +86,35 @@ def command(
         "seed": seed,
     }
     loaded = [(name, load_run(name)) for name in runs]
-    stores = [_find_store(name, run, data) for name, run in loaded]
+    stores = [stores_of(name, run, data) for name, run in loaded]
     references: dict[tuple[Path, tuple[int, ...]], dict[str, Any]] = {}
-    results = []
-    for (name, run), path in zip(loaded, stores, strict=True):
-        hold_out = tuple(run.config.get("hold_out") or ())
-        key = (path, hold_out)
-        with console.status(f"scoring {name}"):
-            tree = open_snapshots(path)
-            if key not in references:
-                references[key] = reference_rows(tree, hold_out=hold_out, **options)
-            found = score(run, tree, references=references[key], **options)
-        results.append({"run": name, **found})
+    results: list[dict[str, Any]] = []
+    rows: dict[tuple[Path, tuple[int, ...]], list[tuple[str, dict[str, Any]]]] = {}
+    for (name, run), places in zip(loaded, stores, strict=True):
+        each = []
+        for experiment, path in places.items():
+            with console.status(f"scoring {name}"):
+                tree = open_snapshots(path)
+                hold_out = tuple(run.held_out(tree))
+                key = (path, hold_out)
+                if key not in references:
+                    references[key] = reference_rows(tree, hold_out=hold_out, **options)
+                found = score(run, tree, references=references[key], **options)
+            each.append({"data": experiment, **found})
+            rows.setdefault(key, []).append((f"{name} ({run.how})", found))
+        if len(each) == 1:
+            del each[0]["data"]
+            results.append({"run": name, **each[0]})
+        else:
+            results.append({"run": name, "experiments": each})
     if as_json:
         emit(results[0] if len(results) == 1 else {"runs": results})
         return
     # A pipe has no width of its own: rich would squeeze the table into 80 columns.
     screen = standard_output if standard_output.is_terminal else Screen(width=PIPE_WIDTH)
-    for key, rows in references.items():
-        mine = [
-            (f"{r['run']} ({run.how})", r)
-            for r, (_, run), path in zip(results, loaded, stores, strict=True)
-            if (path, tuple(run.config.get("hold_out") or ())) == key
-        ]
-        for table in tables_of([*mine, *rows.items()], f"the truth of {key[0]}"):
+    for key, more in references.items():
+        for table in tables_of([*rows[key], *more.items()], f"the truth of {key[0]}"):
             screen.print(table.rich())
             screen.print()
-        for note in sorted({note for _, r in mine for note in r.get("notes", ())}):
+        for note in sorted({note for _, r in rows[key] for note in r.get("notes", ())}):
             console.print(f"note: {note}")
-
-
-def _find_store(name: str, run: Run, data: str | None) -> Path:
-    if data is not None:
-        if not Path(data).exists():
-            raise PopdynError(f"--data '{data}' does not exist: expected a store")
-        return Path(data)
-    recorded = run.config.get("data")
-    if recorded is None:
-        raise PopdynError(f"'{name}' does not say where its data is: expected --data X.zarr")
-    # A project folder that was moved as a whole keeps its stores beside its runs.
-    places = [Path(recorded), Path(name).parent / Path(recorded).name, Path(Path(recorded).name)]
-    for place in places:
-        if place.exists():
-            return place
-    looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
-    raise PopdynError(f"the store of '{name}' is not there (looked at {looked}): expected --data")

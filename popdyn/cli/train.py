@@ -24,7 +24,6 @@ from popdyn.cli.common import (
 )
 from popdyn.learners import LEARNERS, fit
 from popdyn.learners.words import next_steps, notes_of, words_of
-from popdyn.snapshots import open_snapshots
 
 __all__ = ["command"]
 
@@ -82,14 +81,18 @@ def _named(args: list[str]) -> str:
 
 
 @click.command(name="train", cls=LearnerCommand)
-@click.argument("store", type=click.Path())
+@click.argument("stores", nargs=-1, required=True, metavar="STORE…", type=click.Path())
 @out_option("Run folder")
 @click.option(
     "--learner",
     type=Name("learner", "popdyn.learners:LEARNERS"),
     help=f"A name of `popdyn list learners`.  [default: {DEFAULT_LEARNER}]",
 )
-@click.option("--hold-out", type=NumberList(int), help="Snapshots not looked at, indices from 0.")
+@click.option(
+    "--hold-out",
+    type=NumberList(int),
+    help="Snapshots not looked at, indices from 0; of several stores those that have such a one.",
+)
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False),
@@ -121,7 +124,7 @@ def _named(args: list[str]) -> str:
 @click.pass_context
 def command(
     ctx: click.Context,
-    store: str,
+    stores: tuple[str, ...],
     out: str,
     seed: int,
     config: str | None,
@@ -132,11 +135,15 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Learn the energy behind the snapshots of STORE.
+    """Learn the energy behind the snapshots of STORE; several share one dynamics.
+
+    Several experiments may start elsewhere, and have times and sizes of their own. Each gets a
+    verdict, and where their dynamics differ that is said.
 
     \b
     Example:
       popdyn train st.zarr --out runs/st
+      popdyn train control.zarr treated.zarr --out runs/both
       popdyn train eb5.zarr --out runs/eb5 --hold-out 1,3 --time-varying
       popdyn train st.zarr --out runs/wf --learner weak_form --learn potential,diffusion
     """
@@ -150,13 +157,12 @@ def command(
     torch.set_num_threads(threads)
     with threadpool_limits(threads):  # NumPy's own threads
         run = fit(
-            open_snapshots(store),
+            list(stores),
             options.pop("learner", DEFAULT_LEARNER),
             out=out,
             overwrite=overwrite,
             resume=resume,
             progress=True,
-            source=store,
             **options,
         )
     if as_json:

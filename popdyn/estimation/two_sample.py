@@ -38,6 +38,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import fdtrc, ndtri
 
+from popdyn.base.intervals import Intervals
 from popdyn.dynamics import Dynamics
 from popdyn.simulation import advance
 
@@ -91,8 +92,9 @@ def carried(
     times: np.ndarray,
     seed: int,
     weights: list[np.ndarray] | None = None,
+    starts: tuple[int, ...] = (0,),
 ) -> list[np.ndarray]:
-    """Return the particles of each snapshot but the last one at the next snapshot's time.
+    """Return the particles of each snapshot but an experiment's last at the next one's time.
 
     With an interaction, particles are dealt to populations of at most ``TOGETHER`` that do not feel
     each other.
@@ -100,14 +102,19 @@ def carried(
     Args:
         energy: What carries them.
         snapshots: One ``(n_k, d)`` for each time.
-        times: Times ``(K + 1)``.
+        times: Times ``(S)``.
         seed: Seeds the noise where β > 0.
         weights: Gets what each of them weighs there, ``(n_k)`` with mean 1, for each snapshot;
             None: growth is left out.
+        starts: Index of the first snapshot of each experiment.
+
+    Returns:
+        One ``(n_k, d)`` for each interval.
     """
     generator = torch.Generator().manual_seed(seed)
     out = []
-    for k, x in enumerate(snapshots[:-1]):
+    for k in Intervals(times, starts).before:
+        x = snapshots[k]
         count = max(1, round(len(x) / TOGETHER)) if energy.interacting else 1
         parts, heavy = [], []
         for part in np.array_split(x, count):
@@ -138,23 +145,27 @@ def compare(
     times: np.ndarray,
     *,
     seed: int = 0,
-    paired: bool = False,
+    paired: bool | tuple[bool, ...] = False,
     share: bool = True,
     weights: Sequence[np.ndarray] | None = None,
+    starts: tuple[int, ...] = (0,),
 ) -> Comparison:
     """Compare carried particles with the next snapshots.
 
     Args:
         snapshots: Particles that the dynamics was not fitted to, ``(n_k, d)`` for each time.
-        moved: Where those of each snapshot but the last are carried to, row by row.
-        times: Times ``(K + 1)``.
+        moved: Where those of each snapshot but the last are carried to, row by row: one for each
+            interval.
+        times: Times ``(S)``.
         seed: Draws the waves.
-        paired: Whether row i is the same particle at all times. Then one half of them is looked at
-            in every other snapshot, and the other half in the others, so that no particle is
-            compared with itself; all that one says is one number.
+        paired: Whether row i is the same particle at all times, of all experiments or of each. Then
+            one half of them is looked at in every other snapshot, and the other half in the others,
+            so that no particle is compared with itself; all that one says is one number.
         share: Whether the explained share is computed, too.
-        weights: Of what is carried, ``(n_k)`` with mean 1 for each snapshot but the last one: what
-            is seen are proportions. None: all weigh the same.
+        weights: Of what is carried, ``(n_k)`` with mean 1 for each interval: what is seen are
+            proportions. None: all weigh the same.
+        starts: Index of the first snapshot of each experiment; no other is compared with the one
+            before.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -165,25 +176,31 @@ def compare(
         True
     """
     rng = np.random.default_rng([seed, 0x7E57])
-    if paired:
-        half = len(snapshots[0]) // 2
-        rows = [slice(0, half), slice(half, 2 * half)]
-        snapshots = [x[rows[j % 2]] for j, x in enumerate(snapshots)]
-        moved = [y[rows[j % 2]] for j, y in enumerate(moved)]
-        weights = weights and [w[rows[j % 2]] for j, w in enumerate(weights)]
+    intervals = Intervals(times, starts)
+    flags = np.broadcast_to(paired, len(starts))
+    kept = [slice(None)] * len(snapshots)
+    for own, flag in zip(intervals.experiments, flags, strict=True):
+        half = len(snapshots[own.start]) // 2
+        for j in range(own.start, own.stop) if flag else ():
+            kept[j] = (slice(0, half), slice(half, 2 * half))[j % 2]
+    snapshots = [x[rows] for x, rows in zip(snapshots, kept, strict=True)]
+    before = [kept[k] for k in intervals.before]
+    moved = [y[rows] for y, rows in zip(moved, before, strict=True)]
+    weights = weights and [w[rows] for w, rows in zip(weights, before, strict=True)]
     smallest = min(len(x) for x in snapshots)
-    tau = np.diff(times) / np.diff(times).mean()
+    tau = intervals.tau / intervals.tau.mean()
     pooled = np.concatenate([x[:4000] for x in snapshots]).astype(np.float64)
     most = min(FUNCTIONS, max(6, smallest // PARTICLES_PER_FUNCTION))
     waves = _Waves.draw(pooled, rng).resolved(pooled, most)
-    pushes = [waves.metric(x) for x in snapshots[:-1]]
+    pushes = [waves.metric(snapshots[k]) for k in intervals.before]
     assert waves.basis is not None
     metrics = [G @ waves.basis for G in pushes]
     here = [waves(x) for x in snapshots]
     there = [waves(y) for y in moved]
     if weights is not None:
         there = [_weighted(f, w) for f, w in zip(there, weights, strict=True)]
-    parts, R = _moments(here, [there, here[:-1]] if share else [there], paired)
+    still = [here[k] for k in intervals.before]
+    parts, R = _moments(here, [there, still] if share else [there], intervals, flags)
     own = slice(0, len(tau) * len(metrics[0]))
     p = _p_value(R[own], parts[:, own, own], _prior(pushes, tau), smallest - 1)
     particles = sum(len(x) for x in snapshots)
@@ -253,36 +270,37 @@ def _weighted(f: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def _moments(
-    here: Sequence[np.ndarray], carried_by: Sequence[Sequence[np.ndarray]], paired: bool
+    here: Sequence[np.ndarray],
+    carried_by: Sequence[Sequence[np.ndarray]],
+    intervals: Intervals,
+    paired: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the covariance of R from a half and two quarters, ``(3, r, r)``, and R ``(r)``.
 
     R has K blocks of m for each dynamics.
     """
-    K, m = len(here) - 1, here[0].shape[1]
+    K, m = len(intervals), here[0].shape[1]
     size = len(carried_by) * K * m
     R, C = np.zeros(size), np.zeros((len(PARTS), size, size))
-    whole = np.zeros((2, len(here[0]), size)) if paired else None
-    for j, f in enumerate(here):
-        columns, where = [], []
-        for i, there in enumerate(carried_by):
-            if j > 0:
-                columns.append(f)
-                where.append(i * K + j - 1)
-            if j < K:
-                columns.append(-there[j])
-                where.append(i * K + j)
-        u = np.concatenate(columns, 1)
-        at = np.concatenate([np.arange(b * m, (b + 1) * m) for b in where])
-        R[at] += u.mean(0)
+    for own, flag in zip(intervals.experiments, paired, strict=True):
+        whole = np.zeros((2, len(here[own.start]), size)) if flag else None
+        for j in range(own.start, own.stop):
+            columns, where = [], []
+            for i, there in enumerate(carried_by):
+                for k in intervals.touching[j]:
+                    columns.append(here[j] if intervals.after[k] == j else -there[k])
+                    where.append(i * K + k)
+            u = np.concatenate(columns, 1)
+            at = np.concatenate([np.arange(b * m, (b + 1) * m) for b in where])
+            R[at] += u.mean(0)
+            if whole is not None:
+                whole[j % 2][:, at] += u
+            else:
+                for i, part in enumerate(PARTS):
+                    C[i][np.ix_(at, at)] += np.cov(u[part].T) / len(u)
         if whole is not None:
-            whole[j % 2][:, at] += u
-        else:
             for i, part in enumerate(PARTS):
-                C[i][np.ix_(at, at)] += np.cov(u[part].T) / len(u)
-    if whole is not None:
-        for i, part in enumerate(PARTS):
-            C[i] = sum(np.cov(u[part].T) / len(u) for u in whole)
+                C[i] += sum(np.cov(u[part].T) / len(u) for u in whole)
     return C, R
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.intervals import Intervals
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation.two_sample import LEAST, TAIL, Comparison, carried, compare
 
@@ -75,13 +76,15 @@ class Sample:
 
     Attributes:
         snapshots: One ``(n_k, d)`` for each time.
-        times: Times ``(K + 1)``, increasing.
-        paired: Whether row i is the same particle at all times.
+        times: Times ``(S)``, increasing within an experiment.
+        paired: Whether row i is the same particle at all times, of all experiments or of each.
+        starts: Index of the first snapshot of each experiment.
     """
 
     snapshots: Sequence[np.ndarray]
     times: np.ndarray
-    paired: bool = False
+    paired: bool | tuple[bool, ...] = False
+    starts: tuple[int, ...] = (0,)
 
     @property
     def smallest(self) -> int:
@@ -90,7 +93,16 @@ class Sample:
 
     def up_to(self, most: int) -> Sample:
         """Return the first particles of each snapshot: their order carries no information."""
-        return Sample([x[:most] for x in self.snapshots], self.times, self.paired)
+        return dataclasses.replace(self, snapshots=[x[:most] for x in self.snapshots])
+
+    def experiments(self) -> list[Sample]:
+        """Return the sample of each experiment alone."""
+        flags = np.broadcast_to(self.paired, len(self.starts)).tolist()
+        where = Intervals(self.times, self.starts).experiments
+        return [
+            Sample(self.snapshots[own], self.times[own], flag)
+            for own, flag in zip(where, flags, strict=True)
+        ]
 
 
 def judge(
@@ -191,7 +203,7 @@ def _carried(energy: Dynamics, sample: Sample, seed: int) -> Callable[..., Compa
     """Carry a sample, and return how it is compared with what comes next: with a share or not."""
     sample = sample.up_to(MOST_INTERACTING if energy.interacting else MOST)
     weights: list[np.ndarray] | None = [] if "growth" in energy.terms else None
-    moved = carried(energy, sample.snapshots, sample.times, seed, weights)
+    moved = carried(energy, sample.snapshots, sample.times, seed, weights, sample.starts)
     count = sum(len(x) for x in sample.snapshots)
     if not all(np.isfinite(y).all() for y in moved):
         return lambda share: Comparison(TAIL, count)  # no population runs to infinity
@@ -203,6 +215,7 @@ def _carried(energy: Dynamics, sample: Sample, seed: int) -> Callable[..., Compa
         seed=seed,
         paired=sample.paired,
         weights=weights,
+        starts=sample.starts,
     )
 
 

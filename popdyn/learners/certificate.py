@@ -47,7 +47,7 @@ def debiased_gap(
             chosen = torch.from_numpy(rng.permutation(len(x))[: 2 * half]).to(x.device)
             parts.append(x[chosen])
         sample = torch.stack(parts)
-        before, after = sample[:-1], sample[1:]
+        before, after = sample[data.intervals.before], sample[data.intervals.after]
         ahead = inner.solve(energy, before, start, tau)
         drive, end = Drive(energy), start + tau
         with torch.no_grad():

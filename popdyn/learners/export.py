@@ -83,7 +83,7 @@ def export_run(
 
 
 def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, seed: int) -> Learned:
-    held_out = {int(k) for k in run.config.get("hold_out", ())}
+    held_out = set(run.held_out(data))
     own = cells_of(data, group=group, units="store")  # where the energy lives
     t = times(data)
     potential = np.empty(len(own.x), np.float32)

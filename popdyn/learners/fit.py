@@ -9,11 +9,12 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -25,21 +26,25 @@ from popdyn.base.options import Options
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
 from popdyn.dynamics import Dynamics, FreeEnergy
-from popdyn.estimation import LEAST, Sample, Verdict, judge
+from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
 from popdyn.learners.beyond import beyond_energy
 from popdyn.learners.ensemble import fit_ensemble
+from popdyn.learners.experiments import DataSet, Experiment, experiments_of, held_out_of
 from popdyn.learners.identifiability import diagnose, gauge_trade
-from popdyn.learners.in_units import fit_in_units, in_units, measured
+from popdyn.learners.in_units import fit_in_units, in_units, measured, options_in_units
 from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace, read_checkpoint
 from popdyn.learners.training_set import TrainingSet
-from popdyn.snapshots import opened
+from popdyn.learners.weak_form.difference import difference
+from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.learners.weak_form.solve import solve_weak_form
 
 __all__ = ["fit"]
 
+DIFFERENT = 0.01  # level at which experiments are said to have dynamics of their own
 # What V(x, t) may stand for where nobody asked for it: any smooth curve of populations has one.
 MOVING = "a potential that moves, growth or circulation"
 
@@ -47,7 +52,7 @@ MOVING = "a potential that moves, growth or circulation"
 @plain_numbers(whole=("ensemble", "seed"))
 @usual_torch()
 def fit(
-    data: xr.DataTree | str | os.PathLike[str],
+    data: DataSet | Sequence[DataSet],
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] | int = (),
@@ -59,16 +64,18 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = False,
-    source: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     **options: Any,
 ) -> Run:
     """Learn a free energy from the train group of a data set.
 
     Args:
         data: A data set of :func:`popdyn.simulate`, ``from_arrays``, ``import_data`` or
-            ``open_snapshots``, or the path of a store.
+            ``open_snapshots``, or the path of a store; or a list of either: several experiments
+            that share the dynamics, each with times, sizes and a start of its own.
         learner: A name of ``LEARNERS``.
-        hold_out: Index of a snapshot that is not looked at, from 0, or several.
+        hold_out: Index of a snapshot that is not looked at, from 0, or several; of several
+            experiments those are held out that have such a snapshot.
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
             ``interaction_gradient_std``.
@@ -80,8 +87,8 @@ def fit(
         overwrite: Replace an existing run at ``out``, once the new one is whole.
         resume: Go on from the last checkpoint of an interrupted fit to ``out``.
         progress: Show a progress bar on a terminal.
-        source: Path of the store, recorded so that ``popdyn score`` finds it; ``data`` if that is
-            one.
+        source: Path of the store, recorded so that ``popdyn score`` finds it, or one for each
+            experiment; ``data`` if that is one.
         **options: Options of the learner, see its options dataclass.
 
     Returns:
@@ -89,7 +96,8 @@ def fit(
         snapshots, on the CPU wherever it was trained.
 
     Raises:
-        PopdynError: On bad options, too few snapshots, a device that there is not, an ``out``
+        PopdynError: On bad options, too few snapshots, experiments of different dimension or
+            components, a device that there is not, an ``out``
             that may not be written (see :class:`popdyn.base.files.Target`), or a checkpoint of
             other options or other data.
 
@@ -102,10 +110,9 @@ def fit(
     """
     entry = lookup(LEARNERS, learner, "learner")
     resolved = options_of(learner, options)
-    if source is None and isinstance(data, (str, os.PathLike)):
-        source = data
-    data = opened(data)
+    experiments = experiments_of(data, source)
     held_out = indices(hold_out, "hold_out")
+    held_out_each = held_out_of(experiments, held_out)
     if ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     if workers < 1:
@@ -124,7 +131,10 @@ def fit(
         "ensemble": ensemble,
         "seed": seed,
         "device": device,
-        "data": None if source is None else str(Path(source).resolve()),
+        "data": [
+            {"name": x.name, "path": None if x.path is None else str(x.path), "digest": None}
+            for x in experiments
+        ],
         "threads": torch.get_num_threads(),
         "versions": {
             name: version(name)
@@ -134,30 +144,37 @@ def fit(
     }
     target = None
     if out is not None:
-        target = run_target(out, overwrite=overwrite, keep=True, source=source)
+        sources = [x.path for x in experiments]
+        target = run_target(out, overwrite=overwrite, keep=True, sources=sources)
         target.check()
     training = None
     fraction = getattr(resolved, "validation_fraction", 0.0)
     fit_one = partial(fit_in_units, partial(fit_chosen, entry.fit))
 
     def training_of(member_seed: int, half: bool = True) -> TrainingSet:
-        return TrainingSet.from_data(
-            data,
-            held_out,
-            validation_fraction=fraction,
-            half=half,
-            seed=member_seed,
-            device=device,
+        return TrainingSet.of_all(
+            {
+                x.name: TrainingSet.from_data(
+                    x.data,
+                    held_out,
+                    validation_fraction=fraction,
+                    half=half,
+                    seed=member_seed,
+                    device=device,
+                )
+                for x, held_out in zip(experiments, held_out_each, strict=True)
+            }
         )
 
     if not entry.sees_truth:
         training = training_of(seed, half=False)
-        config["training_digest"] = _digest(training)
+        for record, part in zip(config["data"], training.experiments(), strict=True):
+            record["digest"] = _digest(part)
     begin = time.monotonic()
 
     def learn(place: Workplace) -> Run:
         if training is None:
-            return entry.fit(data, resolved, place)
+            return entry.fit(_of_one_truth(experiments), resolved, place)
         if ensemble > 1:
             same, ladder = chosen_for_all(training, resolved)
             run = fit_ensemble(fit_one, training_of, same, ensemble, seed, workers)
@@ -167,9 +184,19 @@ def fit(
         _say_what_can_be_told(run, resolved, training)
         return run
 
-    def verdict_on(run: Run) -> Verdict:
-        """Judge the run; see ``popdyn.estimation.verdict`` for who judges what."""
+    def as_asked(run: Run) -> Any:
+        """Return the options with what all particles ask for."""
+        if "learn" not in run.certificate:
+            return resolved
+        asked: dict[str, Any] = {"learn": tuple(run.certificate["learn"])}
+        if run.certificate.get("time_varying"):
+            asked["time_varying"] = True
+        return dataclasses.replace(resolved, **asked)
 
+    def verdict_on(run: Run) -> tuple[Verdict, list[Verdict]]:
+        """Judge the run on all and on each; see ``popdyn.estimation.verdict`` for who judges."""
+
+        @cache
         def unseen() -> tuple[Dynamics, Sample] | None:
             if entry.options is Options:  # nothing is learned, so nothing was seen
                 return run.dynamics, _sample(training or training_of(seed, half=False))
@@ -180,13 +207,7 @@ def fit(
             if run.validated and min(len(x) for x in training.validation) >= LEAST:
                 return run.dynamics, _sample(training, training.validation)
             less, left_out = training.split(fraction, LEAST)
-            options = resolved
-            if "learn" in run.certificate:  # what all particles ask for
-                asked: dict[str, Any] = {"learn": tuple(run.certificate["learn"])}
-                if run.certificate.get("time_varying"):
-                    asked["time_varying"] = True
-                options = dataclasses.replace(resolved, **asked)
-            sibling = fit_one(less, options, Workplace())
+            sibling = fit_one(less, as_asked(run), Workplace())
             _to_cpu(sibling.energy)
             return sibling.dynamics, _sample(training, left_out)
 
@@ -195,7 +216,53 @@ def fit(
         if run.certificate.get("time_varying"):
             trades += (MOVING,)
         moments = run.certificate.get("misfit_p_value")
-        return judge(run.dynamics, own, unseen, undetermined=trades, moments=moments, seed=seed)
+        given: dict[str, Any] = {"undetermined": trades, "seed": seed}
+        found = judge(run.dynamics, own, unseen, moments=moments, **given)
+        if len(experiments) == 1:
+            return found, []
+
+        def of_one(e: int) -> tuple[Dynamics, Sample] | None:
+            left_out = unseen()
+            return left_out and (left_out[0], left_out[1].experiments()[e])
+
+        parts = [None] * len(experiments) if own is None else own.experiments()
+        each = enumerate(parts)
+        return found, [judge(run.dynamics, x, partial(of_one, e), **given) for e, x in each]
+
+    def compared(run: Run, each: Sequence[Verdict]) -> None:
+        """Put into the certificate what each experiment says, and whether they differ."""
+        names = [x.name for x in experiments]
+        records = [
+            {"data": name, "verdict": v.verdict} | v.certificate() | {"note": v.note}
+            for name, v in zip(names, each, strict=True)
+        ]
+        run.certificate["experiments"] = records
+        if training is None or not run.learned:
+            return
+        try:
+            differ = _whether_they_differ(run, resolved, training)
+        except (np.linalg.LinAlgError, PopdynError) as error:
+            reason = str(error).splitlines()[0]
+            run.notes.append(f"whether the dynamics differ could not be tested ({reason})")
+            return
+        run.certificate["difference"] = {"p_value": differ, "alone": None}
+        if differ >= DIFFERENT:
+            return
+        alone = []
+        for part in training.experiments():
+            fitted = fit_one(part, resolved, Workplace())
+            _to_cpu(fitted.energy)
+            sample = _sample(part)
+            alone.append(judge(fitted.dynamics, sample, lambda: None, seed=seed))
+        tests = [v.two_sample or {} for v in alone]
+        run.certificate["difference"]["alone"] = [test.get("p_value") for test in tests]
+        note = _of_difference(names, each, alone, differ)
+        assert run.verdict is not None
+        if differ < REFUTED and run.word != "unexplained":
+            changed = f"{VERDICTS['unexplained']}: {note}"
+            run.verdict = dataclasses.replace(run.verdict, verdict="unexplained", note=changed)
+        else:
+            run.notes.append(note)
 
     def more_than_energy(run: Run) -> list[str]:
         """Say what growth or circulation would explain where no energy does; see ``beyond``."""
@@ -211,11 +278,15 @@ def fit(
 
     def finished(run: Run) -> Run:
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
-        run.verdict = verdict_on(run)
+        run.verdict, each = verdict_on(run)
         run.certificate |= run.verdict.certificate()
+        run.config = config
+        if each:
+            compared(run, each)
         if run.word != "explained":
             run.notes = [*run.notes, run.verdict.note, *more_than_energy(run)]
-        run.config, run.seconds, run.data = config, time.monotonic() - begin, data
+        run.seconds = time.monotonic() - begin
+        run.data = [x.data for x in experiments]
         return run
 
     if target is None:
@@ -233,10 +304,58 @@ def fit(
     return run
 
 
+def _whether_they_differ(run: Run, options: Any, training: TrainingSet) -> float:
+    """Return the p-value of the hypothesis that all experiments have one dynamics.
+
+    It is a test of the data, by the weak form's solution for what the run has learned.
+    """
+    units, solved, structure = training.found or (measured(training)[0], {}, None)
+    own = in_units(training, units)
+    own.solved, own.structure = solved, structure
+    known = getattr(options_in_units(options, units), "diffusivity", None)
+    learn = tuple(run.certificate.get("learn", getattr(options, "learn", ("potential",))))
+    moves = bool(run.certificate.get("time_varying", getattr(options, "time_varying", False)))
+    asked = WeakFormOptions(learn, known, moves)
+    if isinstance(options, WeakFormOptions):
+        asked = dataclasses.replace(options, learn=learn, diffusivity=known, time_varying=moves)
+    return difference(own, solve_weak_form(own, asked)).p_value
+
+
+def _of_difference(
+    names: Sequence[str], each: Sequence[Verdict], alone: Sequence[Verdict], p_value: float
+) -> str:
+    """Return a line on experiments whose dynamics differ, or that no dynamics explains alone."""
+    p = f"p = {p_value:.1g}" if p_value > 1e-300 else "p < 1e-300"
+    lacking, left = (
+        [name for name, v in zip(names, found, strict=True) if v.verdict == "unexplained"]
+        for found in (alone, each)
+    )
+    if lacking:
+        return (
+            f"no one dynamics of this kind fits all data sets ({p}), and {', '.join(lacking)} "
+            "not even alone: what is learned lacks something"
+        )
+    met = [name for name in names if name not in left]
+    begin = f"explained in {', '.join(met)}, not in {', '.join(left)}: " if met and left else ""
+    return f"{begin}their dynamics differ ({p}); each is explained alone"
+
+
+def _of_one_truth(experiments: Sequence[Experiment]) -> xr.DataTree:
+    """Return the first of experiments whose true dynamics are the same."""
+    first = experiments[0]
+    for other in experiments[1:]:
+        if other.data.attrs.get("dynamics") != first.data.attrs.get("dynamics"):
+            raise PopdynError(
+                f"the true dynamics of '{first.name}' and '{other.name}' differ: expected the same"
+            )
+    return first.data
+
+
 def _sample(training: TrainingSet, cells: Iterable[Tensor] | None = None) -> Sample:
     """Return some particles of a training set, all of them if None."""
     cells = training.cells if cells is None else cells
-    return Sample([x.cpu().numpy() for x in cells], training.times, training.paired)
+    snapshots = [x.cpu().numpy() for x in cells]
+    return Sample(snapshots, training.times, training.paired, training.starts)
 
 
 def _to_cpu(energy: FreeEnergy) -> None:
@@ -300,9 +419,13 @@ def _check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> N
         "data",
         "threads",
         "versions",
-        "training_digest",
     ):
         old, new = before.get(key), config.get(key)
+        if key == "data":
+            old, new = (
+                {f"{what} of {x['name']}": x[what] for x in part for what in ("path", "digest")}
+                for part in (old or (), new or ())
+            )
         if isinstance(new, dict) and isinstance(old, dict):
             differences += [
                 f"{name}: {old.get(name)} → {new.get(name)}"

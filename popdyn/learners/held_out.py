@@ -31,6 +31,7 @@ class HeldOut:
         size = min(self.CAP, min(len(x) for x in data.validation))
         self.held = torch.stack([x[:size] for x in data.validation])
         self.times = torch.tensor(data.times, dtype=torch.float32).to(self.held)
+        self.starts = data.starts
         self.spread = [_mean_distance(x, x) for x in self.held]
         self.seed = data.seed
 
@@ -38,8 +39,11 @@ class HeldOut:
         generator = torch.Generator(self.held.device).manual_seed(self.seed)
         moving, total = self.held[:0], 0.0
         for k in range(1, len(self.held)):
+            if k in self.starts:  # nothing came here from another experiment
+                moving = self.held[:0]
+                continue
             moving = torch.cat([moving, self.held[k - 1 : k]])
-            start, stop = (t.expand(k) for t in (self.times[k - 1], self.times[k]))
+            start, stop = (t.expand(len(moving)) for t in (self.times[k - 1], self.times[k]))
             # A JKO step with W or entropy costs far more than a run of the same energy.
             if isinstance(inner, Simulate) or energy.W is not None or energy.diffusivity > 0:
                 moving = advance(

@@ -11,7 +11,6 @@ import scipy.linalg
 import torch
 from scipy.special import chdtrc
 
-from popdyn.base.quadrature import quadrature
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.training_set import TrainingSet
@@ -34,7 +33,8 @@ class Diagnosis:
     """What the data can tell apart; all numbers are dimensionless.
 
     Attributes:
-        motion: χ² of equal moments at all times, for each degree of freedom: 1 in equilibrium.
+        motion: χ² of equal moments at all times of an experiment, for each degree of freedom: 1
+            in equilibrium.
         mean_shift: How far the mean moves, in standard deviations of the population.
         gauge_error: Standard error of c in V + ½c|x|², W − ½c|z|², times the data's time span;
             None unless both are learned.
@@ -68,7 +68,7 @@ def diagnose(data: TrainingSet, energies: Sequence[str], learns_diffusivity: boo
     """
     snapshots = [x[:PARTICLES].cpu() for x in data.fit]
     system = _System(snapshots, data)
-    span = float(data.times[-1] - data.times[0])
+    span = data.intervals.duration
     means = np.stack([x.double().mean(0).numpy() for x in snapshots])
     variance = np.mean([x.double().var(0).numpy() for x in snapshots], axis=0)
     shift = float(np.sqrt(np.square(means - means.mean(0)).sum(1).max() / variance.mean()))
@@ -115,7 +115,7 @@ def gauge_trade(energy: FreeEnergy, data: TrainingSet, found: Diagnosis) -> dict
     """
     if found.gauge_error is None:
         return {}
-    error = found.gauge_error / float(data.times[-1] - data.times[0])
+    error = found.gauge_error / data.intervals.duration
     squares = np.zeros((2, 2))  # of what c would add, and of what there is, for V and W
     for cells, t in zip(data.cells, data.times, strict=True):
         x: np.ndarray = cells[:WITNESSES].cpu().numpy()
@@ -156,13 +156,16 @@ class _System:
             covariances.append(np.atleast_2d(np.cov(values.numpy().T)) / len(x))
         self.means, self.covariances = np.stack(means), covariances
         self.sizes = [len(x) for x in snapshots]
-        K, q = len(means) - 1, self.size
+        self.intervals = data.intervals
+        K, q = len(self.intervals), self.size
         noise = np.zeros((K, q, K, q))
-        for k in range(K):
-            noise[k, :, k] = covariances[k] + covariances[k + 1]
-            if k + 1 < K:
-                noise[k, :, k + 1] = noise[k + 1, :, k] = -covariances[k + 1]
-        integrals = np.tensordot(quadrature(data.times), np.stack(rates), 1)
+        for k, touching in enumerate(self.intervals.touching):
+            for i in touching:
+                noise[i, :, i] += covariances[k]
+            if len(touching) > 1:
+                i, j = touching
+                noise[i, :, j] = noise[j, :, i] = -covariances[k]
+        integrals = np.tensordot(self.intervals.quadrature(), np.stack(rates), 1)
         halves = np.moveaxis(integrals, 1, 0).reshape(2, K * q, -1)
         one, two = (_whiten(noise.reshape(K * q, K * q), half) for half in halves)
         self.information = 0.25 * (one + two).T @ (one + two)
@@ -188,7 +191,7 @@ class _System:
         return 1.0 / math.sqrt(max(known, NOTHING * A[own, own]))
 
     def equality(self) -> tuple[float, float]:
-        """Return χ² for each degree of freedom of equal moments at all times, and its p-value."""
+        """Return χ² for each degree of freedom of an experiment's equal moments, its p-value."""
         # One covariance for all: those of single snapshots lean with their means.
         sizes = np.array(self.sizes, dtype=np.float64)
         each = zip(sizes, self.covariances, strict=True)
@@ -196,9 +199,11 @@ class _System:
         strengths, vectors = np.linalg.eigh(pooled)
         kept = strengths > 1e-9 * strengths[-1]
         values = self.means @ vectors[:, kept] / np.sqrt(strengths[kept])
-        away = values - sizes @ values / sizes.sum()
-        total = float(sizes @ np.square(away).sum(1))
-        freedom = (len(values) - 1) * int(kept.sum())
+        total = 0.0
+        for own in self.intervals.experiments:
+            away = values[own] - sizes[own] @ values[own] / sizes[own].sum()
+            total += float(sizes[own] @ np.square(away).sum(1))
+        freedom = len(self.intervals) * int(kept.sum())
         return total / freedom, float(chdtrc(freedom, total))
 
 

@@ -125,7 +125,8 @@ def _refuted(run: Run, data: TrainingSet) -> bool:
     """Whether moments or the two-sample test, which sees what no function of V can say, reject."""
     if run.certificate["misfit_p_value"] < REFUTED:
         return True
-    seen = Sample([x.cpu().numpy() for x in data.cells], data.times, data.paired)
+    cells = [x.cpu().numpy() for x in data.cells]
+    seen = Sample(cells, data.times, data.paired, data.starts)
     return told_apart(run.energy, seen, data.seed)
 
 
@@ -147,7 +148,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     start, tau = _intervals(data)
     inner = Simulate(torch.Generator(data.device).manual_seed(data.seed))
     size = min(CERTIFIED, *(len(x) for x in data.fit))
-    sample = torch.stack([x[:size] for x in data.fit[:-1]])
+    sample = torch.stack([data.fit[k][:size] for k in data.intervals.before])
     inner.solve(energy, sample, start, tau)  # fits the number of substeps to the energy
     certificate: dict[str, Any] = {
         "inner_residual": inner.residual(energy, sample, start, tau),
@@ -199,7 +200,7 @@ def _fit_network(data: TrainingSet, options: IJKOnetOptions, place: Workplace) -
 
 def _recovered(energy: FreeEnergy, problem: IJKOnetProblem) -> list[str]:
     """Correct V for the implicit Euler steps that it was fitted with, or return why not."""
-    options, tau = problem.options, problem.data.intervals
+    options, tau = problem.options, problem.data.intervals.tau
     if not problem.inner.second_order or options.first_order or options.time_varying:
         return []
     if energy.W is not None or energy.diffusivity > 0:
@@ -218,12 +219,15 @@ def _certificate(problem: IJKOnetProblem) -> dict[str, Any]:
     size = problem.size
     if problem.energy.diffusivity > 0:  # the score of ρ̂ needs a larger sample than a batch
         size = problem.data.batch_size(max(size, SCORED))
-    batch = problem.data.batches(problem.steps, size)
-    residual = problem.inner.residual(problem.energy, batch[:-1], problem.start, problem.tau)
+    before, _ = problem.data.pairs(problem.steps, size)
+    residual = problem.inner.residual(problem.energy, before, problem.start, problem.tau)
     gap = debiased_gap(problem.data, problem.energy, problem.inner, problem.start, problem.tau)
     return {"inner_residual": residual} | gap
 
 
 def _intervals(data: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
-    start = torch.tensor(data.times[:-1, None], dtype=torch.float32, device=data.device)
-    return start, torch.tensor(data.intervals[:, None], dtype=torch.float32, device=data.device)
+    start, tau = (
+        torch.tensor(t[:, None], dtype=torch.float32, device=data.device)
+        for t in (data.intervals.start, data.intervals.tau)
+    )
+    return start, tau

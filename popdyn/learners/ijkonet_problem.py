@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from popdyn.base.intervals import Intervals
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.entropy import entropy
 from popdyn.learners.held_out import HeldOut
@@ -34,7 +35,7 @@ COUPLED = 128  # particles of a batch that is one proximal problem
 ENTROPY_POINTS, PAIRED = 10_000, 2000
 
 
-def interval_weights(times: np.ndarray, sizes: list[int]) -> np.ndarray:
+def interval_weights(intervals: Intervals, sizes: list[int]) -> np.ndarray:
     """Return the weight of each interval's loss, ``(K,)``, mean 1.
 
     For a static V the losses of the intervals are estimates of one quantity per unit of time from
@@ -43,25 +44,25 @@ def interval_weights(times: np.ndarray, sizes: list[int]) -> np.ndarray:
     is ∝ (k+1)(K−k), and the error is that of a straight line through all K+1 means rather than
     that of the two end points alone.
     """
-    tau = np.diff(times)
     noise = 1.0 / np.asarray(sizes, dtype=np.float64)
-    covariance = np.diag(noise[:-1] + noise[1:])
-    covariance -= np.diag(noise[1:-1], 1) + np.diag(noise[1:-1], -1)
-    weights: np.ndarray = np.linalg.solve(covariance, tau)
+    change = np.zeros((len(intervals), len(sizes)))
+    rows = np.arange(len(intervals))
+    change[rows, intervals.before], change[rows, intervals.after] = -1.0, 1.0
+    weights: np.ndarray = np.linalg.solve((change * noise) @ change.T, intervals.tau)
     return weights / weights.mean()
 
 
-def fitted_times(times: np.ndarray, options: IJKOnetOptions, inner: Inner) -> np.ndarray:
+def fitted_times(intervals: Intervals, options: IJKOnetOptions, inner: Inner) -> np.ndarray:
     """Return the time at which each interval's V is compared, ``(K,)``.
 
     The middle of the interval for ``simulate``, whose force acts throughout, and its end for the
-    JKO step, whose force acts there. Where V is held, that of the first interval holds from its
+    JKO step, whose force acts there. Where V is held, that of a first interval holds from its
     beginning to its end, as nothing earlier says where it comes from.
     """
-    tau = np.diff(times)
-    out: np.ndarray = times[:-1] + (1.0 if inner.second_order else 0.5) * tau
+    out: np.ndarray = intervals.start + (1.0 if inner.second_order else 0.5) * intervals.tau
     if options.hold_ends and options.time_varying:
-        out[0] = times[1]
+        first = intervals.start == intervals.start.min()
+        out[first] = (intervals.start + intervals.tau)[first]
     return out
 
 
@@ -91,10 +92,10 @@ class IJKOnetProblem:
         V: LearnedTerm | None = None
         W = None
         if "potential" in options.learn:
-            span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
-            fitted = fitted_times(data.times, options, self.inner)
+            span = data.intervals.span if options.time_varying else None
+            fitted = fitted_times(data.intervals, options, self.inner)
             holds = options.time_varying and options.hold_ends
-            held = (float(fitted[0]), float(fitted[-1])) if holds else None
+            held = (float(fitted.min()), float(fitted.max())) if holds else None
             if options.potential is None:
                 V = MLPPotential(scaling, options.hidden, span, own, held)
             else:
@@ -131,14 +132,16 @@ class IJKOnetProblem:
         self.optimizer = torch.optim.AdamW(
             groups, lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        self.start = torch.tensor(data.times[:-1, None], dtype=torch.float32, device=device)
-        self.tau = torch.tensor(data.intervals[:, None], dtype=torch.float32, device=device)
-        when = torch.tensor(
-            fitted_times(data.times, options, self.inner)[:, None], dtype=torch.float32
+        self.start, self.tau, self.when = (
+            torch.tensor(t[:, None], dtype=torch.float32, device=device)
+            for t in (
+                data.intervals.start,
+                data.intervals.tau,
+                fitted_times(data.intervals, options, self.inner),
+            )
         )
-        self.when = when.to(device)
         static = not options.time_varying
-        weights = interval_weights(data.times, [len(x) for x in data.fit])
+        weights = interval_weights(data.intervals, [len(x) for x in data.fit])
         self.weights = torch.tensor(weights if static else np.ones(len(weights))).to(self.tau)
         # With W the particles of a batch are one problem, of the square of its size.
         coupled = options.inner == "proximal" and W is not None
@@ -159,9 +162,9 @@ class IJKOnetProblem:
                 self._warm_up(self.inner)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self.data.batches(step, self.size)
-        ahead = self.inner.solve(self.energy, batch[:-1], self.start, self.tau)
-        loss = self._gap(batch, ahead) / self.unit
+        before, after = self.data.pairs(step, self.size)
+        ahead = self.inner.solve(self.energy, before, self.start, self.tau)
+        loss = self._gap(after, ahead) / self.unit
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.terms.parameters(), 10.0)
@@ -172,15 +175,15 @@ class IJKOnetProblem:
     def _warm_up(self, inner: Network) -> None:
         """Bring the adversary up to an energy that is good already, or it would spoil it."""
         for i in range(WARM_UP):
-            batch = self.data.batches(i, self.size)
-            inner.solve(self.energy, batch[:-1], self.start, self.tau)
+            before, _ = self.data.pairs(i, self.size)
+            inner.solve(self.energy, before, self.start, self.tau)
 
-    def _gap(self, batch: Tensor, ahead: Tensor) -> Tensor:
+    def _gap(self, after: Tensor, ahead: Tensor) -> Tensor:
         """Return Σ_k w_k [J(ρ_{k+1}) − J(ρ̂_k)], with a graph in the energy's weights."""
         V, W = self.energy.V, self.energy.W
-        gap = torch.zeros((), device=batch.device)
+        gap = torch.zeros((), device=after.device)
         if V is not None:
-            values = V.value(torch.cat([batch[1:], ahead], 1), self.when)
+            values = V.value(torch.cat([after, ahead], 1), self.when)
             gaps = values[:, : self.size].mean(1) - values[:, self.size :].mean(1)
             gap = gap + (self.weights * gaps).sum()
         if isinstance(W, RadialNetwork | EvenNetwork):
@@ -188,20 +191,21 @@ class IJKOnetProblem:
             count = PARTNERS if isinstance(W, RadialNetwork) else PARTNERS // 4
             drawn = torch.randint(1, self.size, (count,), generator=self.pair_generator)
             shifts = [int(s) for s in drawn]
-            after = pair_average(W, batch[1:], shifts, self.weights)
-            gap = gap + 0.5 * (after - pair_average(W, ahead, shifts, self.weights))
+            pairs = pair_average(W, after, shifts, self.weights)
+            gap = gap + 0.5 * (pairs - pair_average(W, ahead, shifts, self.weights))
         if self.entropies is not None:
-            gap = gap - self.log_beta.exp() * (self.weights * self._entropy_gap(batch, ahead)).sum()
+            gap = gap - self.log_beta.exp() * (self.weights * self._entropy_gap(after, ahead)).sum()
         return gap
 
-    def _entropy_gap(self, batch: Tensor, ahead: Tensor) -> Tensor:
+    def _entropy_gap(self, after: Tensor, ahead: Tensor) -> Tensor:
         """Return H(ρ_{k+1}) − H(ρ̂_k), ``(K,)``: the same estimator and size on both sides."""
         assert self.entropies is not None
         gain = getattr(self.inner, "gain", None)
         if gain is not None:
-            return self.entropies[1:] - self.entropies[:-1] - gain  # type: ignore[no-any-return]
-        both = [entropy(a) - entropy(b) for a, b in zip(batch[1:], ahead, strict=True)]
-        return torch.tensor(both).to(batch)
+            own = self.data.intervals
+            return self.entropies[own.after] - self.entropies[own.before] - gain  # type: ignore[no-any-return]
+        both = [entropy(a) - entropy(b) for a, b in zip(after, ahead, strict=True)]
+        return torch.tensor(both).to(after)
 
     def _take_beta(self) -> None:
         if self.drifting:
@@ -243,7 +247,8 @@ def _interaction(
     if kind == "radial":
         return RadialNetwork(float(z.norm(dim=1).median()), unit, generator=generator)
     reach = z.abs().amax(0)
-    horizon = float(data.times[-1] - data.times[0])
+    first, last = data.intervals.span
     return EvenNetwork(
-        Scaling(0 * reach, z.std(0).clamp_min(1e-6), -reach, reach, horizon), generator=generator
+        Scaling(0 * reach, z.std(0).clamp_min(1e-6), -reach, reach, last - first),
+        generator=generator,
     )

@@ -117,7 +117,15 @@ def in_units(data: TrainingSet, units: Units) -> TrainingSet:
         validation.append(units.of_positions(data.validation[k][near[cut:]]).float())
     times = units.of_times(data.times)
     return TrainingSet(
-        times, data.indices, fit, validation, data.seed, units=units, masses=data.masses
+        times,
+        data.indices,
+        fit,
+        validation,
+        data.seed,
+        units=units,
+        paired=(False,) * len(data.starts),  # no row stays where it was
+        starts=data.starts,
+        masses=data.masses,
     )
 
 
@@ -167,7 +175,7 @@ def measured(data: TrainingSet) -> tuple[Units, list[str]]:
             "has one scale for all; import with --standardize component makes them alike"
         )
     scale = float(np.sqrt(np.square(spread[list(kept)]).mean()))
-    first, interval = float(data.times[0]), float(data.intervals.mean())
+    first, interval = data.intervals.span[0], float(data.intervals.tau.mean())
     followed = tuple((c, of, slope) for c, (of, slope) in copies.items())
     return Units(mean, scale, first, interval, kept, followed), notes
 

@@ -120,7 +120,7 @@ class JKOnetProblem:
         self.V = MLPPotential(scaling.cpu(), options.hidden, None, generators[0]).to(data.device)
         scaling = scaling.to(data.device)
         self.maps = ConvexMaps(scaling, len(data.intervals), options.map_hidden, generators[1])
-        self.tau = torch.tensor(data.intervals[:, None, None]).to(data.fit[0])
+        self.tau = torch.tensor(data.intervals.tau[:, None, None]).to(data.fit[0])
         self.epsilon = options.epsilon * float(scaling.scale.square().mean())
         self.size = data.batch_size(options.batch)
         for weight in self.maps.weights.values():
@@ -148,8 +148,7 @@ class JKOnetProblem:
         rate = self.options.learning_rate * cosine_rate(step, self.options.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self.data.batches(step, self.size)
-        x, target = batch[:-1], batch[1:]
+        x, target = self.data.pairs(step, self.size)
         self._solve(x, self.options.inner_steps if step else FIRST)
         with torch.no_grad():
             y = self.maps(self.maps.weights, x)
@@ -178,7 +177,7 @@ class JKOnetProblem:
     @torch.no_grad()
     def residual(self) -> float:
         """Return rms |T − x + τ∇V(T)| over rms |T − x| on a fresh batch."""
-        x = self.data.batches(self.options.steps, self.size)[:-1]
+        x, _ = self.data.pairs(self.options.steps, self.size)
         y = self.maps(self.maps.weights, x)
         return float(self._slope(x, y).square().mean().sqrt() / (y - x).square().mean().sqrt())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from popdyn.estimation import Verdict
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.module_potential import rebuilding_with
 from popdyn.learners.words import SHOWN, facts_of, html_of, notes_of, words_of
-from popdyn.snapshots import open_snapshots
+from popdyn.snapshots import open_snapshots, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "RUN_FORMAT", "Run", "load_run", "run_target", "save_run", "write_run"]
 
 KIND = "run"
-RUN_FORMAT = 4
+RUN_FORMAT = 5
 
 
 @dataclass(repr=False)
@@ -57,7 +57,7 @@ class Run:
         notes: Warnings in plain words.
         verdict: What the fit is worth; None of a run of an older version.
         validated: Whether the validation particles chose among states, and no more.
-        data: The data set that it was fitted to; None of a run from disk, see :meth:`snapshots`.
+        data: The data sets that it was fitted to; None of a run from disk, see :meth:`snapshots`.
     """
 
     dynamics: Dynamics
@@ -71,7 +71,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     verdict: Verdict | None = None
     validated: bool = False
-    data: xr.DataTree | None = field(default=None, compare=False)
+    data: list[xr.DataTree] | None = field(default=None, compare=False)
 
     @property
     def energy(self) -> FreeEnergy:
@@ -105,21 +105,47 @@ class Run:
         out = {name: getattr(self, name) for name in names}
         return {"learner": self.learner, "verdict": self.word} | out
 
-    def snapshots(self) -> xr.DataTree:
+    @property
+    def experiments(self) -> list[str]:
+        """The names of the data sets that the run was fitted to."""
+        return [record["name"] for record in self.config.get("data", ())]
+
+    def snapshots(self, name: str | None = None) -> xr.DataTree:
         """Return the data set that the run was fitted to, opened where it was found if need be.
 
+        Args:
+            name: Which one, of :attr:`experiments`; None where there is one.
+
         Raises:
-            PopdynError: If it is not there any more.
+            PopdynError: If there are several and none was named, or it is not there any more.
         """
+        names = self.experiments
+        if name is None and len(names) > 1:
+            raise PopdynError(
+                f"the run has {len(names)} data sets: expected data=, one of {', '.join(names)}"
+            )
+        if name is not None and name not in names:
+            raise PopdynError(f"the run has no data set '{name}': expected {' or '.join(names)}")
+        place = 0 if name is None else names.index(name)
         if self.data is not None:
-            return self.data
-        path = self.config.get("data")
+            return self.data[place]
+        path = self.config["data"][place]["path"] if names else None
         if path is None or not Path(path).exists():
             raise PopdynError(
                 f"the data set of the run is not at '{path}': expected data=, a data set or the "
                 "path of a store"
             )
         return open_snapshots(path)
+
+    def held_out(self, data: xr.DataTree) -> list[int]:
+        """Return the snapshots of one of its data sets that the run was not shown.
+
+        Of several experiments those are held out that have such a snapshot.
+        """
+        held_out = list(self.config.get("hold_out") or ())
+        if len(self.experiments) < 2:
+            return held_out
+        return [k for k in held_out if k < len(times(data))]
 
     def table(self) -> pd.DataFrame:
         """Return what was learned, and what that is worth, as a table.
@@ -158,14 +184,14 @@ def run_target(
     *,
     overwrite: bool = False,
     keep: bool = False,
-    source: str | os.PathLike[str] | None = None,
+    sources: Sequence[Path | None] = (),
 ) -> Target:
     """Return the target of a run, which says whether it may be written there."""
 
     def owned(folder: Path) -> set[str]:
         return {*read_manifest(folder, KIND, format=RUN_FORMAT), MANIFEST}
 
-    return Target(path, KIND, overwrite=overwrite, keep=keep, reads=[source], owned=owned)
+    return Target(path, KIND, overwrite=overwrite, keep=keep, reads=sources, owned=owned)
 
 
 def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.intervals import Intervals
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
 from popdyn.snapshots.tree import masses, not_held_out, weights
@@ -38,17 +39,19 @@ class TrainingSet:
     """The observed snapshots, each split into particles to fit and particles to validate.
 
     Attributes:
-        times: Times of the observed snapshots, ``(K + 1,)``, increasing.
-        indices: Their indices in the store.
+        times: Times of the observed snapshots, ``(S,)``, increasing within an experiment.
+        indices: Their indices in their store.
         fit: Particles to fit, one ``(n_k, d)`` float32 tensor for each snapshot.
         validation: Particles to validate, likewise.
         seed: Seeds the split and the batches.
         units: What positions and times are in, None: as the user's. See ``popdyn.learners.units``.
         notes: What has to be said about the cells, in plain words.
-        paired: Whether row i is the same particle in all snapshots.
+        paired: Whether row i is the same particle in all snapshots of each experiment.
         structure: How V is made of the components, where something has told.
         masses: Where the mass was measured: log of that of each snapshot, and its variance,
             ``(K + 1)`` each.
+        starts: Index of the first snapshot of each experiment; there is one, or several share the
+            dynamics, one after the other in the lists.
     """
 
     times: np.ndarray
@@ -58,9 +61,10 @@ class TrainingSet:
     seed: int
     units: Units | None = None
     notes: tuple[str, ...] = ()
-    paired: bool = False
+    paired: tuple[bool, ...] = (False,)
     structure: Structure | None = None
     masses: tuple[np.ndarray, np.ndarray] | None = None
+    starts: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
@@ -154,7 +158,55 @@ class TrainingSet:
         notes = (*_told(repeated, len(kept)), *_told_of_growth(data, kept, kept_of))
         paired = paired and len({len(x) for x in fit}) == 1
         known = None if total is None else (np.log(total[kept]), np.array(noise))
-        return cls(t[kept], kept, fit, validation, seed, notes=notes, paired=paired, masses=known)
+        return cls(
+            t[kept], kept, fit, validation, seed, notes=notes, paired=(paired,), masses=known
+        )
+
+    @classmethod
+    def of_all(cls, parts: Mapping[str, TrainingSet]) -> TrainingSet:
+        """Return several experiments that share the dynamics as one training set.
+
+        Args:
+            parts: Training sets by the names of their experiments.
+        """
+        sets = list(parts.values())
+        if len(sets) == 1:
+            return sets[0]
+        starts = np.cumsum([0, *(len(x.times) for x in sets[:-1])])
+        known = [x.masses for x in sets if x.masses is not None]
+        masses = None
+        if len(known) == len(sets):
+            masses = np.concatenate([m for m, _ in known]), np.concatenate([v for _, v in known])
+        return cls(
+            np.concatenate([x.times for x in sets]),
+            [k for x in sets for k in x.indices],
+            [cells for x in sets for cells in x.fit],
+            [cells for x in sets for cells in x.validation],
+            sets[0].seed,
+            notes=tuple(f"{name}: {note}" for name, x in parts.items() for note in x.notes),
+            paired=tuple(flag for x in sets for flag in x.paired),
+            starts=tuple(int(k) for k in starts),
+            masses=masses,
+        )
+
+    def experiments(self) -> list[TrainingSet]:
+        """Return the training set of each experiment alone, in the same units."""
+        if len(self.starts) == 1:
+            return [self]
+        return [
+            dataclasses.replace(
+                self,
+                times=self.times[own],
+                indices=self.indices[own],
+                fit=self.fit[own],
+                validation=self.validation[own],
+                notes=(),
+                paired=(flag,),
+                starts=(0,),
+                masses=self.masses and (self.masses[0][own], self.masses[1][own]),
+            )
+            for own, flag in zip(self.intervals.experiments, self.paired, strict=True)
+        ]
 
     def split(self, validation_fraction: float, least: int) -> tuple[TrainingSet, list[Tensor]]:
         """Return the set without a fifth of each snapshot, and that fifth.
@@ -181,7 +233,7 @@ class TrainingSet:
     @property
     def unexplained_growth(self) -> list[str]:
         """The notes that are void where growth is learned."""
-        return [note for note in self.notes if note.startswith(MASS_CHANGES)]
+        return [note for note in self.notes if MASS_CHANGES in note]
 
     @cached_property
     def turned(self) -> TrainingSet:
@@ -217,9 +269,9 @@ class TrainingSet:
         return self.fit[0].shape[1]
 
     @property
-    def intervals(self) -> np.ndarray:
-        """τ_k = t_{k+1} − t_k between observed snapshots, ``(K,)``."""
-        return np.diff(self.times)
+    def intervals(self) -> Intervals:
+        """The intervals between neighbouring observed snapshots of an experiment."""
+        return Intervals(self.times, self.starts)
 
     @property
     def device(self) -> torch.device:
@@ -229,7 +281,7 @@ class TrainingSet:
         """Return the standardisation of the particles to fit, and their box."""
         everything = torch.cat(self.fit)
         scale = everything.std(0).clamp_min(1e-6)
-        horizon = float(self.times[-1] - self.times[0])
+        horizon = self.intervals.duration
         mean, low, high = everything.mean(0), everything.amin(0), everything.amax(0)
         return Scaling(mean, scale, low, high, horizon).to(self.device)
 
@@ -238,7 +290,7 @@ class TrainingSet:
         return min(wanted, min(len(x) for x in self.fit))
 
     def batches(self, step: int, size: int) -> Tensor:
-        """Return one batch of every snapshot for a training step, ``(K + 1, size, d)``.
+        """Return one batch of every snapshot for a training step, ``(S, size, d)``.
 
         Batches are drawn independently for each snapshot. The particles were shuffled when they
         were read, so a batch is a run of them: an epoch starts at a random place and takes its
@@ -246,6 +298,11 @@ class TrainingSet:
         follows from seed, snapshot and step alone, so that a resumed run needs no state.
         """
         return torch.stack([self._batch(k, step, size) for k in range(len(self.fit))])
+
+    def pairs(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return the batches that each interval begins and ends with, ``(K, size, d)`` each."""
+        batch = self.batches(step, size)
+        return batch[self.intervals.before], batch[self.intervals.after]
 
     def _batch(self, k: int, step: int, size: int) -> Tensor:
         n = len(self.fit[k])

@@ -21,6 +21,10 @@ def words_of(run: Run) -> dict[str, str]:
     found = {}
     if run.verdict is not None:
         found["verdict"] = f"{run.verdict.verdict}: {run.verdict.note}"
+    for record in run.certificate.get("experiments", ()):
+        tested = record["two_sample"]
+        chance = "" if tested is None else f" (p = {max(tested['p_value'], 1e-300):.2g})"
+        found[record["data"]] = f"{record['verdict']}{chance}"
     found["learned"] = _learned(run)
     found["β"] = _diffusivity(run)
     if met := _met(run):
@@ -66,7 +70,9 @@ def next_steps(run: Run, path: str) -> list[str]:
         run: The run.
         path: Its folder.
     """
-    path, data = shlex.quote(path), shlex.quote(run.config.get("data") or "STORE")
+    path = shlex.quote(path)
+    stores = [record["path"] for record in run.config.get("data", ()) if record["path"]]
+    data = shlex.join(stores[:1] or ["STORE"])
     use = [f"popdyn score {path}", f"popdyn plot {path} --out figures"]
     if run.word == "below_noise":
         return [

@@ -52,6 +52,9 @@ class Learned(Protocol):
     def energy(self) -> FreeEnergy:
         """The learned V, W and β."""
 
+    def held_out(self, data: xr.DataTree) -> list[int]:
+        """Return the snapshots that it was not shown."""
+
 
 class Panel(NamedTuple):
     """One panel: what it is, its title, what fills its axes (None: nothing), lines below it."""
@@ -163,7 +166,7 @@ class FigureEntry:
 
     def draw(self, run: Learned, data: xr.DataTree, plane: PlaneLike, seed: int) -> Figure:
         """Return the figure of a run."""
-        held = tuple(run.config.get("hold_out", ()))
+        held = tuple(run.held_out(data))
         return _laid_out(self.panels(Scene({"": run}, data, None, held, plane, seed)))
 
 

@@ -39,7 +39,8 @@ def plot(
         figure: A name of ``popdyn.plots.FIGURES``: ``potential``, ``force``, ``interaction``,
             ``snapshots`` and others. None: the potential, or the interaction or the snapshots
             where no potential was learned.
-        data: The data set, or the path of its store. None: the one that the run was fitted to.
+        data: The data set, the path of its store, or the name of an experiment of the run. None:
+            the one that the run was fitted to.
         plane: Two components, counted from 1, or ``"pca"``; the latter if None and d > 2.
         seed: Seeds what the figure simulates.
 
@@ -63,7 +64,10 @@ def plot(
         of = {"potential": run.energy.V, "interaction": run.energy.W}
         figure = next((name for name, term in of.items() if term is not None), "snapshots")
     entry = lookup(FIGURES, figure, "figure")
-    tree = run.snapshots() if data is None else opened(data)
+    if data is None or (isinstance(data, str) and data in run.experiments):
+        tree = run.snapshots(data)
+    else:
+        tree = opened(data)
     return entry.draw(run, tree, plane, seed)
 
 

@@ -58,8 +58,7 @@ class Bridge(VelocityProblem):
 
     options: BridgeOptions
 
-    def loss(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
-        x, y = batch[:-1], batch[1:]
+    def loss(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
         n, tau = self.options.substeps, self.tau[..., None]
         with torch.no_grad():
             flow, drifts = [x], []

@@ -24,8 +24,7 @@ class FlowMatching(VelocityProblem):
     batch grows the plan becomes that of the populations, whose velocity is a gradient.
     """
 
-    def loss(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
-        x, y = batch[:-1], batch[1:]
+    def loss(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
         order = [_paired(a, b) for a, b in zip(x, y, strict=True)]
         y = torch.stack([b[i] for b, i in zip(y, order, strict=True)])
         s = torch.from_numpy(rng.random(x.shape[:2], dtype=np.float32)).to(x)

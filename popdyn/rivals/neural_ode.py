@@ -43,8 +43,7 @@ class NeuralODE(VelocityProblem):
 
     options: NeuralODEOptions
 
-    def loss(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
-        x, y = batch[:-1], batch[1:]
+    def loss(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
         h = self.tau / self.options.substeps
         start = x
         for i in range(self.options.substeps):

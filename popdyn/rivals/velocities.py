@@ -70,25 +70,27 @@ class VelocityProblem:
         self.data, self.options = data, options
         (seed,) = np.random.SeedSequence([data.seed, 4]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(seed) >> 1)
-        span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
+        span = data.intervals.span if options.time_varying else None
         V = MLPPotential(data.scaling().cpu(), options.hidden, span, generator)
         self.V = V.to(data.device)
         self.beta = options.diffusivity or 0.0
-        self.start = torch.tensor(data.times[:-1, None]).to(data.fit[0])
-        self.tau = torch.tensor(data.intervals[:, None]).to(data.fit[0])
+        self.start, self.tau = (
+            torch.tensor(t[:, None]).to(data.fit[0])
+            for t in (data.intervals.start, data.intervals.tau)
+        )
         self.size = data.batch_size(options.batch)
         self.optimizer = torch.optim.Adam(self.V.parameters(), lr=options.learning_rate)
         self.held = HeldOut(data)
 
-    def loss(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the loss on a batch of every snapshot, ``(K + 1, n, d)``."""
+    def loss(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return the loss on what each interval begins and ends with, ``(K, n, d)`` each."""
         raise NotImplementedError
 
     def step(self, step: int) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * cosine_rate(step, self.options.steps)
         rng = np.random.default_rng([self.data.seed, 5, step])
-        loss = self.loss(self.data.batches(step, self.size), rng)
+        loss = self.loss(*self.data.pairs(step, self.size), rng)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.V.parameters(), 10.0)

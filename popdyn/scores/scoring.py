@@ -47,6 +47,7 @@ class Learned(typing.Protocol):
     def word(self) -> str | None: ...
     @property
     def how(self) -> str: ...
+    def held_out(self, data: xr.DataTree) -> list[int]: ...
 
 
 @plain_numbers(whole=("seed",))
@@ -105,7 +106,7 @@ def score(
         run, energy = energy, dynamics_of(energy, "score")
         out = {"learner": run.learner, "verdict": run.word}
         label = run.how
-        hold_out = run.config.get("hold_out", ()) if hold_out is None else hold_out
+        hold_out = run.held_out(data) if hold_out is None else hold_out
     held_out = () if hold_out is None else indices(hold_out, "hold_out")
     protocol = _protocol(data, held_out, points, from_, seed, units)
     truth = _truth(data, truth)

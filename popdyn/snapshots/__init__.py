@@ -1,6 +1,7 @@
 """The snapshot format: make, write, read, validate, import, export, inspect."""
 
 from popdyn.snapshots.blocks import BlockWriter
+from popdyn.snapshots.experiments import import_experiments
 from popdyn.snapshots.export import export
 from popdyn.snapshots.import_ import import_data
 from popdyn.snapshots.inspect_ import inspect
@@ -26,6 +27,7 @@ __all__ = [
     "from_arrays",
     "from_frame",
     "import_data",
+    "import_experiments",
     "inspect",
     "make_tree",
     "open_snapshots",

@@ -35,6 +35,7 @@ class Cells:
         notes: What was decided without having been asked for, a sentence each.
         rows: Row of the source that each cell comes from ``(n,)``; all of them if None.
         dropped: How many rows of the source were left out.
+        parts: What says which experiment each cell is of ``(n,)``, where that was asked for.
     """
 
     x: np.ndarray
@@ -47,6 +48,7 @@ class Cells:
     notes: tuple[str, ...] = ()
     rows: np.ndarray | None = None
     dropped: int = 0
+    parts: np.ndarray | None = None
 
 
 ORIGIN = "origin"
@@ -71,6 +73,8 @@ class ImportOptions(Options):
         mass_from_counts: The number of cells of each snapshot is its mass: where all of a
             population, or the same share of it, was collected each time.
         mass: Mass of each snapshot, by its label or its time, in any unit, where it was measured.
+        split_by: Column or array that says which experiment a cell is of, such as a replicate:
+            one store for each value, in the folder ``out``.
         standardize: Over the training cells: ``global`` is mean 0 and one scale for all
             components, ``component`` mean 0 and variance 1 each.
         test_fraction: Share of each snapshot for the test group.
@@ -87,6 +91,7 @@ class ImportOptions(Options):
     time_map: Mapping[Any, float] | None = None
     mass_from_counts: bool = False
     mass: Mapping[Any, float] | None = None
+    split_by: str | None = None
     standardize: Annotated[str, OneOf("standardize", ("popdyn.snapshots.standardize:METHODS",))] = (
         "none"
     )
@@ -120,6 +125,7 @@ def checked(cells: Cells, keys: ImportOptions, source: object) -> Cells:
             f"all {d} components of {cells.x_name} are taken: far fewer are easier to learn in; "
             "--components 5 keeps the leading five"
         )
+    cells = replace(cells, parts=_parts(cells, keys, source))
     x = np.asarray(x[:, :wanted], dtype=np.float64)
     names = cells.components or tuple(f"{cells.x_name}[{i}]" for i in range(d))
     cells = replace(cells, labels=labels, components=names[: x.shape[1]], notes=tuple(notes))
@@ -131,6 +137,8 @@ def checked(cells: Cells, keys: ImportOptions, source: object) -> Cells:
 
 def _without_missing(cells: Cells, x: np.ndarray, source: object) -> tuple[Cells, np.ndarray]:
     no_place, no_label = np.isnan(x).any(axis=1), _missing(cells.labels)
+    if cells.parts is not None:
+        no_label |= cells.parts == ""
     kept = ~(no_place | no_label)
     if kept.all():
         return cells, x
@@ -151,9 +159,39 @@ def _without_missing(cells: Cells, x: np.ndarray, source: object) -> tuple[Cells
             notes=(*cells.notes, note),
             rows=rows,
             dropped=int((~kept).sum()),
+            parts=None if cells.parts is None else cells.parts[kept],
         ),
         x[kept],
     )
+
+
+def _parts(cells: Cells, keys: ImportOptions, source: object) -> np.ndarray | None:
+    """Return the experiments of all rows as texts, empty where there is none."""
+    if keys.split_by is None:
+        return None
+    if cells.parts is None:
+        raise PopdynError(
+            f"{source} has no further arrays: expected a table, an .npz or an AnnData with "
+            f"'{keys.split_by}'",
+            field="split_by",
+        )
+    parts = np.asarray(cells.parts)
+    if parts.shape != (len(cells.x),):
+        raise PopdynError(
+            f"{source}: {keys.split_by} has shape {parts.shape}: expected a value for each of "
+            f"{len(cells.x)} rows"
+        )
+    lost = _missing(parts)
+    if lost.any() and not keys.drop_missing:
+        raise PopdynError(
+            f"{source}: {keys.split_by} is missing at {cells.where(int(np.argmax(lost)))} "
+            f"({lost.sum()} such cells): expected a value (--drop-missing leaves them out)"
+        )
+    texts = (
+        v.decode() if isinstance(v, bytes) else f"{v:g}" if isinstance(v, float) else str(v)
+        for v in parts.tolist()
+    )
+    return np.where(lost, "", np.array(list(texts), dtype=str))
 
 
 def _check_values(cells: Cells, x: np.ndarray, source: object) -> None:

@@ -78,6 +78,12 @@ def tree_of(cells: Cells, o: ImportOptions, name: str) -> xr.DataTree:
     Raises:
         PopdynError: On labels that give no increasing times.
     """
+    if cells.parts is not None:
+        raise PopdynError(
+            f"split_by is '{o.split_by}': expected none, for it gives several data sets "
+            "(popdyn.import_experiments)",
+            field="split_by",
+        )
     method = METHODS[o.standardize]
     labels, times, rows, notes = snapshots_of(cells, o.time_map)
     odd = oddities(

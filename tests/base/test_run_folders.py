@@ -190,5 +190,5 @@ def test_a_checkpoint_is_resumed_as_it_was_written_and_on_its_own_data(
     shutil.copytree(here / "1.zarr", here / "0.zarr")
     other = run_popdyn(*line)
     assert other.code == 1
-    assert "was begun with other settings (training_digest: " in other.last_line
+    assert "was begun with other settings (digest of 0: " in other.last_line
     assert file.read_bytes() == whole

@@ -63,7 +63,7 @@ def test_seeds_are_of_data_and_training(small_bench):
         for s in (0, 1)
     )
     assert (a["seed"], b["seed"]) == (0, 1)
-    assert a["training_digest"] != b["training_digest"]
+    assert a["data"][0]["digest"] != b["data"][0]["digest"]
     assert a["threads"] == b["threads"] == 1
 
 

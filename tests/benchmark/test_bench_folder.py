@@ -217,7 +217,7 @@ def test_overwrite_keeps_the_old_results_until_the_new_are_whole(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.toml", "out"]
     assert stamp in {f.stat().st_mtime_ns for f in out.glob("cells/*/cell.json")}
     run = load_run(out / "cells" / "bowl-zero-seed0" / "run")
-    assert run.config["data"] == str((out / "stores" / "bowl-seed0.zarr").resolve())
+    assert run.config["data"][0]["path"] == str((out / "stores" / "bowl-seed0.zarr").resolve())
 
 
 def test_two_at_once_is_refused(small_suite, copied):

@@ -70,7 +70,7 @@ def test_a_jacobian_pulled_back_is_the_one_pushed_forward():
     data = training_set(energy, 400, initial="gaussian", dt=0.1, snapshots=4)
     options = WeakFormOptions(("potential", "interaction", "diffusion"), time_varying=True)
     unknowns, tests = levels(data, data.fit, options)[0]
-    equations = MomentEquations(unknowns, tests, tests.mixing()[0], data.fit, data.times, 12, 0)
+    equations = MomentEquations(unknowns, tests, tests.mixing()[0], data.fit, data.intervals, 12, 0)
     theta = 30.0 * np.random.default_rng(0).standard_normal(unknowns.size)
     theta[-1] = 0.1
     at = equations.evaluate(theta)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import popdyn
+from popdyn.base.intervals import Intervals
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.ijkonet_problem import interval_weights
@@ -81,7 +82,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small_data, opti
 
 def test_a_held_out_snapshot_makes_its_interval_longer(small_data):
     data = TrainingSet.from_data(small_data, [1])
-    np.testing.assert_allclose(data.intervals, [0.02, 0.01])
+    np.testing.assert_allclose(data.intervals.tau, [0.02, 0.01])
     assert data.indices == [0, 2, 3]
 
 
@@ -178,7 +179,7 @@ def test_second_order_recovery_has_order_two():
 
 
 def test_interval_weights_are_the_straight_line():
-    weights = interval_weights(np.linspace(0, 1, 6), [100] * 6)
+    weights = interval_weights(Intervals(np.linspace(0, 1, 6)), [100] * 6)
     np.testing.assert_allclose(weights / weights[0], np.array([5, 8, 9, 8, 5]) / 5)
 
 

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 import popdyn
+from popdyn.base.intervals import Intervals
 from popdyn.learners.jkonet_star.couplings import couple, optimal_pairs
 from popdyn.learners.jkonet_star.density import DENSITIES
 
@@ -35,7 +36,7 @@ def test_unequal_sizes_keep_both_masses():
 def test_blocks_use_every_particle_once_and_know_their_interval():
     times = np.array([0.0, 0.1, 0.4])
     snapshots = [normal(50, seed=s) for s in range(3)]
-    pairs = couple(snapshots, times, 20, seed=0)
+    pairs = couple(snapshots, Intervals(times), 20, seed=0)
     assert len(pairs) == 100
     for k, tau in ((1, 0.1), (2, 0.3)):
         own = pairs.snapshots == k
@@ -53,7 +54,7 @@ def test_repeated_points_are_coupled(block, debias):
     same = torch.ones(60, 2)
     twice = normal(30).repeat(2, 1)
     for x, y in ((same, same), (twice, twice), (same, twice)):
-        pairs = couple([x, y], np.array([0.0, 1.0]), block, seed=0, debias=debias)
+        pairs = couple([x, y], Intervals(np.array([0.0, 1.0])), block, seed=0, debias=debias)
         assert torch.isfinite(pairs.speeds).all()
         np.testing.assert_allclose(float(pairs.weights.sum()), len(pairs), rtol=1e-5)
 
@@ -76,7 +77,7 @@ def test_what_sampling_alone_does_is_taken_off():
     for seed in range(20):
         x, y = uniform(200, 2 * seed), uniform(200, 2 * seed + 1)
         for debias, into in ((0.0, plain), (1.0, debiased)):
-            pairs = couple([x, y], np.array([0.0, 1.0]), 0, seed, debias=debias)
+            pairs = couple([x, y], Intervals(np.array([0.0, 1.0])), 0, seed, debias=debias)
             edge = pairs.ends.abs() > 3.8
             into.append(float((pairs.speeds * pairs.ends.sign())[edge].mean()))
     error = np.std(debiased, ddof=1) / np.sqrt(len(debiased))
@@ -88,7 +89,7 @@ def test_what_sampling_alone_does_is_taken_off():
 def test_a_weight_mixes_plain_and_debiased_pairs():
     x, y = uniform(100, 0), uniform(100, 1)
     plain, whole, mixed = (
-        couple([x, y], np.array([0.0, 1.0]), 0, 0, debias=w) for w in (0.0, 1.0, 0.25)
+        couple([x, y], Intervals(np.array([0.0, 1.0])), 0, 0, debias=w) for w in (0.0, 1.0, 0.25)
     )
     assert len(mixed) == len(plain) + len(whole)
     mean = [(p.weights[:, None] * p.speeds).mean(0) for p in (plain, whole, mixed)]

@@ -8,6 +8,7 @@ import torch
 
 import popdyn
 from popdyn import FreeEnergy, PopdynError
+from popdyn.base.quadrature import quadrature
 from popdyn.benchmark import load_suite
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import solve_weak_form
@@ -22,7 +23,7 @@ from popdyn.learners.weak_form.fields import DirectFields, GridFields
 from popdyn.learners.weak_form.jacobian import Jacobian, Sensitivity, _turned
 from popdyn.learners.weak_form.levels import levels
 from popdyn.learners.weak_form.linearised import Linearised
-from popdyn.learners.weak_form.moments import MomentEquations, quadrature
+from popdyn.learners.weak_form.moments import MomentEquations
 from popdyn.learners.weak_form.noise import SharedNoise, covariance
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import _linear, descend
@@ -53,7 +54,7 @@ def small_equations(n, log_density=True):
     if not log_density:
         unknowns = dataclasses.replace(unknowns, log_density=np.zeros(0))
     weights = tests.mixing()[0]
-    return MomentEquations(unknowns, tests, weights, data.fit, data.times, 12, 0)
+    return MomentEquations(unknowns, tests, weights, data.fit, data.intervals, 12, 0)
 
 
 def test_jacobians_are_the_derivatives_of_the_moments():

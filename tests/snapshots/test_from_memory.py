@@ -127,10 +127,11 @@ def test_fit_takes_a_tree_or_a_path(tmp_path):
     popdyn.write(data, tmp_path / "a.zarr")
     of_tree = popdyn.fit(data, learner="zero")
     of_path = popdyn.fit(tmp_path / "a.zarr", learner="zero")
-    assert of_path.config["training_digest"] == of_tree.config["training_digest"]
-    assert of_path.config["data"] == str((tmp_path / "a.zarr").resolve())
-    assert of_tree.config["data"] is None
-    with pytest.raises(PopdynError, match="the data is list: expected a data set"):
+    (by_path,), (by_tree,) = of_path.config["data"], of_tree.config["data"]
+    assert by_path["digest"] == by_tree["digest"]
+    assert by_path["path"] == str((tmp_path / "a.zarr").resolve())
+    assert by_tree["path"] is None
+    with pytest.raises(PopdynError, match="the data is ndarray: expected a data set"):
         popdyn.fit(ARRAYS)
 
 

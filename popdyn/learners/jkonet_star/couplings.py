@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.intervals import Intervals
 
 __all__ = ["Couplings", "couple", "optimal_pairs"]
 
@@ -44,7 +45,7 @@ class Couplings:
 
 def couple(
     snapshots: Sequence[Tensor],
-    times: np.ndarray,
+    intervals: Intervals,
     block: int,
     seed: int,
     iterations: int = MAX_ITERATIONS,
@@ -60,7 +61,7 @@ def couple(
 
     Args:
         snapshots: Particles, ``(n_k, d)`` each.
-        times: t_k, ``(K + 1)``.
+        intervals: Which of them follow each other, and when.
         block: Both snapshots are cut into random blocks of at most this size, which are coupled
             one by one; 0 for one plan of all particles.
         seed: Seeds the blocks.
@@ -72,14 +73,14 @@ def couple(
     """
     parts: list[list[Tensor]] = []
     sets = [(taken, w) for taken, w in ((False, 1.0 - debias), (True, debias)) if w > 0.0]
-    intervals = enumerate(itertools.pairwise(snapshots))
-    for (k, (x, y)), (taken_off, weight) in itertools.product(intervals, sets):
-        rng = np.random.default_rng([seed, 5, k])
+    each = enumerate(zip(intervals.before, intervals.after, intervals.tau, strict=True))
+    for (number, (k, end_of, tau)), (taken_off, weight) in itertools.product(each, sets):
+        x, y = snapshots[k], snapshots[end_of]
+        rng = np.random.default_rng([seed, 5, number])
         count = -(-max(len(x), len(y)) // block) if block else 1
         count = min(max(count, 2) if taken_off else count, len(x), len(y))
         rows = np.array_split(rng.permutation(len(x)), count)
         columns = np.array_split(rng.permutation(len(y)), count)
-        tau = float(times[k + 1] - times[k])
         for n, (i, j) in enumerate(zip(rows, columns, strict=True)):
             source, target = _float64(x[i]), _float64(y[j])
             a, b, mass = optimal_pairs(source, target, iterations)
@@ -92,11 +93,11 @@ def couple(
             parts.append(
                 [
                     end,
-                    (arrival - start) / tau,
+                    (arrival - start) / float(tau),
                     torch.from_numpy(mass * (size * weight * len(sets))).to(end),
-                    end.new_full((size,), tau),
-                    torch.full((size,), k + 1, device=end.device),
-                    end.new_full((size,), float(times[k + 1])),
+                    end.new_full((size,), float(tau)),
+                    torch.full((size,), int(end_of), device=end.device),
+                    end.new_full((size,), float(intervals.times[end_of])),
                 ]
             )
     return Couplings(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -47,12 +47,13 @@ def fit_jkonet_star(data: TrainingSet, options: JKOnetStarOptions, place: Workpl
     snapshots = [x[:most] for x in data.cells]
     density = DENSITIES[options.density]
     # No pair ends in the first snapshot, all of whose particles may be in one place.
-    later = {k: density(x, data.seed) for k, x in enumerate(snapshots) if k and options.noisy}
+    ends = data.intervals.after if options.noisy else ()
+    later = {int(k): density(snapshots[k], data.seed) for k in ends}
 
     def couplings(parts: Sequence[Tensor]) -> Scored:
         """Return the couplings of some particles, with ∇log ρ of all of them at the ends."""
         pairs = couple(
-            parts, data.times, options.block, data.seed, options.iterations, options.debiased
+            parts, data.intervals, options.block, data.seed, options.iterations, options.debiased
         )
         if not later:
             return pairs, None
@@ -78,7 +79,7 @@ def _fit_linear(
     couplings: Coupler,
 ) -> Run:
     learned = options.learn
-    times = 1 + min(options.degree, len(data.times) - 2) if options.time_varying else 1
+    times = 1 + min(options.degree, data.intervals.distinct - 2) if options.time_varying else 1
     learns_beta = "diffusion" in learned and options.diffusivity is None
     known = options.diffusivity or 0.0
     dictionary = Dictionary(

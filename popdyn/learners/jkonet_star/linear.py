@@ -74,7 +74,7 @@ class Dictionary:
         times: int,
     ) -> None:
         self.snapshots = [x.cpu() for x in snapshots]
-        self.span = (float(data.times[0]), float(data.times[-1]))
+        self.span = data.intervals.span
         self.times, self.diffusion = times, diffusion
         everything = torch.cat(self.snapshots)
         self.features: FeatureMap | None = None

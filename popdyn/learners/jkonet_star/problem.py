@@ -43,12 +43,12 @@ class StarProblem:
         unit = float(scaling.unit)
         if published:  # as the user's data has it
             unit = 1.0 if data.units is None else 1.0 / data.units.energy
-        span = (float(data.times[0]), float(data.times[-1])) if options.time_varying else None
+        span = data.intervals.span if options.time_varying else None
         self.V: MLPPotential | None = None
         self.W: RadialMLP | None = None
         if "potential" in learned:
             # No pair ends in the first snapshot: until the second V is what it is there.
-            moving = span and (float(data.times[1]), span[1])
+            moving = span and (float(data.times[data.intervals.after].min()), span[1])
             given = (scaling.cpu(), options.hidden, span, generators[0], moving)
             V = SoftplusPotential(*given, data.units) if published else MLPPotential(*given)
             self.V = V.to(device)

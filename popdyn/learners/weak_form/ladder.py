@@ -60,7 +60,7 @@ def parts_asked_for(
     made up for it, and where V would be quite another within that interval, that is said. Where V
     does not meet them, V, W and β are solved for together: W takes part where its functions earn
     their place by evidence, β as before. Where not even all three meet the moments, V and β are
-    tried with the whole dictionary.
+    tried with the whole dictionary; and where nothing meets them, what comes nearest is learned.
 
     In more than three dimensions the dictionary holds no functions of all components together, and
     the forces of pairs cost the square of the particles. So V and β, and the directions and pairs
@@ -153,7 +153,7 @@ def parts_asked_for(
     if noise and met(whole("potential", *noise)):  # solved for together the three may go astray
         return Asked(("potential", *noise), rungs)
     found_noise = [part for part in parts if part == "diffusion"]
-    if (len(data.times) < ENOUGH and not many) or met(whole("potential", *parts)):
+    if (data.intervals.distinct < ENOUGH and not many) or met(whole("potential", *parts)):
         return Asked(("potential", *parts), rungs)
     if many and restructure is not None and restructure(True):
         few = data
@@ -161,6 +161,8 @@ def parts_asked_for(
             return Asked(("potential", *found_noise), rungs)
         assert data.structure is not None
         few = data.structured(dataclasses.replace(data.structure, network=None))
-    if len(data.times) >= ENOUGH and met(whole("potential", *found_noise, moves=True)):
+    if data.intervals.distinct >= ENOUGH and met(whole("potential", *found_noise, moves=True)):
         return Asked(("potential", *found_noise), rungs, moves=True)
-    return Asked(("potential", *parts), rungs)
+    # Nothing meets them all; of few particles the covariance is an estimate, and χ² too large.
+    still = [r for r in rungs if r["dictionary"] == "whole" and not r.get("time_varying")]
+    return Asked(tuple(min(still, key=lambda r: r["misfit"])["learn"]), rungs)

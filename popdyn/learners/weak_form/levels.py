@@ -79,7 +79,11 @@ def levels(
             network = data.structure.network.of_inputs(torch.diag(scaling.scale), scaling.mean)
             coarse.append(network.measured(torch.from_numpy(z)))
     if dim > 3:
-        first, last = (scaling.standardise(snapshots[k]).double().numpy() for k in (0, -1))
+        ends = [
+            [snapshots[range(len(snapshots))[own][k]] for own in data.intervals.experiments]
+            for k in (0, -1)
+        ]
+        first, last = (scaling.standardise(torch.cat(x)).double().numpy() for x in ends)
         coarse += turned_blocks(first, last, z, (0.6, 0.2))
     if dim > 1:
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
@@ -135,7 +139,7 @@ def _unknowns(
     learned = options.learn
     times = 1
     if options.time_varying:
-        times = 1 + min(options.degree, len(data.times) - 2)
+        times = 1 + min(options.degree, data.intervals.distinct - 2)
     mixing, names = features.prior() if "potential" in learned else (np.zeros((0, 0)), [])
     groups = [
         f"V: {name}" if m == 0 else f"V: {name}, degree {m} in time"
@@ -165,7 +169,7 @@ def _unknowns(
         features if "potential" in learned else None,
         mixing,
         times,
-        (float(data.times[0]), float(data.times[-1])),
+        data.intervals.span,
         radial,
         radial_mixing,
         gauge,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.base.quadrature import quadrature
+from popdyn.base.intervals import Intervals
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.weak_form.jacobian import JACOBIAN, Jacobian, Sensitivity
 from popdyn.learners.weak_form.linearised import Linearised
@@ -63,7 +63,7 @@ class MomentEquations:
         tests: The test functions' dictionary.
         weights: Combinations of it, each as large as it is thought to matter, ``(m, p)``.
         snapshots: Particles, ``(n_k, d)`` float32 each.
-        times: t_k, ``(K + 1,)``.
+        intervals: Which of them follow each other, and when.
         count: Largest number q of test functions: the leading principal components of the
             dictionary over all snapshots.
         seed: Seeds the noise of the runs.
@@ -79,14 +79,15 @@ class MomentEquations:
         tests: FeatureMap,
         weights: np.ndarray,
         snapshots: Sequence[Tensor],
-        times: np.ndarray,
+        intervals: Intervals,
         count: int,
         seed: int,
         correct: bool = True,
         masses: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.masses = None if unknowns.rates is None else masses
-        self.unknowns, self.tests, self.snapshots, self.times = unknowns, tests, snapshots, times
+        self.unknowns, self.tests, self.snapshots = unknowns, tests, snapshots
+        self.intervals = intervals
         self.seed, self.correct, self.weights = seed, correct, weights
         values = [tests.values(x) for x in snapshots]
         pooled = sum(_spread(v) for v in values) / len(values)
@@ -104,7 +105,7 @@ class MomentEquations:
             self.means.append(mean)
             own -= mean.float()
             self.observed.append(own if self.masses is None else _after(own.new_zeros(1), own))
-        self.cuts = [(1, 1)] * (len(snapshots) - 1)
+        self.cuts = [(1, 1)] * len(intervals)
         self.spreads = [covariance(f, f) for f in self.observed]
 
     def evaluate(self, theta: np.ndarray) -> Equations:
@@ -112,14 +113,14 @@ class MomentEquations:
         drive = Drive(self.unknowns, theta)
         paths, moved, residuals, own, across = [], [], [], [], []
         shared = SharedNoise(self.spreads)
-        for k, tau in enumerate(np.diff(self.times)):
-            start = float(self.times[k])
+        for i, (k, tau) in enumerate(zip(self.intervals.before, self.intervals.tau, strict=True)):
+            start = float(self.intervals.times[k])
             # Never fewer steps than before: with another number of them the noise is another, and
             # states that ask for two numbers in turns would never settle.
             wanted = drive.steps(self.snapshots[k], start, float(tau))
-            self.cuts[k] = (max(wanted[0], self.cuts[k][0]), max(wanted[1], self.cuts[k][1]))
-            seed = [self.seed, 3, k]
-            path = drive.run(self.snapshots[k], start, float(tau), seed, self.cuts[k])
+            self.cuts[i] = (max(wanted[0], self.cuts[i][0]), max(wanted[1], self.cuts[i][1]))
+            seed = [self.seed, 3, i]
+            path = drive.run(self.snapshots[k], start, float(tau), seed, self.cuts[i])
             values = self.tests.values(path.end) @ self.projection
             shares, grown = path.shares()
             if drive.rate is not None:
@@ -145,7 +146,7 @@ class MomentEquations:
             own.append(covariance(values, values))
             across.append(covariance(self.observed[k], values))
             if drive.pulled:
-                shared.follow(k, across[k], own[k], alone)
+                shared.follow(k, across[i], own[i], alone)
             paths.append(path)
             moved.append(values)
         noise = self._covariance(own, across, shared)
@@ -157,17 +158,17 @@ class MomentEquations:
         """Return the residuals' covariance from those of f∘Φ and of f with it, each interval."""
         K, q = len(own), self.count
         diagonal, upper = np.zeros((K, q, q)), np.zeros((K - 1, q, q))
-        for k in range(K):
+        for i, k in enumerate(self.intervals.before):
             here, ahead = len(self.observed[k]), len(self.observed[k + 1])
-            diagonal[k] = (own[k] + shared.carried(k)) / here
-            diagonal[k] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
-            diagonal[k][np.diag_indices(q)] *= 1.0 + 1e-5
-            if k > 0:
-                upper[k - 1] = -(across[k] + shared.excess[k] @ shared.gain[k]) / here
-        if self.masses is not None:
-            variance = self.masses[1]
-            diagonal[:, 0, 0] += variance[:-1] + variance[1:]
-            upper[:, 0, 0] -= variance[1:-1]
+            diagonal[i] = (own[i] + shared.carried(k)) / here
+            diagonal[i] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
+            diagonal[i][np.diag_indices(q)] *= 1.0 + 1e-5
+            if self.masses is not None:
+                diagonal[i][0, 0] += self.masses[1][k] + self.masses[1][k + 1]
+            if len(self.intervals.touching[k]) > 1:  # another one ends where it begins
+                upper[i - 1] = -(across[i] + shared.excess[k] @ shared.gain[k]) / here
+                if self.masses is not None:
+                    upper[i - 1][0, 0] -= self.masses[1][k]
         return diagonal, upper
 
     def jacobians(self, at: Equations, most: int = JACOBIAN) -> list[Jacobian]:
@@ -182,16 +183,16 @@ class MomentEquations:
                 self.sensitivity.jacobian(drive, path, most, moved)
                 for path, moved in zip(at.paths, at.moved, strict=True)
             ]
-        last = len(at.paths) - 1
-        still = [at.paths[min(k, last)] for k in range(last + 2)]
+        still = [at.paths[touching[-1]] for touching in self.intervals.touching]
         still = [Path(x, [x], p.times, p.step) for x, p in zip(self.snapshots, still, strict=True)]
         ends = [
             self.sensitivity.jacobian(drive, path, most, own)
             for path, own in zip(still, self.observed, strict=True)
         ]
         rates = np.stack([end.mean / path.step for end, path in zip(ends, still, strict=True)])
-        means = np.tensordot(quadrature(self.times), rates, 1)
-        return [dataclasses.replace(end, mean=m) for m, end in zip(means, ends, strict=False)]
+        means = np.tensordot(self.intervals.quadrature(), rates, 1)
+        first = [ends[k] for k in self.intervals.before]
+        return [dataclasses.replace(end, mean=m) for m, end in zip(means, first, strict=True)]
 
     def fewer(
         self,
@@ -243,10 +244,11 @@ class MomentEquations:
             square = np.ix_(use, use)
             known[square] = np.linalg.inv(raw[square] + np.diag(prior[use]))
         for k in range(len(self.snapshots) if self.correct else 0):
-            part = parts[min(k, len(parts) - 1)]
+            last = self.intervals.touching[k][-1]
+            part = parts[last]
             leverage = self._leverages(at, k, part.witnesses, pull, known, tilt)
-            if k < len(parts):
-                noise, lean = part.noise(at.inverse[0][k], leverage)
+            if self.intervals.before[last] == k:
+                noise, lean = part.noise(at.inverse[0][last], leverage)
                 bias += noise
                 leaning += lean
         matrix = raw - bias
@@ -255,13 +257,13 @@ class MomentEquations:
         def away(direction: np.ndarray) -> tuple[float, float]:
             first = second = 0.0
             weights = torch.from_numpy(pull @ direction).float()
-            for k, part in enumerate(parts):
+            for i, (k, part) in enumerate(zip(self.intervals.before, parts, strict=True)):
                 moved = part.along(direction)
-                own, n = moved @ weights[k], len(self.observed[k])
-                put = at.moved[k][: len(moved)] @ weights[k]
-                if k > 0:
+                own, n = moved @ weights[i], len(self.observed[k])
+                put = at.moved[i][: len(moved)] @ weights[i]
+                if len(self.intervals.touching[k]) > 1:
                     count = weights.shape[1]
-                    put = put - self.observed[k][: len(moved), :count] @ weights[k - 1]
+                    put = put - self.observed[k][: len(moved), :count] @ weights[i - 1]
                 first += float(own @ (put - put.mean())) / (len(own) * n)
                 second += float(own @ own) / (len(own) * part.rows)
             return first, second
@@ -279,17 +281,18 @@ class MomentEquations:
         known: np.ndarray,
         tilt: np.ndarray,
     ) -> Tensor:
-        """Return P u_i in interval k for the first particles of snapshot k, and add to the tilt.
+        """Return P u_i in snapshot k's last interval for its first particles; add to the tilt.
 
         u_i is what a particle puts in the residuals: by where it is in those of the interval
         before, ``+f/n``, by where it goes in those of its own, ``−f∘Φ/n``. The tilt is
         E[δC P δr] = Σ u_i (u_iᵀ P u_i), ``(K, q)``.
         """
         here, n, count = [], len(self.observed[k]), at.residuals.shape[1]
-        if k > 0:
-            here.append((k - 1, self.observed[k][:witnesses, :count] / n))
-        if k < len(at.moved):
-            here.append((k, at.moved[k][:witnesses] / -n))
+        for i in self.intervals.touching[k]:
+            if self.intervals.before[i] == k:
+                here.append((i, at.moved[i][:witnesses] / -n))
+            else:
+                here.append((i, self.observed[k][:witnesses, :count] / n))
         here = [(j, u - u.mean(0)) for j, u in here]
         out, share = [], here[0][1].new_zeros(len(here[0][1]))
         for j, u in here:

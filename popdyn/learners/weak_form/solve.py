@@ -50,6 +50,7 @@ __all__ = [
     "fit_weak_form",
     "freedom_of",
     "p_value_of",
+    "particles_of",
     "run_of",
     "solve_weak_form",
     "traded",
@@ -266,7 +267,7 @@ def p_value_of(misfit: float, freedom: float) -> float:
     return float(chdtrc(freedom, misfit * freedom))
 
 
-def _snapshots(data: TrainingSet) -> list[Tensor]:
+def particles_of(data: TrainingSet) -> list[Tensor]:
     """Return the particles that are learned from, those to validate with them."""
     pairs = zip(data.fit, data.validation, strict=True)
     return [torch.cat([a[:MOST], b])[:MOST].cpu() for a, b in pairs]
@@ -278,7 +279,7 @@ class Levels:
     def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
         self.given, data = data, data.turned
         self.data, self.options = data, options
-        self.snapshots = _snapshots(data)
+        self.snapshots = particles_of(data)
         self.smallest = min(len(x) for x in self.snapshots)
         self.start, self.coarse, self.fine = levels(data, self.snapshots, options)
         self.beyond = self.fine[0].beyond_potential
@@ -312,7 +313,7 @@ class Levels:
             tests,
             weights,
             self.snapshots if particles is None else particles,
-            self.data.times,
+            self.data.intervals,
             count,
             self.data.seed,
             self.options.correct if correct is None else correct,
@@ -475,8 +476,8 @@ def _solved_again(
         near.unknowns,
         tests,
         weights,
-        _snapshots(data.turned),
-        data.times,
+        particles_of(data.turned),
+        data.intervals,
         count,
         data.seed,
         options.correct,

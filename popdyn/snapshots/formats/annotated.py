@@ -80,8 +80,11 @@ def cells_of_annotated(adata: Any, keys: ImportOptions, path: object) -> Cells:
             components, found = tuple(map(str, found.columns)), found.to_numpy()
         x = np.asarray(found.toarray() if issparse(found) else found)
     labels = adata.obs[obs].to_numpy()
+    parts = None
+    if keys.split_by is not None:
+        parts = adata.obs[name_among(keys.split_by, (), columns, path, "obs column")].to_numpy()
     times = adata.uns.get("popdyn_times")
-    return Cells(x, labels, name, obs, times, components, notes=notes)
+    return Cells(x, labels, name, obs, times, components, notes=notes, parts=parts)
 
 
 def _said_of_components(matrix: Any, n: int, arrays: list[str]) -> str:

@@ -18,11 +18,13 @@ def read(path: Path, keys: ImportOptions) -> Cells:
             usual = ("sample_labels", "labels", "time")
             label = name_among(keys.time_key, usual, names, path, "array")
             times = archive["times"] if "times" in names else None
-            x, labels = archive[data], archive[label]
+            x, labels, parts = archive[data], archive[label], None
+            if keys.split_by is not None:
+                parts = archive[name_among(keys.split_by, (), names, path, "array")]
     except Exception as error:
         # Damaged archives raise what zipfile, zlib and NumPy happen to raise.
         refuse(path, error)
-    return Cells(x, labels, data, label, times)
+    return Cells(x, labels, data, label, times, parts=parts)
 
 
 def write(cells: ExportedCells, path: Path) -> None:

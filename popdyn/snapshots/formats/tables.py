@@ -63,6 +63,11 @@ def cells_of_frame(
     columns = [str(c) for c in frame.columns]
     frame = frame.set_axis(columns, axis="columns")
     label = name_among(keys.time_key, LABELS, columns, path, "column")
+    parts = None
+    if keys.split_by is not None:
+        column = name_among(keys.split_by, (), columns, path, "column")
+        parts = frame[column].to_numpy()
+        frame = frame.drop(columns=[column] if column != label else [])
     table = _Table(path, frame, label, where)
     notes: tuple[str, ...] = ()
     if keys.columns is None:
@@ -72,7 +77,7 @@ def cells_of_frame(
     x = np.column_stack([table.numbers(c) for c in chosen])
     names = tuple(chosen)
     labels = frame[label].to_numpy()
-    return Cells(x, labels, ",".join(names), label, None, names, where, notes)
+    return Cells(x, labels, ",".join(names), label, None, names, where, notes, parts=parts)
 
 
 class _Table:
