@@ -81,11 +81,12 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
 
 
 def _parts(entry: Entry) -> list[str]:
-    """Return the parts of the energy that an entry was simulated with; V is always one."""
+    """Return the parts that an entry was simulated with; V is always one."""
     if entry.source is not None:
         return ["potential"]
     energy = entry.free_energy
     found = {"interaction": energy.W is not None, "diffusion": bool(energy.diffusivity)}
+    found |= {part: part in entry.dynamics.terms for part in ("growth", "circulation")}
     return ["potential", *(part for part, there in found.items() if there)]
 
 

@@ -70,7 +70,7 @@ def make_store(
         )
     if entry.source is None:
         simulate(
-            entry.free_energy,
+            entry.dynamics,
             **entry.simulation,
             seed=seed,
             out=Path(path),

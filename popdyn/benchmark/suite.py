@@ -13,7 +13,7 @@ from popdyn.base.errors import PopdynError, blaming
 from popdyn.base.options import Bounds, Options, options_in, read_options
 from popdyn.base.registry import lookup
 from popdyn.benchmark.variants import learner_of, options_in_name
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.dynamics.fields import NamedField
 from popdyn.learners import LEARNERS
 from popdyn.scores.protocol import parse_points
@@ -25,13 +25,17 @@ __all__ = ["Entry", "Suite", "check_names", "entry_from"]
 
 @dataclass(frozen=True)
 class EnergyOptions(Options):
-    """Keywords of ``FreeEnergy``, as far as a file can give them."""
+    """Keywords of ``FreeEnergy`` and of ``Dynamics``, as far as a file can give them."""
 
     potential: str | None = None
     potential_params: Mapping[str, Any] | None = None
     interaction: str | None = None
     interaction_params: Mapping[str, Any] | None = None
     diffusivity: Annotated[float, Bounds(ge=0)] = 0.0
+    growth: str | None = None
+    growth_params: Mapping[str, Any] | None = None
+    circulation: str | None = None
+    circulation_params: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,7 @@ class ScoreOptions(Options):
             parse_points(self.points)
 
 
+MORE = ("growth", "circulation")
 ENERGY = tuple(options_in(EnergyOptions))
 SOURCE = tuple(n for n in options_in(SourceOptions) if n != "seed")
 SIMULATION = tuple(n for n in options_in(SimulationOptions) if n not in ("seed", "device"))
@@ -67,7 +72,7 @@ class Entry(Options):
         name: Name within the suite; letters, digits, ``_``, ``-`` and ``.``.
         summary: One line on what it is, or what is hard about it.
         group: Entries of one group are averaged together; all of the suite if empty.
-        energy: Keywords of ``FreeEnergy``.
+        energy: Keywords of ``FreeEnergy``, and ``growth`` and ``circulation`` of ``Dynamics``.
         simulation: Keywords of ``simulate``.
         source: For real data: ``file``, the ``environment`` variable that may name another
             path, and keywords of ``import_data``.
@@ -114,8 +119,15 @@ class Entry(Options):
                 FreeEnergy(**name)
             with blaming(f"{term}_params"):
                 FreeEnergy(**given)
+        for term in MORE:
+            given = {k: v for k, v in self.energy.items() if k.startswith(term)}
+            name = {term: given.get(term)}
+            with blaming(term):
+                Dynamics(self.free_energy, **name)
+            with blaming(f"{term}_params"):
+                Dynamics(self.free_energy, **given)
         config = configure(**self.simulation)
-        config.check(self.free_energy)
+        config.check(self.dynamics)
         for part in (self.free_energy.V, self.free_energy.W):
             if isinstance(part, NamedField) and config.dim < part.entry.min_dim:
                 wanted = f"{part.label()} needs {part.entry.min_dim} or more"
@@ -127,7 +139,13 @@ class Entry(Options):
         """The true energy; that of an imported entry is unknown, and asking for it a mistake."""
         if self.source is not None:
             raise PopdynError(f"entry '{self.name}' is imported: its energy is not known")
-        return FreeEnergy(**self.energy)
+        return FreeEnergy(**{k: v for k, v in self.energy.items() if not k.startswith(MORE)})
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The true dynamics: the energy itself where there is no more."""
+        more = {k: v for k, v in self.energy.items() if k.startswith(MORE)}
+        return Dynamics(self.free_energy, **more) if more else self.free_energy
 
     @property
     def file(self) -> Path:

@@ -175,6 +175,20 @@ class Dynamics:
 
         return apply_to(x, growth)
 
+    def growth_std(self, x: Array, t: Time = None) -> Any:
+        """Return the standard error of g, ``(n, d) → (n)``.
+
+        Raises:
+            PopdynError: If the growth does not know it: it was not learned.
+        """
+        field: Any = getattr(self.terms.get("growth"), "field", None)
+        if not hasattr(field, "value_std"):
+            raise PopdynError(
+                "the growth is no estimate that knows its standard error: expected one that was "
+                "learned"
+            )
+        return apply_to(x, lambda y: field.value_std(y, t))
+
     def generator(
         self, f: Functions, x: Tensor, t: Time = None, others: Tensor | None = None
     ) -> Tensor:
@@ -190,8 +204,13 @@ class Dynamics:
 
     def more_spec(self) -> dict[str, Any] | None:
         """Return the JSON of what is more than the energy, by keyword; None if no JSON can."""
+        specs = self.more_specs()
+        return None if None in specs.values() else specs
+
+    def more_specs(self) -> dict[str, Any]:
+        """Return the JSON of each part that is more than the energy, None where none can."""
         specs = {KEYWORDS.get(part, part): term.spec() for part, term in self._more.items()}
-        return None if None in specs.values() else {key: dict(s) for key, s in specs.items()}
+        return {key: None if spec is None else dict(spec) for key, spec in specs.items()}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Dynamics:
@@ -210,13 +229,16 @@ class Dynamics:
 
     @staticmethod
     def with_spec(energy: FreeEnergy, more: Mapping[str, Any]) -> Dynamics:
-        """Return an energy with what :meth:`more_spec` gave; itself if that is nothing.
+        """Return an energy with what :meth:`more_spec` gave, or with fields; itself if nothing.
 
         Raises:
             PopdynError: On an unknown name or parameter.
         """
         keywords: dict[str, Any] = {}
         for key, part in more.items():
+            if isinstance(part, ScalarField):
+                keywords[key] = part
+                continue
             if not (isinstance(part, Mapping) and "name" in part):
                 raise PopdynError(
                     f"the {key} of the dynamics is {part!r}: expected its name and params"
@@ -278,7 +300,7 @@ def _field(
 
 def _circulation(value: FieldLike, params: Mapping[str, Any], V: ScalarField | None) -> Term | None:
     if not isinstance(value, str):
-        if callable(value) and not params:
+        if callable(value) and not params and not isinstance(value, ScalarField):
             return Drift(value)
         field = unnamed(value, params, "circulation")
         return None if field is None else Circulation(field)

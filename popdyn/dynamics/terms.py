@@ -266,8 +266,8 @@ class Circulation(FieldTerm):
     In the plane of two components i and j: b_i = −∂_jψ, b_j = ∂_iψ.
 
     Args:
-        field: ψ.
-        plane: The two components, counted from 1.
+        field: ψ; one that has a ``matrix`` says what A is.
+        plane: The two components, counted from 1, of a ψ that does not.
 
     Raises:
         PopdynError: If the plane is not two different components; when called, if positions have
@@ -285,6 +285,7 @@ class Circulation(FieldTerm):
                 "counted from 1"
             )
         self.plane = int(numbers[0]) - 1, int(numbers[1]) - 1
+        self.matrix: Tensor | None = getattr(field, "matrix", None)
 
     def drift(
         self,
@@ -293,6 +294,8 @@ class Circulation(FieldTerm):
         others: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> Tensor | None:
+        if self.matrix is not None:
+            return self.field.gradient(x, self.at(t)) @ self.matrix.to(x).T
         i, j = self.plane
         if max(i, j) >= x.shape[-1]:
             raise PopdynError(

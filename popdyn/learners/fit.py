@@ -28,6 +28,7 @@ from popdyn.base.registry import lookup
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.learners.auto import chosen_for_all, fit_chosen
+from popdyn.learners.beyond import beyond_energy
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.experiments import DataSet, Experiment, experiments_of, held_out_of
 from popdyn.learners.identifiability import diagnose, gauge_trade
@@ -116,6 +117,12 @@ def fit(
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
+    more = [p for p in ("growth", "circulation") if p in getattr(resolved, "learn", ())]
+    if more and ensemble > 1:
+        raise PopdynError(
+            f"ensemble is {ensemble} with learn {more[0]}, which knows its standard error from one "
+            "fit: expected ensemble 1"
+        )
     _check_device(device)
     config = {
         "learner": learner,
@@ -257,6 +264,18 @@ def fit(
         else:
             run.notes.append(note)
 
+    def more_than_energy(run: Run) -> list[str]:
+        """Say what growth or circulation would explain where no energy does; see ``beyond``."""
+        moves = run.certificate.get("time_varying") and not getattr(resolved, "time_varying", False)
+        if training is None or run.model != "features" or ensemble > 1:
+            return []
+        if not (run.word == "unexplained" or moves) or _sample(training).smallest < 5 * LEAST:
+            return []
+        less, left_out = training.split(fraction, LEAST)
+        known = getattr(resolved, "diffusivity", None)
+        note = beyond_energy(run, known, less, _sample(training, left_out), seed)
+        return [] if note is None else [note]
+
     def finished(run: Run) -> Run:
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
         run.verdict, each = verdict_on(run)
@@ -265,7 +284,7 @@ def fit(
         if each:
             compared(run, each)
         if run.word != "explained":
-            run.notes = [*run.notes, run.verdict.note]
+            run.notes = [*run.notes, run.verdict.note, *more_than_energy(run)]
         run.seconds = time.monotonic() - begin
         run.data = [x.data for x in experiments]
         return run
@@ -427,4 +446,6 @@ def _digest(training: TrainingSet) -> str:
     digest = hashlib.sha256(training.times.tobytes())
     for x in (*training.fit, *training.validation):
         digest.update(x.cpu().numpy().tobytes())
+    if training.masses is not None:
+        digest.update(training.masses[0].tobytes())
     return digest.hexdigest()[:16]

@@ -22,7 +22,7 @@ from popdyn.learners.run import Run
 from popdyn.learners.structure import Structure, structure_of
 from popdyn.learners.training import Workplace, interrupts_held, train
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form import FITS, solve_weak_form
+from popdyn.learners.weak_form import FITS, run_of, solve_weak_form
 from popdyn.learners.weak_form.ladder import FULL
 from popdyn.learners.weak_form.options import WeakFormOptions
 
@@ -142,6 +142,9 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
         data, WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
     )
     energy = solution.energy
+    if solution.dynamics is not energy:
+        # The gap and the inner residual certify the minimisation of an energy.
+        return dataclasses.replace(run_of(solution), learner="ijkonet")
     start, tau = _intervals(data)
     inner = Simulate(torch.Generator(data.device).manual_seed(data.seed))
     size = min(CERTIFIED, *(len(x) for x in data.fit))

@@ -10,6 +10,7 @@ from torch import nn
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, OneOf, Options
 from popdyn.learners.registry import AUTO, Choice, check_choice
+from popdyn.learners.weak_form.options import check_together
 
 __all__ = ["IJKOnetOptions"]
 
@@ -76,6 +77,13 @@ class IJKOnetOptions(Options):
 
     def check(self) -> None:
         check_choice(self.learn)
+        more = [part for part in self.learn if part in ("growth", "circulation")]
+        if more and not self.linear:
+            raise PopdynError(
+                f"learn '{','.join(self.learn)}' with a network: {more[0]} is learned by features, "
+                "expected --inner simulate with model features"
+            )
+        check_together(self.learn)
         if self.potential is not None and self.learn == AUTO:
             object.__setattr__(self, "learn", ("potential",))
         if self.inner == "proximal" and (self.diffusivity or self.learns_diffusivity):

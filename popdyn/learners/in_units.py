@@ -11,12 +11,18 @@ import numpy as np
 import torch
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.dynamics.fields import RadialKernel
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.units import KernelInUnits, TermInUnits, Units
+from popdyn.learners.units import (
+    KernelInUnits,
+    RateInUnits,
+    StreamInUnits,
+    TermInUnits,
+    Units,
+)
 
 __all__ = ["determined", "fit_in_units", "in_units", "measured", "options_in_units"]
 
@@ -56,11 +62,27 @@ def fit_in_units(
     energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
     error = inner.diffusivity_standard_error
     energy.diffusivity_standard_error = None if error is None else units.energy * error
+    rate, stream = (_field(run.dynamics.terms.get(part)) for part in ("growth", "circulation"))
+    dynamics: Dynamics = energy
+    if rate is not None or stream is not None:
+        dynamics = Dynamics(
+            energy,
+            growth=None if rate is None else RateInUnits(rate, units),
+            circulation=None if stream is None else StreamInUnits(stream, units),
+        )
     certificate = dict(run.certificate)
     if traded := certificate.get("undetermined"):
-        certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}
-    notes = notes + run.notes
-    return dataclasses.replace(run, dynamics=energy, certificate=certificate, notes=notes)
+        certificate["undetermined"] = {
+            k: v / units.interval if k.endswith("growth") else units.energy * v
+            for k, v in traded.items()
+        }
+    notes = [note for note in notes if rate is None or note not in data.unexplained_growth]
+    notes += run.notes
+    return dataclasses.replace(run, dynamics=dynamics, certificate=certificate, notes=notes)
+
+
+def _field(term: Any) -> Any:
+    return None if term is None else term.field
 
 
 def options_in_units(options: Any, units: Units) -> Any:
@@ -103,6 +125,7 @@ def in_units(data: TrainingSet, units: Units) -> TrainingSet:
         units=units,
         paired=(False,) * len(data.starts),  # no row stays where it was
         starts=data.starts,
+        masses=data.masses,
     )
 
 

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Part = Literal["potential", "interaction", "diffusion"]
 """What can be learned of an energy."""
 
-Choice = Literal["auto", "potential", "interaction", "diffusion"]
+Choice = Literal["auto", "potential", "interaction", "diffusion", "growth", "circulation"]
 """A part, or ``auto`` alone: what the snapshots ask for."""
 
 

@@ -217,22 +217,38 @@ def write_run(run: Run, folder: Path) -> None:
             tensors |= {f"{name}.{k}": v.clone().contiguous() for k, v in term.state_dict().items()}
     write_json(folder / "config.json", run.config)
     write_text(folder / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in run.metrics))
-    save_file(tensors, folder / "weights.safetensors")
     energy = terms | {
         "diffusivity": run.energy.diffusivity,
         "diffusivity_standard_error": run.energy.diffusivity_standard_error,
     }
     verdict = None if run.verdict is None else asdict(run.verdict)
-    more = run.dynamics.more_spec()
+    more = _described_more(run.dynamics, tensors)
     if more is None:
         raise PopdynError(
             f"a part of {run.dynamics!r} is a callable: no file can rebuild it, "
             "keep the run in memory"
         )
+    save_file(tensors, folder / "weights.safetensors")
     record = {"energy": energy, "more": more} | run.summary() | {"verdict": verdict}
     write_json(folder / "run.json", record)
     files = ("config.json", "metrics.jsonl", "run.json", "weights.safetensors")
     write_manifest(folder, KIND, format=RUN_FORMAT, files=files)
+
+
+def _described_more(dynamics: Dynamics, tensors: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+    """Return the JSON of growth, circulation and β(x), the weights of learned ones in tensors.
+
+    None if a part is a callable.
+    """
+    learned: dict[str, Any] = {}
+    for part, term in dynamics.terms.items():
+        field = getattr(term, "field", None)
+        if part not in ("growth", "circulation") or not isinstance(field, LearnedTerm):
+            continue
+        learned[part] = module_of(field)
+        tensors |= {f"{part}.{k}": v.clone().contiguous() for k, v in field.state_dict().items()}
+    others = {part: spec for part, spec in dynamics.more_specs().items() if part not in learned}
+    return None if None in others.values() else others | learned
 
 
 def _describe(term: ScalarField | None, name: str) -> dict[str, Any] | None:
@@ -276,8 +292,12 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
             parts = {
                 name: _rebuild(energy[name], name, tensors) for name in ("potential", "interaction")
             }
+            more = {
+                key: _rebuild(spec, key, tensors)["term"] if "model" in spec else spec
+                for key, spec in record.get("more", {}).items()
+            }
         run = Run(
-            Dynamics.with_spec(_energy(parts, energy), record.get("more", {})),
+            Dynamics.with_spec(_energy(parts, energy), more),
             config=config,
             metrics=metrics,
             **{k: record[k] for k in ("learner", "steps", "seconds", "converged")},

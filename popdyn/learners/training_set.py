@@ -28,6 +28,8 @@ __all__ = ["TrainingSet"]
 VALIDATION_CAP = 4000
 # Share of cells that are equal to others, and how often one may stand, by chance or rounding.
 REPEATED, OFTEN = 0.01, 10
+LEAST_SPREAD = 1e-3  # of weights that are all 1, over their mean squared: no mass is exact
+MASS_CHANGES = "the mass changes"
 CHANGE = 0.01  # of the mass, from which it is said
 MAX_VALUES = 400_000_000  # 1.6 GB of float32; more particles teach nothing that these do not
 
@@ -46,6 +48,8 @@ class TrainingSet:
         notes: What has to be said about the cells, in plain words.
         paired: Whether row i is the same particle in all snapshots of each experiment.
         structure: How V is made of the components, where something has told.
+        masses: Where the mass was measured: log of that of each snapshot, and its variance,
+            ``(K + 1)`` each.
         starts: Index of the first snapshot of each experiment; there is one, or several share the
             dynamics, one after the other in the lists.
     """
@@ -59,6 +63,7 @@ class TrainingSet:
     notes: tuple[str, ...] = ()
     paired: tuple[bool, ...] = (False,)
     structure: Structure | None = None
+    masses: tuple[np.ndarray, np.ndarray] | None = None
     starts: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -108,6 +113,7 @@ class TrainingSet:
             )
         fit, validation, repeated, most = [], [], [], 0
         kept_of: list[tuple[int, int]] = []
+        total, noise = masses(data), []
         # A particle that is to validate must not be one to fit at another time.
         weighted = weights(data, 0, stop=0) is not None
         paired = data.attrs.get("observation") == "paired" and len(set(n[kept])) == 1
@@ -118,6 +124,7 @@ class TrainingSet:
             # first of them are as good a sample as any.
             cells = np.array(positions(data, k, "train", 0, share), dtype=np.float32)
             mass = weights(data, k, "train", 0, share)
+            noise.append(_mass_variance(len(cells), mass))
             if mass is not None:
                 chosen = _thinned(mass, seed, k)
                 if len(chosen) < least:
@@ -150,7 +157,10 @@ class TrainingSet:
             )
         notes = (*_told(repeated, len(kept)), *_told_of_growth(data, kept, kept_of))
         paired = paired and len({len(x) for x in fit}) == 1
-        return cls(t[kept], kept, fit, validation, seed, notes=notes, paired=(paired,))
+        known = None if total is None else (np.log(total[kept]), np.array(noise))
+        return cls(
+            t[kept], kept, fit, validation, seed, notes=notes, paired=(paired,), masses=known
+        )
 
     @classmethod
     def of_all(cls, parts: Mapping[str, TrainingSet]) -> TrainingSet:
@@ -163,6 +173,10 @@ class TrainingSet:
         if len(sets) == 1:
             return sets[0]
         starts = np.cumsum([0, *(len(x.times) for x in sets[:-1])])
+        known = [x.masses for x in sets if x.masses is not None]
+        masses = None
+        if len(known) == len(sets):
+            masses = np.concatenate([m for m, _ in known]), np.concatenate([v for _, v in known])
         return cls(
             np.concatenate([x.times for x in sets]),
             [k for x in sets for k in x.indices],
@@ -172,6 +186,7 @@ class TrainingSet:
             notes=tuple(f"{name}: {note}" for name, x in parts.items() for note in x.notes),
             paired=tuple(flag for x in sets for flag in x.paired),
             starts=tuple(int(k) for k in starts),
+            masses=masses,
         )
 
     def experiments(self) -> list[TrainingSet]:
@@ -188,6 +203,7 @@ class TrainingSet:
                 notes=(),
                 paired=(flag,),
                 starts=(0,),
+                masses=self.masses and (self.masses[0][own], self.masses[1][own]),
             )
             for own, flag in zip(self.intervals.experiments, self.paired, strict=True)
         ]
@@ -213,6 +229,11 @@ class TrainingSet:
         less = dataclasses.replace(self, fit=fit, validation=validation)
         less.found = self.found
         return less, out
+
+    @property
+    def unexplained_growth(self) -> list[str]:
+        """The notes that are void where growth is learned."""
+        return [note for note in self.notes if MASS_CHANGES in note]
 
     @cached_property
     def turned(self) -> TrainingSet:
@@ -312,6 +333,18 @@ def _thinned(mass: np.ndarray, seed: int, k: int) -> np.ndarray:
     return np.flatnonzero(luck * mass.max() < mass)
 
 
+def _mass_variance(count: int, mass: np.ndarray | None) -> float:
+    """Return the variance of the log of a total mass.
+
+    Where it is the mean of weights, that of their mean; else as if cells had been counted.
+    """
+    if mass is None:
+        return 1.0 / count
+    weight = mass.astype(np.float64)
+    spread = float(weight.var() / weight.mean() ** 2)
+    return max(spread, LEAST_SPREAD) / count
+
+
 def _told_of_growth(
     data: xr.DataTree, kept: Sequence[int], kept_of: Sequence[tuple[int, int]]
 ) -> list[str]:
@@ -326,7 +359,7 @@ def _told_of_growth(
     total = masses(data)
     if total is not None and (change := float(np.ptp(total[kept]) / total[kept].min())) > CHANGE:
         told.append(
-            f"the mass changes by {change:.0%}: what is learned has no growth, and takes the "
+            f"{MASS_CHANGES} by {change:.0%}: what is learned has no growth, and takes the "
             "proportions for those of a population in which nobody is born or dies"
         )
     return told

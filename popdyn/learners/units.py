@@ -15,7 +15,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
 from popdyn.learners.models import LearnedTerm, module_of, rebuild
 
-__all__ = ["KernelInUnits", "TermInUnits", "Units"]
+__all__ = ["KernelInUnits", "RateInUnits", "StreamInUnits", "TermInUnits", "Units"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,44 @@ class TermInUnits(LearnedTerm):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TermInUnits:
         return cls(rebuild(config["inner"]), Units.from_config(config["units"]))
+
+
+class RateInUnits(TermInUnits):
+    """A rate of growth learned in units of the data's own: g(x) = ĝ(z)/interval."""
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        inside = self.inner.value(*self._inside(x, t)).double()
+        return (inside / self.units.interval).to(x.dtype)
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        return super().gradient(x, t) / self.units.scale**2
+
+    def value_std(self, x: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of g, ``(..., d) → (...)``."""
+        own: Callable[..., Tensor] = self.inner.value_std  # type: ignore[assignment]
+        return (own(*self._inside(x, t)).double() / self.units.interval).to(x.dtype)
+
+
+class StreamInUnits(TermInUnits):
+    """A stream function learned in units of the data's own, with the A of its drift A∇ψ."""
+
+    @property
+    def matrix(self) -> Tensor:
+        """A in all components, ``(d, d)``."""
+        inner: Tensor = self.inner.matrix  # type: ignore[assignment]
+        if self.units.frame is not None:
+            frame = self.units._frame(inner)
+            inner = frame.T @ inner @ frame
+        out = inner.new_zeros(len(self.units.mean), len(self.units.mean))
+        kept = torch.tensor(self.units.kept)
+        out[kept[:, None], kept] = inner
+        return out
+
+    def drift_std(self, x: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of each component of A∇ψ, ``(..., d) → (..., d)``."""
+        own: Callable[..., Tensor] = self.inner.drift_std  # type: ignore[assignment]
+        inside = own(*self._inside(x, t)).double() * (self.units.scale / self.units.interval)
+        return self._to_components(inside.to(x.dtype), x)
 
 
 class KernelInUnits(TermInUnits, RadialKernel):

@@ -89,6 +89,9 @@ def next_steps(run: Run, path: str) -> list[str]:
         return use
     options = run.config.get("options", {})
     tries = []
+    for found in run.certificate.get("beyond", {}).values():
+        if found["verdict"] in ("explained", "undetermined"):
+            tries.append(f"--learn {','.join(found['learn'])}")
     every = "potential,interaction,diffusion"
     if "learn" in options and set(run.learned) != set(every.split(",")):
         tries.append(f"--learn {every}")

@@ -15,9 +15,11 @@ from popdyn.dynamics import POTENTIALS
 DATASETS = Path(__file__).parents[2] / "datasets"
 NAMES = [
     *(
+        "circulation",
         "diffusion",
         "eb5",
         "forecast",
+        "growth",
         "highdim",
         "interaction",
         "jko15",
@@ -69,7 +71,7 @@ def test_every_entry_can_be_built(name):
     for entry in SUITES[name].entries:
         if entry.source is None:
             energy = entry.free_energy
-            assert energy.spec() is not None  # a store can tell its truth
+            assert entry.dynamics.spec() is not None  # a store can tell its truth
             assert energy.V is not None
         assert entry_from(entry.table()) == entry
 
@@ -111,6 +113,10 @@ def test_what_the_suites_promise():
     assert reference.simulation["initial_params"] == {"mean": [1.5, -1.0], "std": 1.0}
     assert {e.simulation["dim"] for e in SUITES["highdim"].entries} == {5, 10, 20, 50}
     assert any(e.free_energy.time_dependent for e in SUITES["timevarying"].entries)
+    grown = SUITES["growth"].entries
+    assert all("growth" in e.dynamics.terms for e in grown)
+    assert sum(e.simulation.get("proportions", False) for e in grown) == 3
+    assert all("circulation" in e.dynamics.terms for e in SUITES["circulation"].entries)
     held = {e.name: e.hold_out for e in SUITES["eb5"].entries}
     assert held["leave_two_out"] == (1, 3)
     assert [held[f"leave_one_out-{k}"] for k in (1, 2, 3)] == [(1,), (2,), (3,)]

@@ -68,7 +68,7 @@ def arrays(suite: str) -> dict:
     """Simulate a small form of a suite's first entry: digest, and moments for other machines."""
     entry = next(e for e in SUITES[suite].entries if e.source is None)
     options = dict(entry.simulation) | {"particles": PARTICLES, "test_particles": PARTICLES}
-    data = popdyn.simulate(entry.free_energy, seed=0, **options)
+    data = popdyn.simulate(entry.dynamics, seed=0, **options)
     x = [np.ascontiguousarray(data[group]["x"].values) for group in ("train", "test")]
     assert all(part.dtype == np.float32 for part in x)
     return {

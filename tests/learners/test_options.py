@@ -77,7 +77,7 @@ def test_a_line_and_a_file_and_python_mean_the_same(run_popdyn, small_data, tmp_
     [
         (("--steps", "0"), "'--steps': steps is 0: expected 1 or more"),
         (("--steps", "1.5"), "'--steps': steps is '1.5': expected a whole number"),
-        (("--learn", "growth"), "'--learn': learn 'growth': expected some of auto, potential"),
+        (("--learn", "velocity"), "'--learn': learn 'velocity': expected some of auto, potential"),
         (
             ("--model", "deep"),
             "'--model': model is 'deep': expected one of auto, features, network",

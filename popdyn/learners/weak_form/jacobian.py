@@ -39,8 +39,9 @@ class Jacobian:
 
     Attributes:
         mean: M, ``(q, p)``.
-        slopes: ∇f where the witnesses arrive, ``(d, n, q)``.
-        moves: ∂Φ/∂θ of V and W, ``(d, n, p')``.
+        slopes: ∇f where the witnesses arrive, ``(d, n, q)``. Where g is learned, times their
+            shares e^ℓ/E e^ℓ, and with one more row, ∂f/∂ℓ: share times f less its mean.
+        moves: ∂Φ/∂θ of all but β, ``(d, n, p')``; where g is learned with the row ∂ℓ/∂θ.
         bend: The witnesses' parts in β's column, ``(n, q)``; None where β is not learned.
         through: What the first of them do through others in W's columns, ``(m, q, e)``, or None.
         interaction: Where W's columns are.
@@ -146,14 +147,20 @@ class Sensitivity:
         tests: The test functions' dictionary.
         projection: Their combinations, ``(m, q)``.
         witnessed: Whether the noise of the Jacobian is asked for.
+        massed: Whether the first test function is 1, the equation of the mass.
     """
 
     def __init__(
-        self, unknowns: Unknowns, tests: FeatureMap, projection: Tensor, witnessed: bool = True
+        self,
+        unknowns: Unknowns,
+        tests: FeatureMap,
+        projection: Tensor,
+        witnessed: bool = True,
+        massed: bool = False,
     ) -> None:
         self.unknowns, self.tests, self.projection = unknowns, tests, projection
-        self.witnessed = witnessed
-        self.count = projection.shape[1]
+        self.witnessed, self.massed = witnessed, massed
+        self.count = projection.shape[1] + massed
 
     def through_others(self, weights: Tensor, path: Path, tau: float, rows: int) -> Tensor:
         """Return what each particle does to the mean of f by moving the others, centred."""
@@ -165,10 +172,16 @@ class Sensitivity:
         out = influence(self.unknowns.radial, weights, x, others, gradients @ self.projection)
         return (out - out.mean(0)).mul_(-tau)
 
-    def jacobian(self, drive: Drive, path: Path, most: int = JACOBIAN) -> Jacobian:
+    def jacobian(
+        self, drive: Drive, path: Path, most: int = JACOBIAN, moved: Tensor | None = None
+    ) -> Jacobian:
         """Return M of an interval: derivatives of E f∘Φ_θ by the unknowns, ``(q, p)``.
 
-        It is the mean over at most so many particles.
+        Args:
+            drive: The state.
+            path: The run.
+            most: It is the mean over at most so many particles.
+            moved: f∘Φ less its mean times the particles' shares, ``(n, q)``; for g alone.
         """
         unknowns = self.unknowns
         n, d = path.end.shape
@@ -179,13 +192,19 @@ class Sensitivity:
         witnesses = min(rows, LEANING // d if noisy else min(needed, RANKS // d))
         witnesses *= self.witnessed
         fields = [self._fields(middle) for middle in path.middles]
+        shares, _ = path.shares()
         bend: Tensor | None = None
         total = torch.zeros(self.count, unknowns.size, dtype=torch.float64)
         block = max(256, NUMBERS // (d * (self.count + d)))
         edges = [0, *range(witnesses, rows, block), rows]
         for part in (slice(a, b) for a, b in itertools.pairwise(edges)):
             turns, spread = self._turns(drive, path, part)
-            along = self.tests.gradient_of(path.end[part], self.projection)
+            along = self._seen(self.tests.gradient_of(path.end[part], self.projection))
+            if unknowns.rates is not None and moved is not None:
+                grown = moved[part]
+                if self.massed:  # its equation has log E e^ℓ, of which no mean is taken off
+                    grown = torch.cat([shares[part, None], grown[:, 1:]], 1)
+                along = torch.cat([along.mul_(shares[part, None]), grown[None]])
             if part.stop <= witnesses:
                 # Of the witnesses every particle's own part is known, of the others the sum.
                 slopes, moves = along, self._moves(path, fields, part, turns)
@@ -195,6 +214,7 @@ class Sensitivity:
             total[:, : unknowns.interaction.stop] += own
             if spread is not None:
                 bent = self.tests.contracted(path.end[part], spread) @ self.projection
+                bent = self._seen(bent).mul_(shares[part, None])
                 total[:, -1] += bent.sum(0, dtype=torch.float64)
                 bend = bent - bent.mean(0) if part.stop <= witnesses else bend
         through = None
@@ -207,6 +227,10 @@ class Sensitivity:
             mean[:, -1] -= mean[:, : len(log_density)] @ log_density
         own = unknowns.interaction
         return Jacobian(mean, slopes, moves, bend, through, own, rows, log_density)
+
+    def _seen(self, columns: Tensor) -> Tensor:
+        """Return columns for the tests, 0 of the one that is 1, ``(..., q') → (..., q)``."""
+        return torch.nn.functional.pad(columns, (1, 0)) if self.massed else columns
 
     def _fields(self, x: Tensor) -> Tensor | None:
         # W may have lost all its functions to the evidence.
@@ -221,8 +245,9 @@ class Sensitivity:
         """Return each step's push P and gain G, ``(n, d, d)``, and ½∂/∂β of the covariance.
 
         Implicit midpoint steps along the path take ∂Φ to G ∂Φ − P ∂force, P = h (1 + h∇²V/2)⁻¹;
-        what W does by way of the others' moves is left out: the solution does not depend on it,
-        only how fast it is found.
+        what W does by way of the others' moves, and what β does to ℓ, is left out: the solution
+        does not depend on it, only how fast it is found. Where g is learned ℓ is one more
+        component, with the force −g in the middle of the step.
         """
         h, eye = path.step, torch.eye(path.end.shape[1])
         turns = []
@@ -236,7 +261,10 @@ class Sensitivity:
             if self.unknowns.diffusivity is None:
                 fresh = h * inverse @ inverse.mT
                 spread = fresh if spread is None else gain @ spread @ gain.mT + fresh
-            turns.append((h * inverse, gain))
+            push = h * inverse
+            if self.unknowns.rates is not None:
+                push, gain = _grown(drive, middle[part], h, push, gain)
+            turns.append((push, gain))
         return turns, spread
 
     def _moves(
@@ -246,7 +274,7 @@ class Sensitivity:
         part: slice,
         turns: list[tuple[Tensor, Tensor]],
     ) -> Tensor:
-        """Return ∂Φ/∂θ for V and W, ``(d, n, p)``, step by step."""
+        """Return ∂Φ/∂θ for all but β, ``(d, n, p)``, step by step; where g is learned of ℓ too."""
         unknowns, moves = self.unknowns, None
         mixing = torch.from_numpy(unknowns.mixing).float()
         for middle, t, field, (push, gain) in zip(
@@ -256,6 +284,15 @@ class Sensitivity:
             if unknowns.features is not None:
                 slopes = unknowns.features.gradient_of(x, mixing)
                 columns = [slopes * b for b in self._time_basis(t, path.step)]
+            if unknowns.rates is not None:
+                grow = unknowns.rates.columns(x)
+                columns = [torch.nn.functional.pad(c, (0, 0, 0, 0, 0, 1)) for c in columns]
+                columns.append(torch.cat([grow.new_zeros(x.shape[1], *grow.shape), -grow[None]]))
+            if unknowns.streams is not None:
+                stream = unknowns.streams.columns(x)
+                if unknowns.rates is not None:
+                    stream = torch.nn.functional.pad(stream, (0, 0, 0, 0, 0, 1))
+                columns.append(stream)
             if field is not None:
                 columns.append(field[:, part])
             force = torch.cat(columns, 2) if columns else x.new_zeros(*x.T.shape, 0)
@@ -274,7 +311,7 @@ class Sensitivity:
         turns: list[tuple[Tensor, Tensor]],
         along: Tensor,
     ) -> Tensor:
-        """Return Σ_n ∇f · ∂Φ/∂θ for V and W, ``(q, p)``: the steps backwards, from ∇f at the end.
+        """Return Σ_n ∇f · ∂Φ/∂θ for all but β, ``(q, p)``: the steps backwards, from the end.
 
         It costs as many columns as there are tests, whatever the number of unknowns.
         """
@@ -282,9 +319,17 @@ class Sensitivity:
         mixing = torch.from_numpy(unknowns.mixing)
         held = along.new_zeros(unknowns.times, self.count, len(mixing), dtype=torch.float64)
         pair = along.new_zeros(self.count, unknowns.radial_mixing.shape[1], dtype=torch.float64)
+        sizes = [part.stop - part.start for part in (unknowns.growth, unknowns.circulation)]
+        grow, turn = (along.new_zeros(self.count, size, dtype=torch.float64) for size in sizes)
+        dim = path.end.shape[1]
         for i in reversed(range(len(turns))):
             middle, t, field, (push, gain) = path.middles[i], path.times[i], fields[i], turns[i]
             pull = _turned(push.mT, along)
+            if unknowns.rates is not None:
+                grow += unknowns.rates.pulled(middle[part], pull[dim])
+                pull = pull[:dim]
+            if unknowns.streams is not None:
+                turn -= unknowns.streams.pulled(middle[part], pull)
             if unknowns.features is not None:
                 pulled = unknowns.features.pulled(middle[part], pull)
                 held -= self._time_basis(t, path.step)[:, None, None] * pulled
@@ -293,7 +338,7 @@ class Sensitivity:
                     pair -= a.T @ b
             if i > 0:
                 along = _turned(gain.mT, along)
-        own = [*(held @ mixing), pair]
+        own = [*(held @ mixing), grow, turn, pair]
         return torch.cat(own, 1)
 
     def _time_basis(self, t: float, h: float) -> Tensor:
@@ -305,6 +350,21 @@ class Sensitivity:
         nodes = torch.tensor([t - 0.5 * h, t, t + 0.5 * h])
         values = time_basis(nodes, self.unknowns.span, self.unknowns.times)
         return torch.tensor([1.0, 4.0, 1.0]) @ values / 6.0
+
+
+def _grown(drive: Drive, x: Tensor, h: float, push: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Return push and gain with ℓ as one more component, ``(n, d + 1, d + 1)`` each.
+
+    ℓ grows by h·g in the middle of the step, which moves by half of what both ends do.
+    """
+    d = x.shape[1]
+    push, gain = (torch.nn.functional.pad(part, (0, 1, 0, 1)) for part in (push, gain))
+    if drive.rate is not None and drive.unknowns.rates is not None:
+        slope = (0.5 * h) * drive.unknowns.rates.gradient(x, drive.rate)[:, None]
+        push[:, d:, :d] = slope @ push[:, :d, :d]
+        gain[:, d:, :d] = slope + slope @ gain[:, :d, :d]
+    push[:, d, d], gain[:, d, d] = h, 1.0
+    return push, gain
 
 
 def _turned(matrix: Tensor, rows: Tensor) -> Tensor:

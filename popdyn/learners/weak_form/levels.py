@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.base.errors import PopdynError
 from popdyn.learners.features import (
     Block,
     FeatureMap,
+    PolynomialBlock,
     gaussian_block,
     polynomials,
     turned_blocks,
@@ -20,14 +23,21 @@ from popdyn.learners.features import (
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.fields import fields_for
 from popdyn.learners.weak_form.model import Unknowns
+from popdyn.learners.weak_form.more import Rates, Streams
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.terms import RadialFeatures
 
-__all__ = ["EARNED_NARROW", "carried", "levels", "weighted", "without"]
+__all__ = ["CONSTANT", "EARNED_NARROW", "MOST_TURNED", "carried", "levels", "weighted", "without"]
 
 EARNED, EARNED_NARROW = 8.0, 15.0  # nats
 EARNED_POLYNOMIALS = 3.0  # nats: what pure noise gives a few functions in one of twenty data sets
-POLYNOMIALS = ("V: polynomials", "V: mixed polynomials")
+POLYNOMIALS = tuple(
+    f"{part}: {name}"
+    for part in ("V", "growth", "circulation")
+    for name in ("polynomials", "mixed polynomials")
+)
+CONSTANT = "growth: constant"
+MOST_TURNED = 12  # dimensions up to which a circulation is learned: a rate for each two components
 OF_PAIR = 64  # bumps in a pair of components: a grid over what the data fills
 DENSITY = 4000  # particles of each snapshot that its density is taken from
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
@@ -83,18 +93,21 @@ def levels(
     log_density = _log_density(FeatureMap(scaling, start), snapshots) if both else np.zeros(0)
     learned = "interaction" in options.learn
     radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
-    out = []
+    out: list[tuple[Unknowns, FeatureMap]] = []
     for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
         tests = FeatureMap(scaling, blocks)
         own = radial[n // 2] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
-        unknowns = _unknowns(tests, own, distances, fields, log_density, data, options)
+        # g and ψ are no rougher than the coarse dictionary: narrow functions of V stand for both.
+        smooth = tests if n < 2 else out[1][1]
+        unknowns = _unknowns(tests, smooth, own, distances, fields, log_density, data, options)
         out.append((unknowns, tests))
     # A narrow group has many members, and the more tests, the less well is the noise's covariance
     # known: it has to earn more than its place.
     # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
     # them if the data says so.
-    wide = [g for g in dict.fromkeys(out[1][0].groups) if g.startswith(("V: ", "W: polynomials"))]
+    optional = ("V: ", "growth: ", "circulation: ", "W: polynomials")
+    wide = [g for g in dict.fromkeys(out[1][0].groups) if g.startswith(optional) and g != CONSTANT]
     least = {g: EARNED_POLYNOMIALS if g.startswith(POLYNOMIALS) else EARNED for g in wide}
     fewest = min(len(x) for x in snapshots)
     for g in dict.fromkeys(out[2][0].groups):
@@ -115,6 +128,7 @@ def levels(
 
 def _unknowns(
     features: FeatureMap,
+    smooth: FeatureMap,
     radial: RadialFeatures | None,
     distances: np.ndarray,
     fields: Any,
@@ -132,6 +146,14 @@ def _unknowns(
         for m in range(times)
         for name in names
     ]
+    rates = _rates(smooth, data.masses is not None) if "growth" in learned else None
+    if rates is not None:
+        named = [CONSTANT] * (data.masses is not None) + smooth.mixing()[1]
+        groups += [name if name == CONSTANT else f"growth: {name}" for name in named]
+    streams = None
+    if "circulation" in learned:
+        streams, named = _streams(smooth, data.dim)
+        groups += [f"circulation: {name}" for name in named]
     radial_mixing, gauge = np.zeros((0, 0)), np.zeros(0)
     if radial is not None:
         r = torch.from_numpy(distances)
@@ -155,7 +177,50 @@ def _unknowns(
         beta,
         log_density,
         tuple(groups),
+        rates=rates,
+        streams=streams,
     )
+
+
+def _rates(features: FeatureMap, constant: bool) -> Rates:
+    """Return the functions of g; 1 is one of them where masses tell of it."""
+    own = features.mixing()[0]
+    mixing = np.zeros((1 + len(own), constant + own.shape[1]))
+    mixing[1:, int(constant) :] = own
+    if constant:
+        mixing[0, 0] = 1.0
+    return Rates(features, mixing)
+
+
+def _streams(features: FeatureMap, dim: int) -> tuple[Streams, list[str]]:
+    """Return the stream functions and their groups.
+
+    In the plane ψ is a function of both components. In more dimensions every two components turn
+    about the mean at a rate of their own, ψ = ½|x − mean|²: one antisymmetric matrix for all.
+
+    Raises:
+        PopdynError: In one dimension, where nothing turns, or in too many.
+    """
+    if not 2 <= dim <= MOST_TURNED:
+        raise PopdynError(
+            f"a circulation in {dim} dimension(s): expected 2 to {MOST_TURNED}, "
+            "learn without circulation"
+        )
+    if dim == 2:
+        mixing, names = features.mixing()
+        return Streams(features, ((0, 1),), mixing[None]), names
+    scaling = features.scaling
+    # P_2(z/half) = (3 z²/half² − 1)/2, of which so much is ½(x − mean)².
+    squares = PolynomialBlock(
+        [[c] for c in range(dim)], [[2]] * dim, scaling.half_width, "rotation"
+    )
+    half = (scaling.half_width * scaling.scale).double().numpy() ** 2 / 3.0
+    planes = tuple(itertools.combinations(range(dim), 2))
+    mixing = np.zeros((len(planes), dim, len(planes)))
+    for k in range(len(planes)):
+        mixing[k, :, k] = half
+    names = ["rotation"] * len(planes)
+    return Streams(FeatureMap(scaling, [squares]), planes, mixing), names
 
 
 def _learns_diffusivity(options: WeakFormOptions) -> bool:
@@ -210,8 +275,9 @@ def carried(before: Unknowns, theta: np.ndarray | None, after: Unknowns) -> np.n
     out = np.zeros(after.size)
     old = theta[before.potential].reshape(before.times, -1)
     out[after.potential].reshape(after.times, -1)[:, : old.shape[1]] = old
-    own = theta[before.interaction]
-    out[after.interaction][: len(own)] = own
+    for part in ("growth", "circulation", "interaction"):
+        own = theta[getattr(before, part)]
+        out[getattr(after, part)][: len(own)] = own
     if after.diffusivity is None:
         out[-1] = theta[-1]
     return out
@@ -233,17 +299,24 @@ def without(
         features = FeatureMap(features.scaling, blocks)
         mixing, _ = features.prior()
     stays = [j for j, g in enumerate(unknowns.groups) if g not in gone]
-    radial_stays = [
-        j
-        for j in range(unknowns.radial_mixing.shape[1])
-        if unknowns.groups[unknowns.potential.stop + j] not in gone
-    ]
+
+    def kept(part: slice) -> np.ndarray:
+        return np.array([g not in gone for g in unknowns.groups[part]], dtype=bool)
+
+    rates, streams = unknowns.rates, unknowns.streams
+    if rates is not None:
+        rates = dataclasses.replace(rates, mixing=rates.mixing[:, kept(unknowns.growth)])
+    if streams is not None:
+        own = streams.mixing[..., kept(unknowns.circulation)]
+        streams = dataclasses.replace(streams, mixing=own) if own.size else None
     return (
         dataclasses.replace(
             unknowns,
             features=features,
             mixing=mixing,
-            radial_mixing=unknowns.radial_mixing[:, radial_stays],
+            rates=rates,
+            streams=streams,
+            radial_mixing=unknowns.radial_mixing[:, kept(unknowns.interaction)],
             groups=tuple(unknowns.groups[j] for j in stays),
         ),
         theta[stays],
@@ -257,9 +330,13 @@ def weighted(
 
     The coarse groups are always among them, the fine ones where the prior has them.
     """
-    if strengths is None or not any(strengths.values()):
+    size = {
+        name.removeprefix("V: "): s
+        for name, s in (strengths or {}).items()
+        if not name.startswith(("growth: ", "circulation: "))
+    }
+    if not any(size.values()):
         return tests, tests.mixing()[0]
-    size = {name.removeprefix("V: "): s for name, s in strengths.items()}
     least = 0.1 * max(size.values())
     for name in COARSE:
         size[name] = max(size.get(name, 0.0), least)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.weak_form.fields import Fields
+from popdyn.learners.weak_form.more import Rates, Streams
 from popdyn.learners.weak_form.sums import WeightedSum
 from popdyn.learners.weak_form.terms import RadialFeatures, time_basis
 
@@ -20,7 +21,7 @@ __all__ = ["Drive", "Path", "Unknowns"]
 
 @dataclass(frozen=True)
 class Unknowns:
-    """What is linear in the unknowns θ = (V for each degree in time, W, β).
+    """What is linear in the unknowns θ = (V for each degree in time, g, ψ, W, β).
 
     θ are coefficients of combinations with unit prior variance; ``mixing`` takes them to weights
     of the functions themselves.
@@ -40,6 +41,8 @@ class Unknowns:
             that is at rest stays so whatever β is: what is shrunk is the motion, not V.
         groups: For each unknown the name of the group that it shares its strength with.
         least: What groups must earn, in log evidence, to take part; the others always do.
+        rates: Functions of x for the growth g, or None.
+        streams: Stream functions ψ of a circulation, or None.
     """
 
     features: FeatureMap | None
@@ -54,6 +57,8 @@ class Unknowns:
     log_density: np.ndarray
     groups: tuple[str, ...]
     least: Mapping[str, float] = field(default_factory=dict)
+    rates: Rates | None = None
+    streams: Streams | None = None
 
     @property
     def potential(self) -> slice:
@@ -61,9 +66,22 @@ class Unknowns:
         return slice(0, self.times * self.mixing.shape[1])
 
     @property
+    def growth(self) -> slice:
+        """Where the unknowns of g are."""
+        start = self.potential.stop
+        return slice(start, start + (0 if self.rates is None else self.rates.size))
+
+    @property
+    def circulation(self) -> slice:
+        """Where the unknowns of ψ are."""
+        start = self.growth.stop
+        return slice(start, start + (0 if self.streams is None else self.streams.size))
+
+    @property
     def interaction(self) -> slice:
         """Where the unknowns of W are."""
-        return slice(self.potential.stop, self.potential.stop + self.radial_mixing.shape[1])
+        start = self.circulation.stop
+        return slice(start, start + self.radial_mixing.shape[1])
 
     @property
     def size(self) -> int:
@@ -72,8 +90,9 @@ class Unknowns:
 
     @property
     def beyond_potential(self) -> bool:
-        """Whether W or β is learned: what V lacks they make up for, and steps go astray."""
-        return self.radial is not None or self.diffusivity is None
+        """Whether more than V is learned: what V lacks it makes up for, and steps go astray."""
+        more = (self.radial, self.rates, self.streams)
+        return self.diffusivity is None or any(part is not None for part in more)
 
     @property
     def plain(self) -> bool:
@@ -91,6 +110,16 @@ class Unknowns:
     def interaction_weights(self, theta: np.ndarray) -> np.ndarray:
         """Return the weights of the radial functions, ``(p, ...) → (m, ...)``."""
         return self.radial_mixing @ theta[self.interaction]
+
+    def growth_weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return the weights of 1 and of the functions of g, ``(p, ...) → (1 + m, ...)``."""
+        assert self.rates is not None
+        return self.rates.mixing @ theta[self.growth]
+
+    def stream_weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return the weights of each plane's stream function, ``(p, ...) → (P, m, ...)``."""
+        assert self.streams is not None
+        return np.tensordot(self.streams.mixing, theta[self.circulation], (2, 0))
 
     def gauge_functional(self, strengths: Mapping[str, float]) -> np.ndarray | None:
         """Return what of θ says how much of the gauge W has, ``(p,)``.
@@ -119,12 +148,22 @@ class Path:
         middles: Where it was in the middle of each step.
         times: The times of those.
         step: Length of a step.
+        log_weight: ℓ = ∫g dt along the path of each, ``(n)``; None where nothing grows.
     """
 
     end: Tensor
     middles: list[Tensor]
     times: list[float]
     step: float
+    log_weight: Tensor | None = None
+
+    def shares(self) -> tuple[Tensor, float]:
+        """Return e^ℓ over its mean, ``(n)``, and the logarithm of that mean."""
+        if self.log_weight is None:
+            return self.end.new_ones(len(self.end)), 0.0
+        log_weight = self.log_weight.double()
+        total = float(log_weight.logsumexp(0)) - math.log(len(log_weight))
+        return (log_weight - total).exp().to(self.end), total
 
 
 class Drive:
@@ -144,9 +183,25 @@ class Drive:
         self.beta = unknowns.beta(theta)
         self.driven = unknowns.features is not None and bool(self.weights.count_nonzero())
         self.pulled = unknowns.fields is not None and bool(self.kernel.count_nonzero())
+        self.rate: Tensor | None = None
+        if unknowns.rates is not None and (rate := unknowns.growth_weights(theta)).any():
+            self.rate = torch.from_numpy(rate).float()
+        self.stream: Tensor | None = None
+        if unknowns.streams is not None and (stream := unknowns.stream_weights(theta)).any():
+            self.stream = torch.from_numpy(stream).float()
         self._still: WeightedSum | None = None
         if self.driven and unknowns.times == 1:
             self._still = self.potential_at(unknowns.span[0])
+
+    @property
+    def moves(self) -> bool:
+        """Whether a particle goes anywhere."""
+        return self.driven or self.pulled or self.stream is not None or self.beta > 0
+
+    @property
+    def still(self) -> bool:
+        """Whether neither moves nor grows anything."""
+        return not self.moves and self.rate is None
 
     def potential_at(self, t: float) -> WeightedSum:
         """Return the sum of V's functions at a time."""
@@ -158,7 +213,7 @@ class Drive:
         return WeightedSum(unknowns.features, weights, unknowns.times == 1)
 
     def gradient(self, x: Tensor, t: float) -> Tensor:
-        """Return ∇V(x, t) + mean over the others of ∇W, ``(n, d)``."""
+        """Return minus the drift: ∇V(x, t) + mean over the others of ∇W − A∇ψ, ``(n, d)``."""
         out = torch.zeros_like(x)
         features = self.unknowns.features
         if self.driven and features is not None:
@@ -168,13 +223,25 @@ class Drive:
         if self.pulled and self.unknowns.fields is not None:
             field = self.unknowns.fields.gradients(x, x, self.kernel)[..., 0].T
             out += field * (len(x) / (len(x) - 1))
+        if self.stream is not None and self.unknowns.streams is not None:
+            out += self.unknowns.streams.slope(x, self.stream)
         return out
 
     def bend(self, x: Tensor, t: float) -> Tensor:
-        """Return ∇²V(x, t), ``(n, d, d)``; W's part is left out, it matters little."""
+        """Return the derivatives of minus the drift, ``(n, d, d)``; W's matter little: left out."""
         if self.driven:
-            return self.potential_at(t).hessian(x)
-        return x.new_zeros(len(x), x.shape[1], x.shape[1])
+            out = self.potential_at(t).hessian(x)
+        else:
+            out = x.new_zeros(len(x), x.shape[1], x.shape[1])
+        if self.stream is not None and self.unknowns.streams is not None:
+            out = out + self.unknowns.streams.bend(x, self.stream)
+        return out
+
+    def growth(self, x: Tensor) -> Tensor | None:
+        """Return g, ``(n)``; None where nothing grows."""
+        if self.rate is None or self.unknowns.rates is None:
+            return None
+        return self.unknowns.rates.value(x, self.rate)
 
     def steps(self, x: Tensor, t: float, tau: float) -> tuple[int, int]:
         """Return how many steps an interval needs, and how many parts each for the noise's sake.
@@ -184,7 +251,8 @@ class Drive:
         swing where the data is far apart.
         """
         rates = self.bend(x[:2000], t).flatten(1).norm(dim=1)
-        stiff = tau * float(rates.quantile(0.98)) if self.driven else 0.0
+        bent = self.driven or self.stream is not None
+        stiff = tau * float(rates.quantile(0.98)) if bent else 0.0
         first, last = self.unknowns.span
         moving = self.IN_TIME * tau / (last - first) if self.unknowns.times > 1 else 0.0
         steps = min(self.MOST, max(1, math.ceil(max(stiff / self.RATE, moving - 1e-6))))
@@ -199,12 +267,15 @@ class Drive:
         from the seed and the cut, the number of steps and of parts of each, alone: two states see
         the same noise.
         """
-        if not (self.driven or self.pulled or self.beta > 0):
-            return Path(x, [x], [t + 0.5 * tau], tau)
+        rate = self.growth(x)
+        if not self.moves:
+            grown = None if rate is None else tau * rate
+            return Path(x, [x], [t + 0.5 * tau], tau, grown)
         steps, parts = cut
         h = tau / (steps * parts)
         rng = np.random.default_rng(seed)
         middles, times = [], []
+        grown = None if rate is None else torch.zeros_like(rate)
         for i in range(steps * parts):
             now, push = t + i * h, 0.0 * x
             if self.beta > 0:
@@ -215,11 +286,16 @@ class Drive:
             three = push - self.gradient(x + 0.5 * h * two, now + 0.5 * h)
             four = push - self.gradient(x + h * three, now + h)
             after = x + (h / 6.0) * (one + 2.0 * two + 2.0 * three + four)
+            half = 0.5 * (x + after) + (h / 8.0) * (one - four)
+            if grown is not None and rate is not None:  # Simpson's rule
+                ahead = self.growth(after)
+                grown += (h / 6.0) * (rate + 4.0 * self.growth(half) + ahead)  # type: ignore[operator]
+                rate = ahead
             if parts == 1:
-                middles.append(0.5 * (x + after) + (h / 8.0) * (one - four))
+                middles.append(half)
                 times.append(now + 0.5 * h)
             elif i % 2 == 0:
                 middles.append(after)
                 times.append(now + h)
             x = after
-        return Path(x, middles, times, h * parts)
+        return Path(x, middles, times, h * parts, grown)

@@ -68,6 +68,9 @@ class MomentEquations:
             dictionary over all snapshots.
         seed: Seeds the noise of the runs.
         correct: Whether the bias of noisy regressors is taken off.
+        masses: Where g is learned and the mass was measured: log of that of each snapshot, and the
+            variance of it, ``(K + 1)`` each. Then the first test function is 1: its equation is
+            log m_{k+1} − log m_k = log E_k e^ℓ. All others compare proportions.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class MomentEquations:
         count: int,
         seed: int,
         correct: bool = True,
+        masses: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
+        self.masses = None if unknowns.rates is None else masses
         self.unknowns, self.tests, self.snapshots = unknowns, tests, snapshots
         self.intervals = intervals
         self.seed, self.correct, self.weights = seed, correct, weights
@@ -90,14 +95,16 @@ class MomentEquations:
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
         self.projection = torch.from_numpy(weights @ combined).float()
-        self.count = self.telling = len(kept)
-        self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct)
+        self.count = self.telling = len(kept) + (self.masses is not None)
+        massed = self.masses is not None
+        self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct, massed)
         self.observed, self.means = [], []
         for v in values:
             own = v @ self.projection
             mean = own.mean(0, dtype=torch.float64)
             self.means.append(mean)
-            self.observed.append(own - mean.float())
+            own -= mean.float()
+            self.observed.append(own if self.masses is None else _after(own.new_zeros(1), own))
         self.cuts = [(1, 1)] * len(intervals)
         self.spreads = [covariance(f, f) for f in self.observed]
 
@@ -115,9 +122,19 @@ class MomentEquations:
             seed = [self.seed, 3, i]
             path = drive.run(self.snapshots[k], start, float(tau), seed, self.cuts[i])
             values = self.tests.values(path.end) @ self.projection
-            mean = values.mean(0, dtype=torch.float64)
-            residuals.append((self.means[k + 1] - mean).numpy())
-            values -= mean.float()
+            shares, grown = path.shares()
+            if drive.rate is not None:
+                mean = (values.T.double() @ shares.double()) / len(shares)
+                # What has the mean of the proportions, and to first order their noise.
+                values = (values - mean.float()).mul_(shares[:, None])
+            else:
+                mean = values.mean(0, dtype=torch.float64)
+                values -= mean.float()
+            residual = (self.means[k + 1] - mean).numpy()
+            if self.masses is not None:
+                values = _after(shares - 1.0, values)
+                residual = np.append(np.diff(self.masses[0])[k] - grown, residual)
+            residuals.append(residual)
             if drive.pulled:
                 # As a linear function of f∘Φ itself, fitted to a sample.
                 through = self.sensitivity.through_others(drive.kernel, path, float(tau), SAMPLE)
@@ -146,8 +163,12 @@ class MomentEquations:
             diagonal[i] = (own[i] + shared.carried(k)) / here
             diagonal[i] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
             diagonal[i][np.diag_indices(q)] *= 1.0 + 1e-5
+            if self.masses is not None:
+                diagonal[i][0, 0] += self.masses[1][k] + self.masses[1][k + 1]
             if len(self.intervals.touching[k]) > 1:  # another one ends where it begins
                 upper[i - 1] = -(across[i] + shared.excess[k] @ shared.gain[k]) / here
+                if self.masses is not None:
+                    upper[i - 1][0, 0] -= self.masses[1][k]
         return diagonal, upper
 
     def jacobians(self, at: Equations, most: int = JACOBIAN) -> list[Jacobian]:
@@ -157,11 +178,17 @@ class MomentEquations:
         """
         # At the zero state nothing moves: M from the snapshots around the interval instead.
         drive = Drive(self.unknowns, at.theta)
-        if drive.driven or drive.pulled or drive.beta > 0:
-            return [self.sensitivity.jacobian(drive, path, most) for path in at.paths]
+        if not drive.still:
+            return [
+                self.sensitivity.jacobian(drive, path, most, moved)
+                for path, moved in zip(at.paths, at.moved, strict=True)
+            ]
         still = [at.paths[touching[-1]] for touching in self.intervals.touching]
         still = [Path(x, [x], p.times, p.step) for x, p in zip(self.snapshots, still, strict=True)]
-        ends = [self.sensitivity.jacobian(drive, path, most) for path in still]
+        ends = [
+            self.sensitivity.jacobian(drive, path, most, own)
+            for path, own in zip(still, self.observed, strict=True)
+        ]
         rates = np.stack([end.mean / path.step for end, path in zip(ends, still, strict=True)])
         means = np.tensordot(self.intervals.quadrature(), rates, 1)
         first = [ends[k] for k in self.intervals.before]
@@ -279,6 +306,11 @@ class MomentEquations:
         for j, u in here:
             tilt[j] += n * ((share - share.mean()) @ u).double().numpy() / len(u)
         return out[-1]
+
+
+def _after(first: Tensor, columns: Tensor) -> Tensor:
+    """Return a column and those after it, ``(n) or (1), (n, q) → (n, 1 + q)``."""
+    return torch.cat([first.expand(len(columns))[:, None], columns], 1)
 
 
 def _regression(gram: Tensor, right: Tensor) -> Tensor:

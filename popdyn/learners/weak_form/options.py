@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, Options
 from popdyn.learners.registry import AUTO, Choice, check_choice
 
-__all__ = ["WeakFormOptions"]
+__all__ = ["WeakFormOptions", "check_together"]
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,13 @@ class WeakFormOptions(Options):
 
     def check(self) -> None:
         check_choice(self.learn)
+        check_together(self.learn)
+
+
+def check_together(learn: tuple[Choice, ...]) -> None:
+    """Raise PopdynError where features can't be solved for these parts at once."""
+    if {"growth", "interaction"} <= set(learn):
+        raise PopdynError(
+            f"learn '{','.join(learn)}': expected growth without interaction, with which cells act "
+            "on each other by masses that change"
+        )

@@ -13,21 +13,33 @@ import torch
 from scipy.special import chdtrc
 from torch import Tensor
 
-from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.learners.features import FeatureMap, polynomials
 from popdyn.learners.models import set_mean_zero
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.units import TermInUnits, Units
+from popdyn.learners.units import RateInUnits, StreamInUnits, TermInUnits, Units
 from popdyn.learners.weak_form.evidence import Posterior
-from popdyn.learners.weak_form.levels import EARNED_NARROW, carried, levels, weighted, without
+from popdyn.learners.weak_form.levels import (
+    CONSTANT,
+    EARNED_NARROW,
+    carried,
+    levels,
+    weighted,
+    without,
+)
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, MomentEquations
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.steps import HALVINGS, descend, estimated
-from popdyn.learners.weak_form.terms import LinearPotential, RadialInteraction
+from popdyn.learners.weak_form.terms import (
+    LinearPotential,
+    LinearRate,
+    LinearStream,
+    RadialInteraction,
+)
 
 __all__ = [
     "FITS",
@@ -39,6 +51,7 @@ __all__ = [
     "freedom_of",
     "p_value_of",
     "particles_of",
+    "run_of",
     "solve_weak_form",
     "traded",
 ]
@@ -49,6 +62,8 @@ PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
 # Where the data determines few unknowns, more tests than this for each tell nothing of β and bring
 # it noise: β of `quadratic-0.5` was 20 % too large at N = 20 000.
 TESTS_PER_KNOWN = 4.0
+# What a growth or a circulation does looks much like what V does: few tests leave them to it.
+TESTS_OF_MORE = 100.0
 # Fewer particles than this for each test would not tell the covariance of the moments.
 PARTICLES_OF_COVARIANCE = 10
 MOST = 100_000  # particles of each snapshot, in memory with all their features
@@ -61,6 +76,7 @@ FITS = 2.0  # χ² for each degree of freedom, above which the energy does not e
 REJECTED = 0.01  # level of the test whether the energy explains the data
 # Of ∇V, that may be another for a standard error of what trades: a tenth of the skill.
 TRADED = math.sqrt(0.1)
+MOST_TRADED = 50  # directions of V in which that is looked at
 COMPARED = 500  # particles of each snapshot that this is looked at by
 APPROACH = 5  # steps far from the data before groups that are off are left out
 
@@ -84,6 +100,10 @@ class WeakFormSolution:
         tests: The test functions of its last equations, with the combinations that were taken.
         freedom: Degrees of freedom of the misfit.
         traded: By how much of itself, root mean square, ∇V is another for a standard error of β.
+        growth: g, or None if it was not learned.
+        circulation: ψ with its A, or None.
+        traded_growth: By how much of itself ∇V is another for what is not known of g, and the
+            standard error of g that goes with V, root mean square.
     """
 
     potential: LinearPotential | TermInUnits | None
@@ -98,6 +118,16 @@ class WeakFormSolution:
     tests: tuple[FeatureMap, np.ndarray, int] | None = None
     freedom: float = 1.0
     traded: float = 0.0
+    growth: LinearRate | RateInUnits | None = None
+    circulation: LinearStream | StreamInUnits | None = None
+    traded_growth: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The energy, with growth and circulation where they were learned."""
+        if self.growth is None and self.circulation is None:
+            return self.energy
+        return Dynamics(self.energy, growth=self.growth, circulation=self.circulation)
 
     @property
     def energy(self) -> FreeEnergy:
@@ -125,15 +155,28 @@ class WeakFormSolution:
     def undetermined(self) -> dict[str, float]:
         """What the data can hardly tell apart, and the standard error of what they exchange.
 
-        V and β where another β within its standard error goes with quite another V.
+        V and β where another β within its standard error goes with quite another V, V and g
+        likewise.
         """
         error = self.diffusivity_standard_error
-        return {"potential, diffusion": error} if error and self.traded > TRADED else {}
+        found = {"potential, diffusion": error} if error and self.traded > TRADED else {}
+        share, error = self.traded_growth
+        return found | ({"potential, growth": error} if share > TRADED else {})
 
     @property
     def notes(self) -> list[str]:
         """What is to be known before the energy is believed."""
         out = []
+        if self.growth is not None and self.unknowns and CONSTANT not in self.unknowns.groups:
+            out.append(
+                "no mass was measured: growth is known up to a constant, and has mean 0 over the "
+                "snapshots"
+            )
+        if self.circulation is not None:
+            out.append(
+                "a circulation shows only where it changes snapshots: what turns along the levels "
+                "of a density that stays is 0 here"
+            )
         if self.misfit > FITS:
             out.append(
                 "the energy does not explain the snapshots to their sampling noise: χ² is "
@@ -153,7 +196,12 @@ class WeakFormSolution:
                 else "steps from no motion led nowhere, and V was given up: expected snapshots "
                 "closer to each other"
             )
-        if self.undetermined:
+        if "potential, growth" in self.undetermined:
+            out.append(
+                "V and growth are not told apart by these snapshots: another growth within its "
+                "standard error goes with quite another V"
+            )
+        if "potential, diffusion" in self.undetermined:
             out.append(
                 "V and β are not told apart by these snapshots: what moves the cells is as small "
                 "as its noise, and any β within its standard error goes with a V of its own"
@@ -189,6 +237,34 @@ def traded(
     slopes = unknowns.features.gradient_of(x, torch.from_numpy(np.stack(weights, 1)).to(x))
     change, own = slopes.square().sum((0, 1)).sqrt().tolist()
     return change / own if own > 0.0 else math.inf
+
+
+def traded_growth(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, snapshots: Sequence[Tensor]
+) -> tuple[float, float]:
+    """Return by how much of itself ∇V is another for what is not known of g, and that of g.
+
+    What of the variance of ∇V would go if g were known, over the square of ∇V, and the standard
+    error of g that would go if V were known, less its mean; root mean squares over the snapshots.
+    """
+    V, g = unknowns.potential, unknowns.growth
+    C = posterior.covariance
+    if unknowns.features is None or unknowns.rates is None or not C[g, g].any():
+        return 0.0, 0.0
+    both = C[V, g] @ np.linalg.pinv(C[g, g], hermitian=True) @ C[g, V]
+    x = torch.cat([x[:COMPARED].cpu() for x in snapshots])
+    own = np.zeros((unknowns.size, V.stop))
+    strengths, vectors = np.linalg.eigh(both)
+    own[V] = vectors * np.sqrt(strengths.clip(0.0))
+    columns = np.concatenate([theta[:, None], own[:, -MOST_TRADED:]], 1)
+    weights = unknowns.potential_weights(columns).mean(1)
+    slopes = unknowns.features.gradient_of(x, torch.from_numpy(weights).to(x))
+    squares = slopes.square().sum((0, 1)).double().numpy()
+    share = math.sqrt(squares[1:].sum() / squares[0]) if squares[0] > 0.0 else math.inf
+    rates = unknowns.rates.columns(x).double().numpy()
+    rates = rates - rates.mean(0)
+    error = math.sqrt(max(0.0, float(((rates @ C[g, g]) * rates).sum(1).mean())))
+    return share, error
 
 
 def p_value_of(misfit: float, freedom: float) -> float:
@@ -231,8 +307,10 @@ class Levels:
         """Return the equations of some unknowns on all particles, or on those that are given."""
         tests, weights = weighted(tests, strengths)
         most = self.smallest / PARTICLES_PER_TEST
-        if self.beyond:
+        if unknowns.radial is not None or unknowns.diffusivity is None:
             most = min(most, TESTS_PER_KNOWN * known)
+        if unknowns.rates is not None or unknowns.streams is not None:
+            least = max(least, TESTS_OF_MORE)
         count = max(min(self.options.tests, int(max(least, most))), self.seen)
         count = min(count, max(2, self.smallest // PARTICLES_OF_COVARIANCE))
         return MomentEquations(
@@ -244,6 +322,7 @@ class Levels:
             count,
             self.data.seed,
             self.options.correct if correct is None else correct,
+            self.data.masses,
         )
 
     def bowl(self) -> np.ndarray:
@@ -348,7 +427,7 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
-    kept_anyway = {fine[0].groups[0], "β"}
+    kept_anyway = {*first_groups(fine[0]), CONSTANT, "β"}
     if len(fine[0].log_density):  # V has it whatever the motion asks for
         kept_anyway |= set(start[0].groups)
     gone = [] if far else [name for name in off if name not in kept_anyway]
@@ -369,8 +448,15 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
             left_out += off
         final = equations(kept, fine[1], strengths, least=least, known=known)
         at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
-        if posterior.strengths and not any(posterior.strengths.values()):
-            posterior = _unexplained_errors(final, at, posterior)
+        for group in first_groups(kept):
+            part = group.split(": ")[0] + ": "
+            sizes = [
+                s
+                for name, s in posterior.strengths.items()
+                if name.startswith(part) and name != CONSTANT
+            ]
+            if sizes and not any(sizes):
+                posterior = _unexplained_errors(final, at, posterior, group)
         # What the linear equations promised of narrow groups has to hold for the flow itself.
         narrow = [g for g in narrow if g not in left_out]
         if narrow:
@@ -400,26 +486,41 @@ def _solved_again(
         count,
         data.seed,
         options.correct,
+        data.masses,
     )
     theta, posterior = near.posterior.mean, near.posterior
     at, posterior, misfit = descend(own, theta, posterior, trace, options.fine, SETTLED)
     return _solution(near.unknowns, at, posterior, misfit, trace, data, near.tests)
 
 
-def _unexplained_errors(
-    equations: MomentEquations, at: Equations, posterior: Posterior
-) -> Posterior:
-    """Return the posterior where no group earned its place, with the errors of the first one.
+def first_groups(unknowns: Unknowns) -> list[str]:
+    """Return the smoothest group of V (of W where V is not learned), of g and of ψ."""
+    parts = (unknowns.growth, unknowns.circulation)
+    named = [[g for g in unknowns.groups[part] if g != CONSTANT] for part in parts]
+    own = [names[:1] for names in named if names]
+    lone = unknowns.groups[: 1 if not own or unknowns.potential.stop else 0]
+    return [name for found in (lone, *own) for name in found]
 
-    Its gradient is 0 not because the data says so to any digit, but because what it says is below
-    its noise: the errors are those of the smoothest group as if it had no prior.
+
+def _unexplained_errors(
+    equations: MomentEquations, at: Equations, posterior: Posterior, group: str
+) -> Posterior:
+    """Return the posterior where no group of a part earned its place, with errors of one of them.
+
+    V's gradient, or g, is 0 not because the data says so to any digit, but because what it says is
+    below its noise: the errors are those of the smoothest group as if it had no prior.
     """
-    groups = equations.unknowns.groups
-    first = np.array([j for j, group in enumerate(groups) if group == groups[0]])
-    square = np.ix_(first, first)
+    first = np.array([name == group for name in equations.unknowns.groups])
+    use = np.flatnonzero(first | np.isfinite(posterior.precision))
+    information = equations.linearise(at, equations.jacobians(at)).spread[np.ix_(use, use)]
+    prior = np.where(np.isfinite(posterior.precision), posterior.precision, 0.0)[use]
+    inverse = np.linalg.pinv(information + np.diag(prior), hermitian=True)
     covariance = posterior.covariance.copy()
-    information = equations.linearise(at, equations.jacobians(at)).spread[square]
-    covariance[square] += np.linalg.pinv(information, hermitian=True)
+    covariance[np.ix_(first, first)] += inverse[np.ix_(first[use], first[use])]
+    # What V would have to be for another of them; V's own errors are those of what was found.
+    others = use[~first[use]]
+    shared = inverse[np.ix_(~first[use], first[use])]
+    covariance[np.ix_(others, first)], covariance[np.ix_(first, others)] = shared, shared.T
     return dataclasses.replace(posterior, covariance=covariance)
 
 
@@ -468,7 +569,69 @@ def _solution(
         tests,
         freedom_of(unknowns, at, posterior),
         traded(unknowns, theta, posterior, data.turned.fit),
+        _growth(unknowns, theta, posterior, data),
+        _circulation(unknowns, theta, posterior, data),
+        traded_growth(unknowns, theta, posterior, data.turned.fit),
     )
+
+
+def _growth(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, data: TrainingSet
+) -> LinearRate | RateInUnits | None:
+    """Return g; where no mass was measured with the mean 0 over all snapshots."""
+    if unknowns.rates is None:
+        return None
+    own = np.zeros(unknowns.size, dtype=bool)
+    own[unknowns.growth] = True
+    weights = unknowns.growth_weights(theta)
+    errors = unknowns.growth_weights(posterior.factor(own))
+    if data.masses is None:
+        mean = _mean_values(unknowns.rates.features, data.turned.fit)
+        weights[0], errors[0] = -mean @ weights[1:], -mean @ errors[1:]
+    rate = LinearRate(unknowns.rates.features, torch.from_numpy(weights), torch.from_numpy(errors))
+    rate.requires_grad_(False).to(data.device)
+    if data.structure is not None and data.structure.frame is not None:
+        return RateInUnits(rate, Units.of_frame(data.structure.frame))
+    return rate
+
+
+def _circulation(
+    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, data: TrainingSet
+) -> LinearStream | StreamInUnits | None:
+    streams = unknowns.streams
+    if streams is None:
+        return None
+    own = np.zeros(unknowns.size, dtype=bool)
+    own[unknowns.circulation] = True
+    weights = unknowns.stream_weights(theta)
+    spread = unknowns.stream_weights(posterior.factor(own))
+    d = data.dim
+    # One function, and an A; in the plane A is fixed, in more dimensions the function is.
+    matrix, function = np.zeros((d, d)), weights[0]
+    if d > 2:
+        function = streams.mixing[0, :, 0]
+        scale = float(function @ function)
+    errors = np.zeros((d, d, *spread.shape[1:]))
+    for (i, j), a, e in zip(streams.planes, weights, spread, strict=True):
+        matrix[j, i] = 1.0 if d == 2 else float(a @ function) / scale
+        errors[j, i] = e
+        matrix[i, j], errors[i, j] = -matrix[j, i], -e
+    stream = LinearStream(
+        streams.features,
+        torch.from_numpy(function.copy()),
+        torch.from_numpy(matrix),
+        torch.from_numpy(errors.reshape(d * d, *spread.shape[1:])),
+    )
+    stream.requires_grad_(False).to(data.device)
+    if data.structure is not None and data.structure.frame is not None:
+        return StreamInUnits(stream, Units.of_frame(data.structure.frame))
+    return stream
+
+
+def _mean_values(features: FeatureMap, snapshots: Sequence[Tensor]) -> np.ndarray:
+    """Return the mean of each function over all snapshots, ``(m)``."""
+    means = [features.values(x[:MOST].cpu()).mean(0, dtype=torch.float64) for x in snapshots]
+    return torch.stack(means).mean(0).numpy()  # type: ignore[no-any-return]
 
 
 @learner(
@@ -478,7 +641,11 @@ def _solution(
 )
 def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace) -> Run:
     """Fit a free energy to the training set; see :func:`popdyn.fit`."""
-    solution = solve_weak_form(data, options)
+    return run_of(solve_weak_form(data, options))
+
+
+def run_of(solution: WeakFormSolution) -> Run:
+    """Return a solution as a run of the weak form."""
     certificate: dict[str, Any] = {
         "outer_step": solution.outer_step,
         "misfit": solution.misfit,
@@ -488,7 +655,7 @@ def fit_weak_form(data: TrainingSet, options: WeakFormOptions, place: Workplace)
     if solution.undetermined:
         certificate["undetermined"] = solution.undetermined
     return Run(
-        solution.energy,
+        solution.dynamics,
         "weak_form",
         {},
         solution.trace,

@@ -12,7 +12,14 @@ from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
 from popdyn.learners.features import FeatureMap
 from popdyn.learners.models import LearnedTerm
 
-__all__ = ["LinearPotential", "RadialFeatures", "RadialInteraction", "time_basis"]
+__all__ = [
+    "LinearPotential",
+    "LinearRate",
+    "LinearStream",
+    "RadialFeatures",
+    "RadialInteraction",
+    "time_basis",
+]
 
 
 def time_basis(t: Tensor, span: tuple[float, float], count: int) -> Tensor:
@@ -127,6 +134,118 @@ class LinearPotential(LearnedTerm):
 
     def label(self) -> str:
         return f"linear in {self.features.size} features"
+
+
+class LinearRate(LearnedTerm):
+    """g(x) = a_0 + Σ_j a_j φ_j(x), constant beyond the box of the data.
+
+    Args:
+        features: The functions φ_j.
+        weights: a, ``(1 + m)``.
+        errors: F, ``(1 + m, r)``; the covariance of a is F Fᵀ.
+    """
+
+    weights: Tensor
+    errors: Tensor
+
+    def __init__(self, features: FeatureMap, weights: Tensor, errors: Tensor) -> None:
+        super().__init__()
+        self.features = features
+        self.register_buffer("weights", weights.double())
+        self.register_buffer("errors", errors.float())
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        return self._sums(x, self.weights[:, None])[..., 0].to(x.dtype)
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        with torch.no_grad():
+            flat = x.reshape(-1, x.shape[-1])
+            slopes = self.features.gradient_of(flat, self.weights[1:, None].to(x))
+            return slopes[..., 0].T.reshape(x.shape).to(x.dtype)
+
+    def value_std(self, x: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of g, ``(..., d) → (...)``."""
+        with torch.no_grad():
+            return self._sums(x, self.errors).norm(dim=-1).to(x.dtype)
+
+    def _sums(self, x: Tensor, weights: Tensor) -> Tensor:
+        flat, weights = x.reshape(-1, x.shape[-1]), weights.to(x)
+        out = self.features.sum(flat, weights[1:]) + weights[0]
+        return out.reshape(*x.shape[:-1], -1)
+
+    def config(self) -> dict[str, Any]:
+        return {"features": self.features.config(), "errors": self.errors.shape[1]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LinearRate:
+        features = FeatureMap.from_config(config["features"])
+        size = 1 + features.size
+        return cls(features, torch.zeros(size), torch.zeros(size, config["errors"]))
+
+    def label(self) -> str:
+        return f"linear in {self.features.size} features"
+
+
+class LinearStream(LearnedTerm):
+    """A stream function ψ(x) = Σ_j a_j φ_j(x) and the antisymmetric A of its drift A∇ψ.
+
+    Args:
+        features: The functions φ_j.
+        weights: a, ``(m)``.
+        matrix: A, ``(d, d)``.
+        errors: F, ``(d d, m, r)``; the covariance of all A_ij a_m is F Fᵀ.
+    """
+
+    weights: Tensor
+    matrix: Tensor
+    errors: Tensor
+
+    def __init__(
+        self, features: FeatureMap, weights: Tensor, matrix: Tensor, errors: Tensor
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.register_buffer("weights", weights.double())
+        self.register_buffer("matrix", matrix.double())
+        self.register_buffer("errors", errors.float())
+
+    def value(self, x: Tensor, t: Time = None) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        out = self.features.sum(flat, self.weights[:, None].to(x))
+        return out[:, 0].reshape(x.shape[:-1]).to(x.dtype)
+
+    def gradient(self, x: Tensor, t: Time = None) -> Tensor:
+        with torch.no_grad():
+            flat = x.reshape(-1, x.shape[-1])
+            slopes = self.features.gradient_of(flat, self.weights[:, None].to(x))
+            return slopes[..., 0].T.reshape(x.shape).to(x.dtype)
+
+    def drift_std(self, x: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of each component of A∇ψ, ``(..., d) → (..., d)``."""
+        with torch.no_grad():
+            flat, d = x.reshape(-1, x.shape[-1]), x.shape[-1]
+            square, m, rank = self.errors.shape
+            errors = self.errors.to(x).transpose(0, 1).reshape(m, square * rank)
+            slopes = self.features.gradient_of(flat, errors).view(d, len(flat), d, d, rank)
+            return torch.einsum("jnijr->nir", slopes).norm(dim=2).reshape(x.shape)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "features": self.features.config(),
+            "dim": len(self.matrix),
+            "errors": self.errors.shape[2],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LinearStream:
+        features, d = FeatureMap.from_config(config["features"]), config["dim"]
+        errors = torch.zeros(d * d, features.size, config["errors"])
+        return cls(features, torch.zeros(features.size), torch.zeros(d, d), errors)
+
+    def label(self) -> str:
+        if len(self.matrix) == 2:
+            return f"stream function linear in {self.features.size} features"
+        return "a turn of all, linear in the position"
 
 
 class RadialFeatures(nn.Module):
