@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """The entries of one kind, in the order in which they were entered.
 
-    A new entry is a file: every module of the registry's own package is imported when somebody
+    A new entry is a file: every module of the registry's own packages is imported when somebody
     looks in first, and its decorators enter what they decorate. Another package adds entries in
     the same way and names each by an entry point of the group. A plug-in that cannot be imported
     leaves the others alone: whoever asks for its entry is told why. What an entry of a plug-in
@@ -33,7 +33,7 @@ class Registry(Mapping[str, T], Generic[T]):
     Args:
         group: Entry point group, such as ``popdyn.potentials``.
         kind: What an entry is called in an error, such as ``potential``.
-        home: Package whose modules enter popdyn's own entries; none if empty.
+        homes: Packages whose modules enter popdyn's own entries.
 
     Example:
         >>> rooms = Registry("popdyn.rooms", "room")
@@ -42,8 +42,8 @@ class Registry(Mapping[str, T], Generic[T]):
         ['attic']
     """
 
-    def __init__(self, group: str, kind: str, home: str = "") -> None:
-        self.group, self.kind, self.home = group, kind, home
+    def __init__(self, group: str, kind: str, *homes: str) -> None:
+        self.group, self.kind, self.homes = group, kind, homes
         self.broken: dict[str, str] = {}
         self._entries: dict[str, T] = {}
         self._owners: dict[str, str] = {}
@@ -90,10 +90,10 @@ class Registry(Mapping[str, T], Generic[T]):
             return self._entries
         self._begun = True  # a module that looks in while it is imported sees what is there so far
         try:
-            if self.home:
-                package = importlib.import_module(self.home)
+            for home in self.homes:
+                package = importlib.import_module(home)
                 for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
-                    importlib.import_module(f"{self.home}.{module}")
+                    importlib.import_module(f"{home}.{module}")
         except BaseException:
             self._begun = False
             raise

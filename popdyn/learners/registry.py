@@ -43,7 +43,9 @@ class Learner:
     sees_truth: bool = False
 
 
-LEARNERS: Registry[Learner] = Registry("popdyn.learners", "learner", "popdyn.learners")
+LEARNERS: Registry[Learner] = Registry(
+    "popdyn.learners", "learner", "popdyn.learners", "popdyn.rivals"
+)
 
 
 def learner(

@@ -1,1 +1,1 @@
-"""Methods that are no inverse optimization, through the door that plug-ins come in by."""
+"""Methods that are no inverse optimization, held against those that are."""

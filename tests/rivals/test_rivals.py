@@ -1,4 +1,4 @@
-"""Rivals come in by the plug-ins' door, learn what they can, and are judged as everybody is."""
+"""Rivals learn what they can, and are judged as everybody is."""
 
 import numpy as np
 import pytest
