@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from popdyn.dynamics import POTENTIALS
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "docs" / "extending.md")
@@ -19,7 +21,10 @@ def test_there_are_examples():
 @pytest.mark.parametrize(("page", "block"), RUNNABLE, ids=range(len(RUNNABLE)))
 def test_example_runs(page, block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    before = set(POTENTIALS)
     exec(compile(block, page, "exec"), {"__name__": "readme"})
+    for name in set(POTENTIALS) - before:
+        POTENTIALS.remove(name)
 
 
 def test_the_first_example_has_five_lines():

@@ -142,7 +142,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
         data, WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
     )
     energy = solution.energy
-    if solution.dynamics is not energy:
+    if not isinstance(solution.dynamics, FreeEnergy):
         # The gap and the inner residual certify the minimisation of an energy.
         return dataclasses.replace(run_of(solution), learner="ijkonet")
     start, tau = _intervals(data)

@@ -20,7 +20,8 @@ def place(tmp_path_factory):
     write(
         make_tree(*groups, times, {"dynamics": FreeEnergy("quadratic").spec()}), folder / "q.zarr"
     )
-    config = {"data": str(folder / "q.zarr"), "hold_out": []}
+    record = {"name": "q", "path": str(folder / "q.zarr"), "digest": None}
+    config = {"data": [record], "hold_out": []}
     half = FreeEnergy("quadratic", potential_params={"scale": 0.5}, diffusivity=0.25)
     save_run(Run(half, "ijkonet", config), folder / "half")
     held = Run(FreeEnergy("quadratic"), "oracle", {**config, "hold_out": [2]})
@@ -81,8 +82,9 @@ def test_bad_input(run_popdyn, place, tmp_path):
 
 
 def test_a_run_without_its_store(run_popdyn, place, tmp_path):
+    record = {"name": "q", "path": "/gone/q.zarr", "digest": None}
     save_run(
-        Run(FreeEnergy("quadratic"), "oracle", {"data": "/gone/q.zarr", "hold_out": []}),
+        Run(FreeEnergy("quadratic"), "oracle", {"data": [record], "hold_out": []}),
         tmp_path / "runs" / "lost",
     )
     lost = run_popdyn("score", "runs/lost")

@@ -81,7 +81,9 @@ def test_html_has_the_words_and_a_figure(run):
 
 
 def test_html_is_escaped_and_says_why_there_is_no_figure(run):
-    alone = popdyn.Run(run.energy, "<b>", {"data": "/no/such<i>"})
+    alone = popdyn.Run(
+        run.energy, "<b>", {"data": [{"name": "i", "path": "/no/such<i>", "digest": None}]}
+    )
     text = alone._repr_html_()
     assert "<b>" not in text
     assert "<i>" not in text

@@ -20,6 +20,9 @@ class Learned:
     metrics: list = field(default_factory=list)
     certificate: dict = field(default_factory=dict)
 
+    def held_out(self, data):
+        return self.config.get("hold_out", ())
+
 
 METRICS = [{"step": 10, "loss": 1.0, "criterion": 3.0}, {"step": 20, "loss": 0.5, "criterion": 4.0}]
 
