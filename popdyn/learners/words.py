@@ -87,6 +87,8 @@ def next_steps(run: Run, path: str) -> list[str]:
         ]
     if run.word != "unexplained":
         return use
+    if run.certificate.get("difference", {}).get("alone"):
+        return [f"train each alone, for their dynamics differ: {shlex.join(stores)}", *use]
     options = run.config.get("options", {})
     tries = []
     for found in run.certificate.get("beyond", {}).values():

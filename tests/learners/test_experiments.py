@@ -8,6 +8,7 @@ import popdyn
 from popdyn import FreeEnergy, PopdynError
 from popdyn.estimation import compare
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.words import next_steps
 
 GRID = np.linspace(-2.0, 2.0, 21)[:, None].astype(np.float32)
 
@@ -127,6 +128,7 @@ def test_dynamics_that_differ_are_named(two, tmp_path):
     assert "each is explained alone" in said
     assert min(found["alone"]) > 0.01
     assert "control" in repr(run)
+    assert next_steps(run, "run")[0].startswith("train each alone, for their dynamics differ: ")
 
 
 def test_a_comparison_does_not_cross_the_border():
