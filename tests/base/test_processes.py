@@ -48,6 +48,7 @@ def run(code, folder):
     return done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.slow
 def test_a_plain_script_simulates_with_workers(tmp_path):
     assert run(SIMULATE, tmp_path) == ["the script runs", "True"]
 

@@ -79,6 +79,7 @@ def test_a_second_call_does_nothing_again(small_suite, small_bench):
     assert stamps(out / "cells") | stamps(out / "stores") | stamps(out / "references") == before
 
 
+@pytest.mark.slow
 def test_an_option_redoes_its_learner_and_points_only_score_again(small_suite, tmp_path):
     out = tmp_path / "out"
     quick = {"learners": ("zero", "ijkonet"), "entries": ("bowl",)}

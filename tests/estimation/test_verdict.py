@@ -79,7 +79,7 @@ def test_where_nothing_moves_it_is_below_noise():
 
 def test_what_is_missing_is_seen():
     # A static V for one that moves.
-    data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, dt=0.1, seed=0)
+    data = popdyn.simulate(FreeEnergy("moving_well"), particles=500, dt=0.1, seed=0)
     run = popdyn.fit(data, "weak_form", learn=("potential",))
     assert run.verdict.verdict == "unexplained"
     share = run.certificate["explained_share"]
@@ -107,7 +107,9 @@ def test_terms_that_trade_are_undetermined(data):
     assert "potential with interaction" in found.note
 
 
-@pytest.mark.parametrize(("mean", "told"), [(0.0, False), (2.0, True)])
+@pytest.mark.parametrize(
+    ("mean", "told"), [(0.0, False), pytest.param(2.0, True, marks=pytest.mark.slow)]
+)
 def test_where_the_mean_rests_potential_and_interaction_trade(mean, told):
     energy = FreeEnergy("quadratic", "gaussian_repulsion", interaction_params={"strength": 3.0})
     law = {"initial": "gaussian", "initial_params": {"mean": [mean, 0.0]}}

@@ -77,6 +77,7 @@ def test_a_factor_of_the_covariance_keeps_the_largest_directions() -> None:
     assert posterior.factor(slice(3, 3)).shape == (size, 0)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_features_has_their_own_standard_error(tmp_path) -> None:
     repulsion = {"strength": 4.0}
     energy = popdyn.FreeEnergy("quadratic", "gaussian_repulsion", interaction_params=repulsion)

@@ -46,6 +46,7 @@ def test_a_cluster_gives_the_same_bits_as_one_process(cluster, in_memory, tmp_pa
     assert same(stored, in_memory)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_block_and_nothing_else(cluster, tmp_path):
     from distributed import Client
 
