@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target
@@ -199,19 +199,19 @@ def fit(
         @cache
         def unseen() -> tuple[Dynamics, Sample] | None:
             if entry.options is Options:  # nothing is learned, so nothing was seen
-                return run.dynamics, _sample(training or training_of(seed, half=False))
+                return run.dynamics, (training or training_of(seed, half=False)).sample()
             assert training is not None
             assert own is not None
             if own.smallest < 5 * LEAST:
                 return None
             if run.validated and min(len(x) for x in training.validation) >= LEAST:
-                return run.dynamics, _sample(training, training.validation)
+                return run.dynamics, training.sample(training.validation)
             less, left_out = training.split(fraction, LEAST)
             sibling = fit_one(less, as_asked(run), Workplace())
             _to_cpu(sibling.energy)
-            return sibling.dynamics, _sample(training, left_out)
+            return sibling.dynamics, training.sample(left_out)
 
-        own = None if entry.options is Options or training is None else _sample(training)
+        own = None if entry.options is Options or training is None else training.sample()
         trades = tuple(run.certificate.get("undetermined", ()))
         if run.certificate.get("time_varying"):
             trades += (MOVING,)
@@ -252,8 +252,7 @@ def fit(
         for part in training.experiments():
             fitted = fit_one(part, resolved, Workplace())
             _to_cpu(fitted.energy)
-            sample = _sample(part)
-            alone.append(judge(fitted.dynamics, sample, lambda: None, seed=seed))
+            alone.append(judge(fitted.dynamics, part.sample(), lambda: None, seed=seed))
         tests = [v.two_sample or {} for v in alone]
         run.certificate["difference"]["alone"] = [test.get("p_value") for test in tests]
         note = _of_difference(names, each, alone, differ)
@@ -269,11 +268,11 @@ def fit(
         moves = run.certificate.get("time_varying") and not getattr(resolved, "time_varying", False)
         if training is None or run.model != "features" or ensemble > 1:
             return []
-        if not (run.word == "unexplained" or moves) or _sample(training).smallest < 5 * LEAST:
+        if not (run.word == "unexplained" or moves) or training.sample().smallest < 5 * LEAST:
             return []
         less, left_out = training.split(fraction, LEAST)
         known = getattr(resolved, "diffusivity", None)
-        note = beyond_energy(run, known, less, _sample(training, left_out), seed)
+        note = beyond_energy(run, known, less, training.sample(left_out), seed)
         return [] if note is None else [note]
 
     def finished(run: Run) -> Run:
@@ -349,13 +348,6 @@ def _of_one_truth(experiments: Sequence[Experiment]) -> xr.DataTree:
                 f"the true dynamics of '{first.name}' and '{other.name}' differ: expected the same"
             )
     return first.data
-
-
-def _sample(training: TrainingSet, cells: Iterable[Tensor] | None = None) -> Sample:
-    """Return some particles of a training set, all of them if None."""
-    cells = training.cells if cells is None else cells
-    snapshots = [x.cpu().numpy() for x in cells]
-    return Sample(snapshots, training.times, training.paired, training.starts)
 
 
 def _to_cpu(energy: FreeEnergy) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from popdyn.dynamics import FreeEnergy
-from popdyn.estimation import REFUTED, Sample, told_apart
+from popdyn.estimation import REFUTED, told_apart
 from popdyn.learners.certificate import debiased_gap
 from popdyn.learners.held_out import HeldOut
 from popdyn.learners.ijkonet_options import IJKOnetOptions
@@ -55,11 +55,11 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     run = _fit_linear(data, options)
     if options.model == "features":
         return run
+    refuted = _may_have_structure(data, options) and _refuted(run, data)
     for last in (False, True):
-        if not (_may_have_structure(data, options) and _refuted(run, data)):
-            break
-        if find_structure(data, options, place, last):
+        if refuted and find_structure(data, options, place, last):
             run = _fit_linear(data, options)
+            refuted = not last and _refuted(run, data)
     if options.learn != ("potential",) or run.certificate["misfit"] <= FITS:
         return run
     network = trained(data, options, place)
@@ -125,9 +125,7 @@ def _refuted(run: Run, data: TrainingSet) -> bool:
     """Whether moments or the two-sample test, which sees what no function of V can say, reject."""
     if run.certificate["misfit_p_value"] < REFUTED:
         return True
-    cells = [x.cpu().numpy() for x in data.cells]
-    seen = Sample(cells, data.times, data.paired, data.starts)
-    return told_apart(run.energy, seen, data.seed)
+    return told_apart(run.dynamics, data.sample(), data.seed)
 
 
 def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:

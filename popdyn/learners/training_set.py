@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.intervals import Intervals
+from popdyn.estimation import Sample
 from popdyn.learners.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
 from popdyn.snapshots.tree import masses, not_held_out, weights
@@ -258,6 +259,11 @@ class TrainingSet:
         self.structure, self.solved = structure, {}
         self.__dict__.pop("turned", None)
         return self
+
+    def sample(self, cells: Iterable[Tensor] | None = None) -> Sample:
+        """Return some particles as what dynamics is judged by, all of them if None."""
+        snapshots = [x.cpu().numpy() for x in (self.cells if cells is None else cells)]
+        return Sample(snapshots, self.times, self.paired, self.starts)
 
     @property
     def cells(self) -> Iterator[Tensor]:

@@ -6,6 +6,8 @@ import html
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from popdyn.estimation.verdict import LEVEL
+
 if TYPE_CHECKING:
     from popdyn.learners.run import Run
 
@@ -87,7 +89,8 @@ def next_steps(run: Run, path: str) -> list[str]:
         ]
     if run.word != "unexplained":
         return use
-    if run.certificate.get("difference", {}).get("alone"):
+    alone = run.certificate.get("difference", {}).get("alone")
+    if alone and all(p is None or p >= LEVEL for p in alone):
         return [f"train each alone, for their dynamics differ: {shlex.join(stores)}", *use]
     options = run.config.get("options", {})
     tries = []

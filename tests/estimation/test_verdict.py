@@ -7,7 +7,7 @@ import pytest
 
 import popdyn
 from popdyn.dynamics import FreeEnergy
-from popdyn.estimation import Sample, judge
+from popdyn.estimation import Sample, judge, told_apart
 from popdyn.snapshots import counts, make_tree, positions, times
 
 WORDS = {"explained", "below_noise", "undetermined", "unexplained"}
@@ -91,6 +91,15 @@ def test_too_few_particles_are_said():
     run = popdyn.fit(data)
     assert run.verdict.verdict == "below_noise"
     assert "60 in the smallest snapshot, expected 200 or more" in run.verdict.note
+
+
+def test_what_is_learned_beside_an_energy_carries_too():
+    energy = FreeEnergy("double_well", diffusivity=0.1)
+    turning = popdyn.Dynamics(energy, circulation="rotation", circulation_params={"scale": 2.0})
+    store = popdyn.simulate(turning, particles=1000, snapshots=3, dt=0.2, seed=0)
+    seen = Sample([positions(store, k) for k in range(3)], times(store))
+    assert not told_apart(turning, seen)
+    assert told_apart(turning.energy, seen)
 
 
 def test_terms_that_trade_are_undetermined(data):

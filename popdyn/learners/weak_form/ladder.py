@@ -153,7 +153,9 @@ def parts_asked_for(
     if noise and met(whole("potential", *noise)):  # solved for together the three may go astray
         return Asked(("potential", *noise), rungs)
     found_noise = [part for part in parts if part == "diffusion"]
-    if (data.intervals.distinct < ENOUGH and not many) or met(whole("potential", *parts)):
+    refused = tuple(parts) in ((), noise)  # the whole dictionary has been tried with these
+    few_times = data.intervals.distinct < ENOUGH and not many
+    if few_times or (not refused and met(whole("potential", *parts))):
         return Asked(("potential", *parts), rungs)
     if many and restructure is not None and restructure(True):
         few = data
