@@ -140,6 +140,8 @@ def _diffusivity(run: Run) -> str:
     why = ""
     if run.config.get("options", {}).get("diffusivity") is not None:
         why = ", as given"
+    elif "between" in run.certificate and run.model == "network":
+        why = ", by what predicts snapshots that were left out"
     elif "ladder" in run.certificate:
         why = ", the snapshots ask for none" * ("diffusion" not in run.learned)
     elif run.learned and "diffusion" not in run.learned:
