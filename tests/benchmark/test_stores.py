@@ -75,18 +75,18 @@ def test_an_imported_entry(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     cells, labels = rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 3
     np.savez(tmp_path / "cells.npz", pcs=cells, sample_labels=labels)
-    source = {"file": "cells.npz", "environment": "POPDYN_TEST_CELLS", "test_fraction": 0.25}
+    source = {"file": "cells.npz", "origin": "cells of mine", "test_fraction": 0.25}
     real = Entry("real", source=source)
-    with pytest.raises(PopdynError, match=r"cells.npz.*POPDYN_TEST_CELLS"):
+    with pytest.raises(PopdynError, match=r"cells.npz.*POPDYN_DATA.*cells of mine"):
         make_store(real, tmp_path / "x.zarr")
-    monkeypatch.setenv("POPDYN_TEST_CELLS", str(tmp_path / "cells.npz"))
+    monkeypatch.setenv("POPDYN_DATA", str(tmp_path))
     assert make_store(real, tmp_path / "x.zarr")
     data = open_snapshots(tmp_path / "x.zarr")
     assert counts(data).tolist() == [15, 15, 15]
     assert counts(data, "test").tolist() == [5, 5, 5]
     assert data.attrs["dynamics"] is None
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("POPDYN_TEST_CELLS")
+    monkeypatch.delenv("POPDYN_DATA")
     assert not make_store(real, tmp_path / "x.zarr")  # found in the working directory, same cells
     assert make_store(real, tmp_path / "y.zarr", seed=1)
     other = open_snapshots(tmp_path / "y.zarr")
