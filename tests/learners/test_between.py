@@ -49,8 +49,8 @@ def choice(scale: float = 1.0):
 def test_inner_snapshots_are_left_out_and_the_best_is_taken() -> None:
     between = choice()
     assert between["left_out"] == [1, 2]
-    means = [np.mean(c["w1"]) for c in between["candidates"]]
-    assert int(np.argmin(means)) == between["chosen"]
+    means = [float(np.mean(c["w1"])) for c in between["candidates"]]
+    assert 0.98 * means[between["chosen"]] <= min(means)
     kinds = [(c["model"], c.get("time_varying")) for c in between["candidates"]]
     assert {("network", True), ("network", False)} == set(kinds)
     # A quarter of a circle of radius 3 is left, and the chord of half a circle goes through 0.

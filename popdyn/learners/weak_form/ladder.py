@@ -14,6 +14,7 @@ from popdyn.learners.weak_form.evidence import LEVEL, Posterior
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.solve import (
+    FITS,
     REJECTED,
     TRADED,
     Levels,
@@ -29,8 +30,8 @@ __all__ = ["FULL", "Asked", "parts_asked_for"]
 FULL = 3  # dimensions in which the dictionary has functions of all components
 # Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
 DECIDING = 5000
-# What so few reject, at χ² of FAR for each degree of freedom, no closer look will mend; of fewer
-# what exceeds 1 is in proportion.
+# What so few reject no closer look will mend: at χ² of FITS for each degree of freedom no
+# structure, at FAR no features. What exceeds 1 is in proportion to the particles.
 REJECTING = 1000
 MANY = 12  # dimensions up to which the dictionary has products of two components
 NO_SHARE = 1e6  # of ∇V, that stands for all of one that is 0
@@ -134,9 +135,9 @@ def parts_asked_for(
         asked = bool(theta[-1] > LEVEL * error)
         return {"diffusion": asked, "traded": min(share, NO_SHARE)}
 
-    def is_far(misfit: float) -> bool:
+    def is_far(misfit: float, bound: float = FAR) -> bool:
         share = min(len(x) for x in few.cells) / REJECTING
-        return misfit - 1.0 > share * (FAR - 1.0)
+        return misfit - 1.0 > share * (bound - 1.0)
 
     def met(found: dict[str, Any]) -> bool:
         return bool(found["p_value"] >= REJECTED)
@@ -144,11 +145,11 @@ def parts_asked_for(
     far = False
     if few is not data:
         more, few = few, data.leading(REJECTING)
-        far = is_far(whole("potential")["misfit"])
+        far = is_far(whole("potential")["misfit"], FITS)
         if far and data.dim > MANY:
             return Asked(("potential",), rungs, met=False, far=True)
         if far:
-            fewest, restructure = data.leading(REJECTING // 2), None
+            fewest, restructure = few, None
         elif len(more.fit[0]) <= len(few.fit[0]):
             more.solved = few.solved  # they are all there are
         if not far:
