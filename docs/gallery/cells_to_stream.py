@@ -108,6 +108,7 @@ u, v = (flow[:, i].reshape(30, 30) for i in (0, 1))
 ax.streamplot(ticks[:, 0], ticks[:, 1], u, v, color="k", density=1.3, linewidth=0.8)
 figure.colorbar(dots, label="V: falls as cells decide")
 ax.set(xlabel="PC 1", ylabel="PC 2", title="force on every cell")
+plt.show()
 
 # %% [markdown]
 # ## Days that nobody saw

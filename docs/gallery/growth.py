@@ -55,6 +55,7 @@ ax.plot(line[:, 0], rate, color="#0072b2", label="learned")
 ax.fill_between(line[:, 0], rate - 2 * error, rate + 2 * error, color="#0072b2", alpha=0.2)
 ax.set(xlabel="x₁, at x₂ = 0", ylabel="births less deaths, 1/time")
 ax.legend(frameon=False)
+plt.show()
 
 # %% [markdown]
 # ## How much each says

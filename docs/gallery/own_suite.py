@@ -96,6 +96,7 @@ ax.plot(truth, truth, color="0.6", lw=1, label="true")
 ax.plot(truth, learned["β"], "o", color="#0072b2", label="learned")
 ax.set(xscale="log", xlabel="β of the entry", ylabel="β")
 ax.legend(frameon=False)
+plt.show()
 
 # %% [markdown]
 # The same command again does nothing that is done, and goes on where it was stopped. More seeds,

@@ -55,6 +55,7 @@ for k, ax in enumerate(axes):
     ax.hist(x, bins=60, range=(-2.5, 2.5), density=True, color="#56b4e9")
     ax.plot(axis, density[k], color="k", lw=1)
     ax.set(title=f"t = {t[k]:g}", xlim=(-2.5, 2.5), xlabel="x")
+plt.show()
 
 # %% [markdown]
 # By numbers: the largest distance of the particles' distribution function from the PDE's, beside the
@@ -92,6 +93,7 @@ ax.plot(axis, density[-1], color="k", label="true density at the end")
 ax.plot(axis, learned[-1], color="#d55e00", ls="--", label="under the learned dynamics")
 ax.legend(frameon=False)
 ax.set(xlim=(-2.5, 2.5), xlabel="x")
+plt.show()
 
 # %% [markdown]
 # ## Take away

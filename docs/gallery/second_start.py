@@ -21,7 +21,7 @@ import pandas as pd
 import popdyn
 
 energy = popdyn.FreeEnergy(
-    "double_well", "gaussian_repulsion", 0.2, interaction_params={"strength": 3.0}
+    "double_well", "gaussian_repulsion", 0.2, interaction_params={"strength": 6.0}
 )
 settings = {"particles": 1000, "dt": 0.1, "snapshots": 5, "step": 0.02, "initial": "gaussian"}
 centred = popdyn.simulate(energy, seed=0, **settings)

@@ -86,6 +86,11 @@ def test_every_public_name_has_its_place(site):
             assert shown & names or any(n.endswith(f".{name}") for n in names), f"{room}.{name}"
 
 
+def test_a_notebook_shows_scores_once(site):
+    page = (site / "docs" / "gallery" / "recover_a_potential.html").read_text()
+    assert page.count("energy, against the truth") == 1
+
+
 def test_no_page_is_empty(site):
     for page in (site / "docs" / "reference").rglob("*.html"):
         text = page.read_text()
