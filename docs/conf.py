@@ -1,5 +1,6 @@
 """The documentation site: ``scripts/docs`` builds it, from the repository's root."""
 
+import hashlib
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -37,7 +38,10 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(ROOT / "build" / "notebooks")
+# A notebook is executed anew when it changes, and all are when popdyn does.
+SOURCES = sorted((ROOT / "popdyn").rglob("*.py"))
+DIGEST = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:12]
+nb_execution_cache_path = str(ROOT / "build" / "notebooks" / DIGEST)
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

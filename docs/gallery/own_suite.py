@@ -82,6 +82,7 @@ rows = pd.DataFrame(
         "verdict": row["verdict"],
         "skill": row["scores"]["gradient"]["potential"]["skill"],
         "β": row["scores"]["diffusivity"]["estimate"],
+        "±": row["scores"]["diffusivity"]["standard_error"],
         "seconds": row["seconds"],
     }
     for row in results["rows"]
@@ -90,11 +91,17 @@ rows
 
 # %%
 learned = rows[rows["learner"] == "weak_form"]
-truth = [0.02, 0.2, 1.0]
 figure, ax = plt.subplots(figsize=(4.5, 3), layout="constrained")
-ax.plot(truth, truth, color="0.6", lw=1, label="true")
-ax.plot(truth, learned["β"], "o", color="#0072b2", label="learned")
-ax.set(xscale="log", xlabel="β of the entry", ylabel="β")
+ax.plot(learned["entry"], [0.02, 0.2, 1.0], "_", ms=40, color="k", label="true")
+ax.errorbar(
+    learned["entry"],
+    learned["β"],
+    2 * learned["±"],
+    fmt="o",
+    color="#0072b2",
+    label="learned, ± 2 s",
+)
+ax.set(ylabel="β", xlim=(-0.5, 2.5))
 ax.legend(frameon=False)
 plt.show()
 
