@@ -69,13 +69,11 @@ def facts(kind: str, name: str, entry: Any) -> str:
         parts.append(f"Parameters: {usual}")
     options = getattr(entry, "options", None)
     if isinstance(options, type) and options_in(options):
-        rows = [
-            f"| `{o.name}` | `{written(o.default)}` | {cell(o.meaning)} | {cell(o.expected)} |"
+        parts += [
+            f"`{o.name}` = `{written(o.default)}`\n"
+            f": {line(o.meaning)}" + (f" *Expected: {line(o.expected)}.*" if o.expected else "")
             for o in options_in(options).values()
         ]
-        parts.append(
-            "\n".join(["| option | default | meaning | expected |", "|---|---|---|---|", *rows])
-        )
     return "\n\n".join(p for p in parts if p)
 
 
@@ -94,16 +92,12 @@ class Commands(SphinxDirective):
             usage = " ".join(command.collect_usage_pieces(context))
             text, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample:")
             example = inspect.cleandoc("\n" + example)
-            rows = []
-            for parameter in command.get_params(context):
-                record = parameter.get_help_record(context)
-                if record:
-                    rows.append(f"| `{cell(record[0])}` | {cell(record[1])} |")
+            records = [p.get_help_record(context) for p in command.get_params(context)]
+            shown = [f"`{' '.join(r[0].split())}`\n: {line(r[1])}" for r in records if r]
             sections.append(
                 f"## {name}\n\n`popdyn {name} {usage}`\n\n{plain(text)}\n\n"
                 + (f"```bash\n{example}\n```\n\n" if example else "")
-                + "| option | meaning |\n|---|---|\n"
-                + "\n".join(rows)
+                + "\n\n".join(shown)
             )
         return self.parse_text_to_nodes("\n\n".join(sections), allow_section_headings=True)
 
@@ -117,10 +111,8 @@ def plain(text: str) -> str:
     return "".join(p if p.startswith("`") else re.sub(r"([*_<\[\]|#])", r"\\\1", p) for p in parts)
 
 
-def cell(text: str) -> str:
-    """Return a text on one line of a table."""
-    if text.startswith("-"):  # an option: it stands in code, where only a bar is special
-        return " ".join(text.split()).replace("|", "\\|")
+def line(text: str) -> str:
+    """Return a text on one line."""
     return " ".join(plain(text or "").split())
 
 
