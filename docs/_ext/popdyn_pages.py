@@ -93,7 +93,7 @@ class Commands(SphinxDirective):
             text, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample:")
             example = inspect.cleandoc("\n" + example)
             records = [p.get_help_record(context) for p in command.get_params(context)]
-            shown = [f"`{' '.join(r[0].split())}`\n: {line(r[1])}" for r in records if r]
+            shown = [f"`{' '.join(r[0].split())}`\n: {line(r[1])}" for r in records if r and r[1]]
             sections.append(
                 f"## {name}\n\n`popdyn {name} {usage}`\n\n{plain(text)}\n\n"
                 + (f"```bash\n{example}\n```\n\n" if example else "")

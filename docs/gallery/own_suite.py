@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 folder = Path(tempfile.mkdtemp())
-(folder / "suite.toml").write_text(
+_ = (folder / "suite.toml").write_text(
     """
 name = "noise"
 summary = "Two wells: how much noise is too much?"
