@@ -101,7 +101,8 @@ def _named(args: list[str]) -> str:
 @click.option(
     "--ensemble",
     type=click.IntRange(1),
-    help="Members, each on its own half of the particles.  [default: 1]",
+    help="Members, each on its own half of the particles.  [default: 1, or 3 networks where "
+    "--learn auto finds that nothing that stands still meets the snapshots]",
 )
 @click.option(
     "--workers",

@@ -3,70 +3,72 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from popdyn.learners.between import choose_between, folds_of
 from popdyn.learners.ijkonet import find_structure
 from popdyn.learners.in_units import determined, in_units, measured, options_in_units
 from popdyn.learners.registry import AUTO
-from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form.ladder import parts_asked_for
 
-__all__ = ["chosen_for_all", "fit_chosen"]
+__all__ = ["chosen"]
 
 
-def fit_chosen(
-    fit_one: Callable[..., Run], data: TrainingSet, options: Any, place: Workplace
-) -> Run:
-    """Fit what the snapshots ask for, if the options leave it to them.
+def chosen(
+    data: TrainingSet, options: Any, place: Workplace | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Return options with what the snapshots ask for, and the certificate of the choice.
 
     Args:
-        fit_one: A learner's ``(training set, options, workplace) → Run``.
-        data: The training set, in units of its own.
-        options: The learner's options.
+        data: The whole training set, in the user's units; it keeps what was solved on the way.
+        options: The learner's options; returned as they are unless they leave it to the snapshots.
         place: Where checkpoints go.
-    """
-    if getattr(options, "learn", None) != AUTO:
-        return fit_one(data, options, place)
-    options, ladder = _chosen(data, options, place)
-    run = fit_one(data, options, place)
-    run.certificate |= ladder
-    return run
-
-
-def chosen_for_all(data: TrainingSet, options: Any) -> tuple[Any, dict[str, Any]]:
-    """Return options for all members of an ensemble, and the certificate of the choice.
-
-    Args:
-        data: The whole training set, in the user's units.
-        options: The learner's options.
     """
     if getattr(options, "learn", None) != AUTO:
         return options, {}
     units, notes = measured(data)
+    data.own = own = in_units(data, units)
     with determined(notes):
-        found, ladder = _chosen(
-            in_units(data, units), options_in_units(options, units), Workplace()
-        )
-    chosen = {"learn": found.learn, "time_varying": found.time_varying}
-    return dataclasses.replace(options, **chosen), ladder
+        found, certificate = _chosen(own, options_in_units(options, units), place or Workplace())
+    if found.get("diffusivity") is not None:
+        found["diffusivity"] = units.energy * found["diffusivity"]
+    for record in (prior := certificate.get("between", {})).get("candidates", ()):
+        record["w1"] = [units.scale * x for x in record["w1"]]
+        if "diffusivity" in record:
+            record["diffusivity"] = units.energy * record["diffusivity"]
+    for row in ("w1", "mccann", "copy_previous"):
+        if row in prior:
+            prior[row] = [units.scale * x for x in prior[row]]
+    traded = certificate.get("undetermined", {})
+    certificate |= (
+        {"undetermined": {k: units.energy * v for k, v in traded.items()}} if traded else {}
+    )
+    return dataclasses.replace(options, **found), certificate
 
 
-def _chosen(data: TrainingSet, options: Any, place: Workplace) -> tuple[Any, dict[str, Any]]:
+def _chosen(
+    data: TrainingSet, options: Any, place: Workplace
+) -> tuple[dict[str, Any], dict[str, Any]]:
     if options.time_varying:  # it makes any marginals: none is left to ask for more
-        return dataclasses.replace(options, learn=("potential",)), {"learn": ["potential"]}
+        return {"learn": ("potential",)}, {"learn": ["potential"]}
     without_noise = getattr(options, "inner", "") == "proximal"  # it has no entropy term
     known = 0.0 if without_noise else options.diffusivity
     restructure = None
-    if getattr(options, "model", None) == "auto" and options.linear:
+    free = getattr(options, "model", None) == "auto" and options.linear
+    if free:
         restructure = partial(find_structure, data, options, place)
     asked = parts_asked_for(data, known, restructure)
-    found: dict[str, Any] = {"learn": list(asked.parts), "ladder": asked.rungs}
+    certificate: dict[str, Any] = {"learn": list(asked.parts), "ladder": asked.rungs}
     if asked.noise is not None:
-        found["undetermined"] = {"potential, diffusion": asked.noise}
-    if asked.moves:
-        found["time_varying"] = True
-    return dataclasses.replace(options, learn=asked.parts, time_varying=asked.moves), found
+        certificate["undetermined"] = {"potential, diffusion": asked.noise}
+    if free and not asked.met and folds_of(data):
+        found, between = choose_between(data, options, asked.parts, place)
+        certificate |= {"learn": list(found["learn"]), "between": between}
+    else:
+        found = {"learn": asked.parts, "time_varying": asked.moves}
+    if found.get("time_varying"):
+        certificate["time_varying"] = True
+    return found, certificate

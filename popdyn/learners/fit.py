@@ -27,7 +27,8 @@ from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
-from popdyn.learners.auto import chosen_for_all, fit_chosen
+from popdyn.learners.auto import chosen
+from popdyn.learners.between import MEMBERS
 from popdyn.learners.beyond import beyond_energy
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.experiments import DataSet, Experiment, experiments_of, held_out_of
@@ -56,7 +57,7 @@ def fit(
     learner: str = "ijkonet",
     *,
     hold_out: Sequence[int] | int = (),
-    ensemble: int = 1,
+    ensemble: int | None = None,
     workers: int = 1,
     seed: int = 0,
     device: str = "cpu",
@@ -78,7 +79,8 @@ def fit(
             experiments those are held out that have such a snapshot.
         ensemble: Number of members; above 1 each is fitted to its own random half of the
             particles, and the energy is their mean with ``potential_gradient_std`` and
-            ``interaction_gradient_std``.
+            ``interaction_gradient_std``. None: 3 where ``learn=auto`` chose networks, because
+            nothing that stands still meets the snapshots, and else 1.
         workers: Processes that fit the members; 1 is this one, and no other is started.
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
@@ -113,12 +115,12 @@ def fit(
     experiments = experiments_of(data, source)
     held_out = indices(hold_out, "hold_out")
     held_out_each = held_out_of(experiments, held_out)
-    if ensemble < 1:
+    if ensemble is not None and ensemble < 1:
         raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
     more = [p for p in ("growth", "circulation") if p in getattr(resolved, "learn", ())]
-    if more and ensemble > 1:
+    if more and (ensemble or 1) > 1:
         raise PopdynError(
             f"ensemble is {ensemble} with learn {more[0]}, which knows its standard error from one "
             "fit: expected ensemble 1"
@@ -149,7 +151,9 @@ def fit(
         target.check()
     training = None
     fraction = getattr(resolved, "validation_fraction", 0.0)
-    fit_one = partial(fit_in_units, partial(fit_chosen, entry.fit))
+    fit_one = partial(fit_in_units, entry.fit)
+    # With what all particles ask for, once they have been looked at.
+    asked, members = resolved, ensemble or 1
 
     def training_of(member_seed: int, half: bool = True) -> TrainingSet:
         return TrainingSet.of_all(
@@ -173,25 +177,19 @@ def fit(
     begin = time.monotonic()
 
     def learn(place: Workplace) -> Run:
+        nonlocal asked, members
         if training is None:
             return entry.fit(_of_one_truth(experiments), resolved, place)
-        if ensemble > 1:
-            same, ladder = chosen_for_all(training, resolved)
-            run = fit_ensemble(fit_one, training_of, same, ensemble, seed, workers)
-            run.certificate |= ladder
+        asked, choice = chosen(training, resolved, place)
+        if ensemble is None and "between" in choice and asked.model == "network":
+            members = MEMBERS
+        if members > 1:
+            run = fit_ensemble(fit_one, training_of, asked, members, seed, workers)
         else:
-            run = fit_one(training, resolved, place)
+            run = fit_one(training, asked, place)
+        run.certificate |= choice
         _say_what_can_be_told(run, resolved, training)
         return run
-
-    def as_asked(run: Run) -> Any:
-        """Return the options with what all particles ask for."""
-        if "learn" not in run.certificate:
-            return resolved
-        asked: dict[str, Any] = {"learn": tuple(run.certificate["learn"])}
-        if run.certificate.get("time_varying"):
-            asked["time_varying"] = True
-        return dataclasses.replace(resolved, **asked)
 
     def verdict_on(run: Run) -> tuple[Verdict, list[Verdict]]:
         """Judge the run on all and on each; see ``popdyn.estimation.verdict`` for who judges."""
@@ -207,7 +205,7 @@ def fit(
             if run.validated and min(len(x) for x in training.validation) >= LEAST:
                 return run.dynamics, training.sample(training.validation)
             less, left_out = training.split(fraction, LEAST)
-            sibling = fit_one(less, as_asked(run), Workplace())
+            sibling = fit_one(less, asked, Workplace())
             _to_cpu(sibling.energy)
             return sibling.dynamics, training.sample(left_out)
 
@@ -250,7 +248,7 @@ def fit(
             return
         alone = []
         for part in training.experiments():
-            fitted = fit_one(part, resolved, Workplace())
+            fitted = fit_one(part, chosen(part, resolved)[0], Workplace())
             _to_cpu(fitted.energy)
             alone.append(judge(fitted.dynamics, part.sample(), lambda: None, seed=seed))
         tests = [v.two_sample or {} for v in alone]
@@ -266,7 +264,7 @@ def fit(
     def more_than_energy(run: Run) -> list[str]:
         """Say what growth or circulation would explain where no energy does; see ``beyond``."""
         moves = run.certificate.get("time_varying") and not getattr(resolved, "time_varying", False)
-        if training is None or run.model != "features" or ensemble > 1:
+        if training is None or run.model != "features" or (ensemble or 1) > 1:
             return []
         if not (run.word == "unexplained" or moves) or training.sample().smallest < 5 * LEAST:
             return []
@@ -279,7 +277,7 @@ def fit(
         _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
         run.verdict, each = verdict_on(run)
         run.certificate |= run.verdict.certificate()
-        run.config = config
+        run.config = config | {"ensemble": members}
         if each:
             compared(run, each)
         if run.word != "explained":

@@ -24,13 +24,14 @@ from popdyn.learners.interaction_models import (
 )
 from popdyn.learners.models import LearnedTerm, MLPPotential, Scaling
 from popdyn.learners.module_potential import ModulePotential, check_module
-from popdyn.learners.training import cosine_rate, optimizer_state, restore_optimizer
+from popdyn.learners.training import Problem, cosine_rate, optimizer_state, restore_optimizer
 from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["IJKOnetProblem", "fitted_times", "interval_weights"]
 
 WARM_UP = 100  # batches that the adversary sees first where the energy begins seeded
 SEEDED_RATE = 0.3  # of the learning rate, then
+SLOWER = 0.3  # of the learning rate, where steps have gone astray
 COUPLED = 128  # particles of a batch that is one proximal problem
 ENTROPY_POINTS, PAIRED = 10_000, 2000
 
@@ -66,7 +67,7 @@ def fitted_times(intervals: Intervals, options: IJKOnetOptions, inner: Inner) ->
     return out
 
 
-class IJKOnetProblem:
+class IJKOnetProblem(Problem):
     """The min–max problem in the form that the training loop drives.
 
     Attributes:
@@ -147,7 +148,7 @@ class IJKOnetProblem:
         coupled = options.inner == "proximal" and W is not None
         self.steps, batch = options.training
         self.size = data.batch_size(min(batch, COUPLED) if coupled else batch)
-        self.held = HeldOut(data)
+        self.held, self.pace = HeldOut(data), 1.0
 
     @property
     def drifting(self) -> bool:
@@ -155,7 +156,7 @@ class IJKOnetProblem:
         return self.options.learns_diffusivity and self.options.entropy_gradient
 
     def step(self, step: int) -> float:
-        rate = self.options.learning_rate * cosine_rate(step, self.steps)
+        rate = self.pace * self.options.learning_rate * cosine_rate(step, self.steps)
         if self.options.begins_seeded:
             rate *= SEEDED_RATE
             if step == 0 and isinstance(self.inner, Network):
@@ -224,9 +225,17 @@ class IJKOnetProblem:
             self.log_beta.copy_(state["log_beta"])
         self._take_beta()
 
+    def retreat(self, best: dict[str, Tensor]) -> None:
+        self.load_solution(best)
+        self.optimizer.state.clear()  # its momentum led here
+        self.pace *= SLOWER
+
     def state(self) -> dict[str, Tensor]:
         weights = {f"energy.{k}": v for k, v in self.solution().items()}
-        weights["pairs"] = self.pair_generator.get_state()
+        weights |= {
+            "pairs": self.pair_generator.get_state(),
+            "pace": torch.tensor(self.pace, dtype=torch.float64),
+        }
         return weights | optimizer_state("optimizer", self.optimizer) | self.inner.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -234,6 +243,7 @@ class IJKOnetProblem:
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.load_solution(own)
         self.pair_generator.set_state(state["pairs"])
+        self.pace = float(state["pace"])
         restore_optimizer("optimizer", self.optimizer, state)
         self.inner.load_state(state)
 

@@ -50,7 +50,7 @@ def fit_in_units(
         PopdynError: Where no cell moves or differs, or the learner's equations are singular.
     """
     units, notes = measured(data) if data.found is None else (data.found[0], [])
-    own = in_units(data, units)
+    own = in_units(data, units) if data.own is None else data.own
     if data.found is not None:
         own.near, own.structure = data.found[1:]
     known = getattr(options, "diffusivity", None)

@@ -19,6 +19,7 @@ from popdyn.learners.models import MLPPotential, set_mean_zero
 from popdyn.learners.registry import Part, learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import (
+    Problem,
     Workplace,
     cosine_rate,
     interrupts_held,
@@ -103,7 +104,7 @@ def fit_jkonet(data: TrainingSet, options: JKOnetOptions, place: Workplace) -> R
     )
 
 
-class JKOnetProblem:
+class JKOnetProblem(Problem):
     """The bilevel problem in the form that the training loop drives.
 
     The inner problem is min over maps T = ∇ψ of E[τV(T(x)) + ½|T(x) − x|²], the outer one

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 CHECKPOINT = "checkpoint.safetensors"
+ASTRAY = 2.0  # times the best criterion, from which on steps lead away
 
 
 class Problem(Protocol):
@@ -56,6 +57,10 @@ class Problem(Protocol):
 
     def solution(self) -> dict[str, Tensor]:
         """Return the weights of the energy alone, of which the best are kept."""
+
+    def retreat(self, best: dict[str, Tensor]) -> None:
+        """Go back to the best weights, and on from there more slowly: steps went astray."""
+        return
 
 
 @dataclass
@@ -143,6 +148,8 @@ def _evaluate(problem: Problem, history: History, loss: float) -> None:
     if criterion < history.best_criterion:
         history.best_criterion, history.best_step = criterion, history.steps
         history.best = {k: v.detach().clone() for k, v in problem.solution().items()}
+    elif not criterion < ASTRAY * history.best_criterion and history.best:
+        problem.retreat(history.best)
 
 
 def _save(problem: Problem, history: History, folder: Path, config: dict[str, Any]) -> None:

@@ -74,6 +74,7 @@ class TrainingSet:
         # The units that this set, or one with more particles, was fitted in, and the solutions.
         self.found: tuple[Units, dict[Any, Any], Structure | None] | None = None
         self.network: Any = None  # the run of a network that told the structure
+        self.own: TrainingSet | None = None  # the same in units of its own, once it was asked
 
     @classmethod
     def from_data(
@@ -253,6 +254,19 @@ class TrainingSet:
         """Return the set with at most so many particles of each snapshot, none to validate."""
         fit = [x[:count] for x in self.cells]
         return dataclasses.replace(self, fit=fit, validation=[x[:0] for x in fit])
+
+    def without(self, k: int) -> TrainingSet:
+        """Return the set without snapshot k, which has others of its experiment on either side."""
+        others = [j for j in range(len(self.times)) if j != k]
+        return dataclasses.replace(
+            self,
+            times=self.times[others],
+            indices=[self.indices[j] for j in others],
+            fit=[self.fit[j] for j in others],
+            validation=[self.validation[j] for j in others],
+            starts=tuple(s - (s > k) for s in self.starts),
+            masses=self.masses and (self.masses[0][others], self.masses[1][others]),
+        )
 
     def structured(self, structure: Structure) -> TrainingSet:
         """Take up a structure, and return itself: what was solved without it is forgotten."""

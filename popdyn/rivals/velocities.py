@@ -18,6 +18,7 @@ from popdyn.learners.models import MLPPotential, set_mean_zero
 from popdyn.learners.registry import Part
 from popdyn.learners.run import Run
 from popdyn.learners.training import (
+    Problem,
     Workplace,
     cosine_rate,
     interrupts_held,
@@ -63,7 +64,7 @@ class VelocityOptions(Options):
             )
 
 
-class VelocityProblem:
+class VelocityProblem(Problem):
     """A network's training in the form that the loop drives; a subclass says what the loss is."""
 
     def __init__(self, data: TrainingSet, options: VelocityOptions) -> None:

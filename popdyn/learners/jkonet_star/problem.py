@@ -12,7 +12,7 @@ from popdyn.learners.jkonet_star.couplings import Couplings
 from popdyn.learners.jkonet_star.options import JKOnetStarOptions
 from popdyn.learners.jkonet_star.terms import RadialMLP, SoftplusPotential
 from popdyn.learners.models import MLPPotential
-from popdyn.learners.training import optimizer_state, restore_optimizer
+from popdyn.learners.training import Problem, optimizer_state, restore_optimizer
 from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["Halves", "Scored", "StarProblem"]
@@ -24,7 +24,7 @@ FIRST_BETA = 0.01  # in units of the data
 Scored = tuple[Couplings, Tensor | None]
 
 
-class StarProblem:
+class StarProblem(Problem):
     """The first-order loss of networks in the form that the training loop drives."""
 
     def __init__(
@@ -170,7 +170,7 @@ class StarProblem:
         restore_optimizer("optimizer", self.optimizer, state)
 
 
-class Halves:
+class Halves(Problem):
     """Two networks, each trained on the couplings of one half and judged on those of the other."""
 
     def __init__(

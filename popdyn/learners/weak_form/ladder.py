@@ -22,12 +22,15 @@ from popdyn.learners.weak_form.solve import (
     solve_weak_form,
     traded,
 )
+from popdyn.learners.weak_form.steps import FAR
 
 __all__ = ["FULL", "Asked", "parts_asked_for"]
 
 FULL = 3  # dimensions in which the dictionary has functions of all components
 # Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
 DECIDING = 5000
+# What so few reject, at χ² of FAR for each degree of freedom, no closer look will mend.
+REJECTING = 1000
 NO_SHARE = 1e6  # of ∇V, that stands for all of one that is 0
 ENOUGH = 4  # snapshots from which on a V that moves can be refuted
 
@@ -40,12 +43,14 @@ class Asked(NamedTuple):
         rungs: What each rung that was tried says.
         moves: Whether V has to move.
         noise: The standard error of a β that is not learned, where V may stand for it.
+        met: Whether it meets the moments.
     """
 
     parts: tuple[str, ...]
     rungs: list[dict[str, Any]]
     moves: bool = False
     noise: float | None = None
+    met: bool = True
 
 
 def parts_asked_for(
@@ -65,7 +70,8 @@ def parts_asked_for(
     In more than three dimensions the dictionary holds no functions of all components together, and
     the forces of pairs cost the square of the particles. So V and β, and the directions and pairs
     that V may be made of, come before W, and a network's functions, which cost most, after it; and
-    some of the particles are asked, for what they do not see the fit to all of them will.
+    some of the particles are asked, for what they do not see the fit to all of them will. Where
+    very few of them are far from what V explains, no structure is looked for.
 
     Where all that fails, V may move: any smooth curve of populations is carried by some V(x, t)
     (Benamou and Brenier, Numer. Math. 84 (2000) 375), so that it says how they move and not why.
@@ -127,8 +133,16 @@ def parts_asked_for(
     def met(found: dict[str, Any]) -> bool:
         return bool(found["p_value"] >= REJECTED)
 
+    far = False
+    if few is not data:
+        more, few = few, data.leading(REJECTING)
+        far = whole("potential")["misfit"] > FAR
+        if far:
+            fewest, restructure = data.leading(REJECTING // 2), None
+        else:
+            few, rungs = more, []
     # Of many functions the whole dictionary costs no more, for it begins with half the particles.
-    for dictionary in (whole,) if many else (coarse, whole):
+    for dictionary in () if far else (whole,) if many else (coarse, whole):
         if met(dictionary("potential")):
             if not noise:
                 return Asked(("potential",), rungs)
@@ -155,8 +169,9 @@ def parts_asked_for(
     found_noise = [part for part in parts if part == "diffusion"]
     refused = tuple(parts) in ((), noise)  # the whole dictionary has been tried with these
     few_times = data.intervals.distinct < ENOUGH and not many
-    if few_times or (not refused and met(whole("potential", *parts))):
-        return Asked(("potential", *parts), rungs)
+    explains = not refused and met(whole("potential", *parts))
+    if few_times or explains:
+        return Asked(("potential", *parts), rungs, met=explains)
     if many and restructure is not None and restructure(True):
         few = data
         if met(whole("potential", *found_noise)):
@@ -167,4 +182,4 @@ def parts_asked_for(
         return Asked(("potential", *found_noise), rungs, moves=True)
     # Nothing meets them all; of few particles the covariance is an estimate, and χ² too large.
     still = [r for r in rungs if r["dictionary"] == "whole" and not r.get("time_varying")]
-    return Asked(tuple(min(still, key=lambda r: r["misfit"])["learn"]), rungs)
+    return Asked(tuple(min(still, key=lambda r: r["misfit"])["learn"]), rungs, met=False)

@@ -24,7 +24,7 @@ from popdyn.learners.weak_form.linearised import Linearised
 from popdyn.learners.weak_form.model import Unknowns
 from popdyn.learners.weak_form.moments import Equations, MomentEquations
 
-__all__ = ["HALVINGS", "descend", "estimated"]
+__all__ = ["FAR", "HALVINGS", "descend", "estimated"]
 
 SIGNAL = 0.5  # share of regressors' squares that may not be noise where tests are to tell of β
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
