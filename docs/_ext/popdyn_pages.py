@@ -164,6 +164,12 @@ def cards_html(app: Sphinx, docname: str, names: list[str]) -> str:
     return f'<div class="gallery-cards">{"".join(cards)}</div>'
 
 
+def keep_colon(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep Google's style from reading "the energy: …" of a property as a type."""
+    if what in ("attribute", "property"):
+        lines.insert(0, "")
+
+
 def escape_bars(*given: Any) -> None:
     """Keep |x|² and a trailing star of a docstring as they stand."""
     lines: list[str] = given[-1]
@@ -182,5 +188,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gallery", GalleryCards)
     app.add_node(GalleryPlace)
     app.connect("doctree-resolved", fill)
+    app.connect("autodoc-process-docstring", keep_colon, priority=400)
     app.connect("autodoc-process-docstring", escape_bars, priority=900)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": False}

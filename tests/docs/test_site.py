@@ -1,6 +1,7 @@
 """The site: built without a warning, every link inside leads somewhere, readable on a phone."""
 
 import importlib
+import importlib.util
 import os
 import subprocess
 from html.parser import HTMLParser
