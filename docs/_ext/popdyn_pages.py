@@ -17,7 +17,7 @@ from popdyn.base.options import options_in
 from popdyn.cli import COMMANDS, group
 from popdyn.cli.list_ import registry_of
 
-TEXTS = {"minimised_by": "Best for", "bias": "Bias", "avoid": "Not for"}
+TEXTS = {"minimised_by": "Minimised by", "bias": "Bias", "avoid": "Avoid"}
 
 
 class Registry(SphinxDirective):
