@@ -18,10 +18,10 @@ collect_ignore = ["plugin_example"]  # a package of somebody else's, see test_pl
 @pytest.fixture(scope="session")
 def eb5():
     """Path of the real embryoid-body cells; skips where they are missing."""
-    here = Path(__file__).parents[1] / ".." / "shared" / "data" / "eb5.npz"
-    path = Path(os.environ.get("POPDYN_EB_DATA", here)).resolve()
+    here = Path(__file__).parents[1] / ".." / "shared" / "data"
+    path = (Path(os.environ.get("POPDYN_DATA", here)) / "eb5.npz").resolve()
     if not path.exists():
-        pytest.skip(f"no real cells at {path} (set POPDYN_EB_DATA)")
+        pytest.skip(f"no real cells at {path} (set POPDYN_DATA to their folder)")
     return path
 
 

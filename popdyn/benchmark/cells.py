@@ -24,6 +24,7 @@ from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry
 from popdyn.benchmark.variants import folder_name, learner_of
 from popdyn.learners import LEARNERS, fit, load_run
+from popdyn.learners.registry import AUTO
 from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots, validate
@@ -66,7 +67,8 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
     """Return a learner's options on an entry: the entry's own wishes, then what was given.
 
     What the population was simulated with is learned where nothing else is wished: an energy of V,
-    W and β is not fitted by V alone. A wish of the entry that the learner has no option for is not
+    W and β is not fitted by V alone. Of real cells nobody knows it, and the learner's own default
+    stays. A wish of the entry that the learner has no option for is not
     passed on; ``ensemble`` is one of every learner that has something to train.
     """
     kind = LEARNERS[learner_of(learner)].options
@@ -75,15 +77,15 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
         known.add("ensemble")
     wishes = dict(entry.fit) | dict(given)
     parts = [p for p in _parts(entry) if p != "diffusion" or wishes.get("diffusivity") is None]
-    if "learn" in known and "learn" not in wishes:
+    if "learn" in known and "learn" not in wishes and parts:
         wishes = {"learn": parts} | wishes
     return {k: v for k, v in wishes.items() if k in known or k in given}
 
 
 def _parts(entry: Entry) -> list[str]:
-    """Return the parts that an entry was simulated with; V is always one."""
+    """Return the parts that an entry was simulated with; V is always one; of real cells none."""
     if entry.source is not None:
-        return ["potential"]
+        return []
     energy = entry.free_energy
     found = {"interaction": energy.W is not None, "diffusion": bool(energy.diffusivity)}
     found |= {part: part in entry.dynamics.terms for part in ("growth", "circulation")}
@@ -98,6 +100,8 @@ def terms_of(cell: Cell) -> tuple[str, str]:
         return "", ""
     found = cell.options.get("learn", fields["learn"])
     learned = found.split(",") if isinstance(found, str) else list(found)
+    if tuple(learned) == AUTO:
+        return "what the snapshots ask for learned", ""
     beta = cell.options.get("diffusivity", fields.get("diffusivity"))
     told = " and ".join(p for p in learned if p != "diffusion" or beta is None) + " learned"
     if beta is not None:

@@ -93,16 +93,18 @@ def entry_panels(
             drawn.append(Figure(svg, "; ".join(panel.caption)))
         return Group(title, note, drawn)
 
-    note = POTENTIAL + DEEP * scene.view.deep
-    groups = [group("Potential V", note, figures.values)]
-    if scene.truth is not None:
-        groups.append(group("Error of the gradient", ERROR, figures.errors))
-    else:
-        shown = figures.landscape, figures.trajectories
-        groups.append(group("Landscape and paths", LANDSCAPE, *shown))
-    if scene.interacts:
-        groups.append(group("Interaction W", INTERACTION, figures.interaction))
-    groups.append(group("Force field", FORCE, figures.force))
+    groups = []
+    if scene.shown("V") or scene.interacts:  # else nobody knows an energy
+        note = POTENTIAL + DEEP * scene.view.deep
+        groups.append(group("Potential V", note, figures.values))
+        if scene.truth is not None:
+            groups.append(group("Error of the gradient", ERROR, figures.errors))
+        else:
+            shown = figures.landscape, figures.trajectories
+            groups.append(group("Landscape and paths", LANDSCAPE, *shown))
+        if scene.interacts:
+            groups.append(group("Interaction W", INTERACTION, figures.interaction))
+        groups.append(group("Force field", FORCE, figures.force))
     note = SNAPSHOTS.format("held out" if any(k > 0 for k in hold_out) else "last")
     shown = figures.cells, figures.prediction
     groups.append(group("Snapshots, observed and predicted", note, *shown))

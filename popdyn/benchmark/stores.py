@@ -170,16 +170,16 @@ def store_digest(data: xr.DataTree) -> str:
 
 
 def _keywords(entry: Entry) -> dict[str, Any]:
-    return {k: v for k, v in (entry.source or {}).items() if k not in ("file", "environment")}
+    return {k: v for k, v in (entry.source or {}).items() if k not in ("file", "origin")}
 
 
 def _cells(entry: Entry) -> Path:
     file = entry.file
     if not file.exists():
         assert entry.source is not None
-        variable = entry.source.get("environment")
-        hint = f", or the environment variable {variable} with its path" if variable else ""
+        origin = entry.source.get("origin")
         raise PopdynError(
-            f"the cells of entry '{entry.name}' are not at '{file}': expected them there{hint}"
+            f"the cells of entry '{entry.name}' are not at '{file}': expected them there, or in "
+            "the folder that POPDYN_DATA names" + (f"; they are {origin}" if origin else "")
         )
     return file

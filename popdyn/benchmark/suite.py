@@ -40,10 +40,10 @@ class EnergyOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class SourceOptions(ImportOptions):
-    """Cells of a file: where it is, the variable that may name another path, how it is read."""
+    """Cells of a file: where it is, where it comes from, how it is read."""
 
     file: str = field(kw_only=True)
-    environment: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ScoreOptions(Options):
             parse_points(self.points)
 
 
+DATA_VARIABLE = "POPDYN_DATA"  # a folder with the files of imported entries
 MORE = ("growth", "circulation")
 ENERGY = tuple(options_in(EnergyOptions))
 SOURCE = tuple(n for n in options_in(SourceOptions) if n != "seed")
@@ -74,8 +75,8 @@ class Entry(Options):
         group: Entries of one group are averaged together; all of the suite if empty.
         energy: Keywords of ``FreeEnergy``, and ``growth`` and ``circulation`` of ``Dynamics``.
         simulation: Keywords of ``simulate``.
-        source: For real data: ``file``, the ``environment`` variable that may name another
-            path, and keywords of ``import_data``.
+        source: For real data: ``file``, in the folder that ``POPDYN_DATA`` names if it is there;
+            its ``origin``, a few words; and keywords of ``import_data``.
         hold_out: Indices of the snapshots that no learner sees.
         fit: Options for every learner that has them, such as ``learn``.
 
@@ -154,9 +155,11 @@ class Entry(Options):
 
     @property
     def file(self) -> Path:
-        """Where the cells of an imported entry are: the environment variable wins."""
+        """Where the cells of an imported entry are: the folder that ``POPDYN_DATA`` names wins."""
         assert self.source is not None
-        return Path(os.environ.get(self.source.get("environment", ""), "") or self.source["file"])
+        file = Path(self.source["file"])
+        given = Path(os.environ.get(DATA_VARIABLE) or "") / file
+        return given if given.exists() else file
 
     def table(self) -> dict[str, Any]:
         """Return the entry as a table of a suite file; :func:`entry_from` reads it."""

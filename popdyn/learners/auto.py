@@ -6,7 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from popdyn.learners.between import choose_between, folds_of
+from popdyn.learners.between import choose_between, folds_of, in_units_of
 from popdyn.learners.ijkonet import find_structure
 from popdyn.learners.in_units import determined, in_units, measured, options_in_units
 from popdyn.learners.registry import AUTO
@@ -35,17 +35,10 @@ def chosen(
         found, certificate = _chosen(own, options_in_units(options, units), place or Workplace())
     if found.get("diffusivity") is not None:
         found["diffusivity"] = units.energy * found["diffusivity"]
-    for record in (prior := certificate.get("between", {})).get("candidates", ()):
-        record["w1"] = [units.scale * x for x in record["w1"]]
-        if "diffusivity" in record:
-            record["diffusivity"] = units.energy * record["diffusivity"]
-    for row in ("w1", "mccann", "copy_previous"):
-        if row in prior:
-            prior[row] = [units.scale * x for x in prior[row]]
-    traded = certificate.get("undetermined", {})
-    certificate |= (
-        {"undetermined": {k: units.energy * v for k, v in traded.items()}} if traded else {}
-    )
+    if "between" in certificate:
+        certificate["between"] = in_units_of(units, certificate["between"])
+    if traded := certificate.get("undetermined"):
+        certificate["undetermined"] = {k: units.energy * v for k, v in traded.items()}
     return dataclasses.replace(options, **found), certificate
 
 
@@ -65,7 +58,7 @@ def _chosen(
     if asked.noise is not None:
         certificate["undetermined"] = {"potential, diffusion": asked.noise}
     if free and not asked.met and folds_of(data):
-        found, between = choose_between(data, options, asked.parts, place)
+        found, between = choose_between(data, options, () if asked.far else asked.parts)
         certificate |= {"learn": list(found["learn"]), "between": between}
     else:
         found = {"learn": asked.parts, "time_varying": asked.moves}

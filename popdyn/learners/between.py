@@ -21,58 +21,127 @@ from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
 from popdyn.learners.training import Workplace
 from popdyn.learners.training_set import TrainingSet
+from popdyn.learners.units import Units
 from popdyn.learners.weak_form.options import WeakFormOptions
 from popdyn.learners.weak_form.solve import solve_weak_form
 from popdyn.scores.transport import displacement_interpolation, w1
 from popdyn.simulation import advance
 
-__all__ = ["MEMBERS", "choose_between", "folds_of"]
+__all__ = [
+    "MEMBERS",
+    "NOT_PREDICTED",
+    "REFERENCES",
+    "choose_between",
+    "folds_of",
+    "is_worse",
+    "words_of_choice",
+]
 
-FOLDS = 4  # snapshots that are left out in turn, at most
+FOLDS = 3  # snapshots that are left out in turn, at most
 COMPARED = 1000  # particles a side
 MEMBERS = 3  # of an ensemble of networks, where nobody says how many
 SUBSTEPS = 20  # from a snapshot to the one that was left out
+UNLIKE = 2.0  # ratio of spreads from which on it matters how inputs are standardised
 SOLVED_WITH = 1000  # particles of each snapshot that features are solved for with
-NETWORK = {"model": "network", "steps": 400, "batch": 400, "every": 25}
-"""Short training: twice as long says the same on what is left out."""
+NOT_PREDICTED = (
+    "what lies between snapshots is not predicted: one that is left out is met no better than by "
+    "McCann's interpolant of its neighbours, or by the one before"
+)
+REFERENCES = ("mccann", "copy_previous")
+STEPS, BATCH, EVALUATIONS = 400, 400, 16  # of a network, where nobody says how many
 # In units of the mean square spread of the cells over the mean interval.
 NOISES = (0.0, 0.05, 0.1)
 
 
 def choose_between(
-    data: TrainingSet, options: IJKOnetOptions, parts: Sequence[str], place: Workplace
+    data: TrainingSet, options: IJKOnetOptions, parts: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose among static and moving V, several β and the nearest features.
 
     Args:
         data: The training set, in units of its own, with ``folds_of`` it.
         options: iJKOnet's; a β that is known is kept.
-        parts: What features come nearest with.
-        place: Says whether progress is shown.
+        parts: What features come nearest with; empty where they are far off.
 
     Returns:
         The options that are chosen, and the certificate of the choice, with W₁ in these units.
     """
     folds = folds_of(data)
-    noises = NOISES if options.diffusivity is None else (options.diffusivity,)
-    networks: list[dict[str, Any]] = [
-        NETWORK | {"learn": ("potential",), "time_varying": moves, "diffusivity": noise}
-        for moves in (True, False)
-        for noise in noises
-    ]
-    candidates = [*networks, {"model": "features", "learn": tuple(parts)}]
-    found = [[_left_out(data, k, options, c) for k in folds] for c in candidates]
-    best = int(np.argmin([np.mean(values) for values in found]))
+    candidates: list[dict[str, Any]] = []
+    found: list[list[float]] = []
+
+    def tried(given: dict[str, Any]) -> None:
+        candidates.append(given)
+        found.append([_left_out(data, k, options, given) for k in folds])
+
+    def best() -> int:
+        return int(np.argmin([np.mean(values) for values in found]))
+
+    steps = options.steps or STEPS
+    network = {
+        "model": "network",
+        "learn": ("potential",),
+        "steps": steps,
+        "batch": options.batch or BATCH,
+        "every": min(options.every, max(1, steps // EVALUATIONS)),
+    }
+    spread = torch.cat(data.fit).std(0)
+    unlike = options.inputs != "common" and bool(spread.max() > UNLIKE * spread.min())
+    known = options.diffusivity
+    noise = NOISES[1] if known is None else known
+    tried(network | {"time_varying": True, "diffusivity": noise, "inputs": options.inputs})
+    # One thing after the other: all together would take three times as long.
+    others: list[dict[str, Any]] = [{"inputs": "common"}] if unlike else []
+    others.append({"time_varying": False})
+    if known is None:
+        others += [{"diffusivity": value} for value in (NOISES[0], NOISES[2])]
+    for other in others:
+        tried(candidates[best()] | other)
+    if parts:
+        tried({"model": "features", "learn": tuple(parts)})
+    chosen = best()
     references = np.array([_references(data, k) for k in folds])
     certificate = {
         "left_out": [data.indices[k] for k in folds],
-        "chosen": candidates[best],
-        "w1": found[best],
+        "chosen": chosen,
         "mccann": references[:, 0].tolist(),
         "copy_previous": references[:, 1].tolist(),
         "candidates": [c | {"w1": v} for c, v in zip(candidates, found, strict=True)],
     }
-    return candidates[best], certificate
+    return candidates[chosen], certificate
+
+
+def in_units_of(units: Units, between: dict[str, Any]) -> dict[str, Any]:
+    """Return the certificate of a choice in the user's units."""
+    out = between | {row: [units.scale * x for x in between[row]] for row in REFERENCES}
+    out["candidates"] = [
+        c
+        | {"w1": [units.scale * x for x in c["w1"]]}
+        | {k: units.energy * c[k] for k in ("diffusivity",) if k in c}
+        for c in between["candidates"]
+    ]
+    return out
+
+
+def is_worse(between: dict[str, Any]) -> bool:
+    """Return whether what was chosen predicts no better than a row that knows no dynamics."""
+    own = np.mean(between["candidates"][between["chosen"]]["w1"])
+    return bool(own >= min(np.mean(between[row]) for row in REFERENCES))
+
+
+def words_of_choice(between: dict[str, Any]) -> str:
+    """Return a line on what was chosen, and how well it predicts what was left out."""
+    chosen = between["candidates"][between["chosen"]]
+    moves = chosen.get("time_varying")
+    what = "features" if chosen["model"] == "features" else f"a network V{'(x, t)' * bool(moves)}"
+    noise = f" with β = {chosen['diffusivity']:.3g}" if "diffusivity" in chosen else ""
+    left_out = ", ".join(map(str, between["left_out"]))
+    rows = [("W₁", chosen["w1"]), *((row, between[row]) for row in REFERENCES)]
+    told = ", ".join(f"{name} {np.mean(values):.3g}" for name, values in rows)
+    return (
+        f"no V that stands still meets the snapshots; of {len(between['candidates'])} ways to go "
+        f"on, {what}{noise} predicts best what is left out (snapshot {left_out}): {told}"
+    )
 
 
 def folds_of(data: TrainingSet) -> list[int]:

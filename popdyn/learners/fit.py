@@ -28,7 +28,7 @@ from popdyn.base.registry import lookup
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.learners.auto import chosen
-from popdyn.learners.between import MEMBERS
+from popdyn.learners.between import MEMBERS, NOT_PREDICTED, is_worse, words_of_choice
 from popdyn.learners.beyond import beyond_energy
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.experiments import DataSet, Experiment, experiments_of, held_out_of
@@ -280,6 +280,12 @@ def fit(
         run.config = config | {"ensemble": members}
         if each:
             compared(run, each)
+        if between := run.certificate.get("between"):
+            run.notes = [*run.notes, words_of_choice(between)]
+            if is_worse(between) and run.word in ("explained", "undetermined"):
+                run.verdict = dataclasses.replace(
+                    run.verdict, verdict="unexplained", note=NOT_PREDICTED
+                )
         if run.word != "explained":
             run.notes = [*run.notes, run.verdict.note, *more_than_energy(run)]
         run.seconds = time.monotonic() - begin

@@ -38,6 +38,9 @@ class IJKOnetOptions(Options):
         learning_rate: Peak rate of AdamW; warm-up and cosine.
         weight_decay: AdamW's weight decay.
         hidden: Widths of the potential's layers.
+        inputs: How a network's inputs are standardised: each ``component`` by its own spread, or
+            all by the ``common`` one of the widest, so that components that hardly vary weigh
+            little.
         interaction: What W may be where it is a network: ``radial``, a smooth function of |z|, or
             ``even``, any even function.
         seeded: Whether networks for V and W begin at the weak form's solution. None: where
@@ -65,6 +68,7 @@ class IJKOnetOptions(Options):
     learning_rate: Annotated[float, Bounds(gt=0)] = 3e-3
     weight_decay: Annotated[float, Bounds(ge=0)] = 1e-2
     hidden: Annotated[tuple[int, ...], Bounds(ge=1, what="widths")] = (64, 64)
+    inputs: Literal["component", "common"] = "component"
     interaction: Literal["radial", "even"] = "radial"
     seeded: bool | None = None
     entropy_gradient: bool = False

@@ -86,7 +86,7 @@ class IJKOnetProblem(Problem):
             torch.Generator(place).manual_seed(int(s) >> 1)
             for place, s in zip(places, seeds, strict=True)
         )
-        scaling = data.scaling()
+        scaling = data.scaling(common=options.inputs == "common")
         self.unit = float(scaling.unit)
         self.inner = INNERS[options.inner](data, options, maps, noise)
         self.pair_generator = pairs

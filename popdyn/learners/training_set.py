@@ -297,10 +297,14 @@ class TrainingSet:
     def device(self) -> torch.device:
         return self.fit[0].device
 
-    def scaling(self) -> Scaling:
-        """Return the standardisation of the particles to fit, and their box."""
+    def scaling(self, common: bool = False) -> Scaling:
+        """Return the standardisation of the particles to fit, and their box.
+
+        With ``common`` all components have the scale of the widest.
+        """
         everything = torch.cat(self.fit)
         scale = everything.std(0).clamp_min(1e-6)
+        scale = scale.max().expand_as(scale).clone() if common else scale
         horizon = self.intervals.duration
         mean, low, high = everything.mean(0), everything.amin(0), everything.amax(0)
         return Scaling(mean, scale, low, high, horizon).to(self.device)

@@ -92,6 +92,11 @@ def next_steps(run: Run, path: str) -> list[str]:
     alone = run.certificate.get("difference", {}).get("alone")
     if alone and all(p is None or p >= LEVEL for p in alone):
         return [f"train each alone, for their dynamics differ: {shlex.join(stores)}", *use]
+    if "between" in run.certificate:
+        return [
+            "more snapshots between these tell most; where cells divide and die, train again with "
+            f"--learn potential,growth; {use[0]} says how far off it is"
+        ]
     options = run.config.get("options", {})
     tries = []
     for found in run.certificate.get("beyond", {}).values():
@@ -140,6 +145,8 @@ def _diffusivity(run: Run) -> str:
     why = ""
     if run.config.get("options", {}).get("diffusivity") is not None:
         why = ", as given"
+    elif "between" in run.certificate and run.model == "network":
+        why = ", by what predicts snapshots that were left out"
     elif "ladder" in run.certificate:
         why = ", the snapshots ask for none" * ("diffusion" not in run.learned)
     elif run.learned and "diffusion" not in run.learned:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.benchmark import Entry, make_store, make_suite
+from popdyn.benchmark import Entry, bench, make_store, make_suite
 from popdyn.benchmark.stores import definition, store_digest
 from popdyn.snapshots import counts, make_tree, open_snapshots, positions, validate
 
@@ -75,19 +75,32 @@ def test_an_imported_entry(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     cells, labels = rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 3
     np.savez(tmp_path / "cells.npz", pcs=cells, sample_labels=labels)
-    source = {"file": "cells.npz", "environment": "POPDYN_TEST_CELLS", "test_fraction": 0.25}
+    source = {"file": "cells.npz", "origin": "cells of mine", "test_fraction": 0.25}
     real = Entry("real", source=source)
-    with pytest.raises(PopdynError, match=r"cells.npz.*POPDYN_TEST_CELLS"):
+    with pytest.raises(PopdynError, match=r"cells.npz.*POPDYN_DATA.*cells of mine"):
         make_store(real, tmp_path / "x.zarr")
-    monkeypatch.setenv("POPDYN_TEST_CELLS", str(tmp_path / "cells.npz"))
+    monkeypatch.setenv("POPDYN_DATA", str(tmp_path))
     assert make_store(real, tmp_path / "x.zarr")
     data = open_snapshots(tmp_path / "x.zarr")
     assert counts(data).tolist() == [15, 15, 15]
     assert counts(data, "test").tolist() == [5, 5, 5]
     assert data.attrs["dynamics"] is None
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("POPDYN_TEST_CELLS")
+    monkeypatch.delenv("POPDYN_DATA")
     assert not make_store(real, tmp_path / "x.zarr")  # found in the working directory, same cells
     assert make_store(real, tmp_path / "y.zarr", seed=1)
     other = open_snapshots(tmp_path / "y.zarr")
     assert not np.array_equal(positions(other, 0), positions(data, 0))  # another split
+
+
+def test_a_bench_of_cells_whose_energy_nobody_knows(tmp_path, monkeypatch):
+    cells = np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32)
+    np.savez(tmp_path / "cells.npz", pcs=cells, sample_labels=np.arange(90) % 3)
+    (tmp_path / "suite.toml").write_text(
+        'name = "mine"\nsummary = "Cells."\n[[entry]]\nname = "a"\nhold_out = [1]\n'
+        'import = { file = "cells.npz" }\n'
+    )
+    monkeypatch.setenv("POPDYN_DATA", str(tmp_path))
+    results = bench(tmp_path / "suite.toml", tmp_path / "out", learners=("zero",))
+    assert [row["status"] for row in results["rows"]] == ["ok"]
+    assert (tmp_path / "out" / "report.html").exists()

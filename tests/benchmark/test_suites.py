@@ -17,8 +17,12 @@ NAMES = [
     *(
         "circulation",
         "diffusion",
+        "eb100",
         "eb5",
+        "eb50",
+        "emt",
         "forecast",
+        "genes",
         "growth",
         "highdim",
         "interaction",

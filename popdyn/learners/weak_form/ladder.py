@@ -29,8 +29,10 @@ __all__ = ["FULL", "Asked", "parts_asked_for"]
 FULL = 3  # dimensions in which the dictionary has functions of all components
 # Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
 DECIDING = 5000
-# What so few reject, at χ² of FAR for each degree of freedom, no closer look will mend.
+# What so few reject, at χ² of FAR for each degree of freedom, no closer look will mend; of fewer
+# what exceeds 1 is in proportion.
 REJECTING = 1000
+MANY = 12  # dimensions up to which the dictionary has products of two components
 NO_SHARE = 1e6  # of ∇V, that stands for all of one that is 0
 ENOUGH = 4  # snapshots from which on a V that moves can be refuted
 
@@ -44,6 +46,7 @@ class Asked(NamedTuple):
         moves: Whether V has to move.
         noise: The standard error of a β that is not learned, where V may stand for it.
         met: Whether it meets the moments.
+        far: Whether V alone is far from them, so that features are no help.
     """
 
     parts: tuple[str, ...]
@@ -51,6 +54,7 @@ class Asked(NamedTuple):
     moves: bool = False
     noise: float | None = None
     met: bool = True
+    far: bool = False
 
 
 def parts_asked_for(
@@ -130,16 +134,24 @@ def parts_asked_for(
         asked = bool(theta[-1] > LEVEL * error)
         return {"diffusion": asked, "traded": min(share, NO_SHARE)}
 
+    def is_far(misfit: float) -> bool:
+        share = min(len(x) for x in few.cells) / REJECTING
+        return misfit - 1.0 > share * (FAR - 1.0)
+
     def met(found: dict[str, Any]) -> bool:
         return bool(found["p_value"] >= REJECTED)
 
     far = False
     if few is not data:
         more, few = few, data.leading(REJECTING)
-        far = whole("potential")["misfit"] > FAR
+        far = is_far(whole("potential")["misfit"])
+        if far and data.dim > MANY:
+            return Asked(("potential",), rungs, met=False, far=True)
         if far:
             fewest, restructure = data.leading(REJECTING // 2), None
-        else:
+        elif len(more.fit[0]) <= len(few.fit[0]):
+            more.solved = few.solved  # they are all there are
+        if not far:
             few, rungs = more, []
     # Of many functions the whole dictionary costs no more, for it begins with half the particles.
     for dictionary in () if far else (whole,) if many else (coarse, whole):
@@ -182,4 +194,5 @@ def parts_asked_for(
         return Asked(("potential", *found_noise), rungs, moves=True)
     # Nothing meets them all; of few particles the covariance is an estimate, and χ² too large.
     still = [r for r in rungs if r["dictionary"] == "whole" and not r.get("time_varying")]
-    return Asked(tuple(min(still, key=lambda r: r["misfit"])["learn"]), rungs, met=False)
+    nearest = min(still, key=lambda r: r["misfit"])
+    return Asked(tuple(nearest["learn"]), rungs, met=False, far=is_far(nearest["misfit"]))

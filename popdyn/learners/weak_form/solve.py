@@ -465,7 +465,7 @@ def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
         if not narrow or gain >= 2.0 * EARNED_NARROW:
             used = (final.tests, final.weights, final.count)
             return _solution(kept, at, posterior, misfit, trace, ways.given, used)
-        gone = gone + narrow
+        gone = gone + [g for g in every_narrow if g not in gone]
 
 
 def _solved_again(
