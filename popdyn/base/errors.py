@@ -13,6 +13,14 @@ class PopdynError(ValueError):
 
     Attributes:
         field: The option or field that is to blame, where it is one alone.
+
+    Example:
+        >>> import popdyn
+        >>> try:
+        ...     popdyn.FreeEnergy("quadratic", potential_params={"stiff": 2.0})
+        ... except popdyn.PopdynError as error:
+        ...     print(error)
+        'quadratic' has no parameter 'stiff': expected one of scale, stiffness, matrix, center
     """
 
     def __init__(self, message: str = "", *, field: str | None = None) -> None:

@@ -119,7 +119,12 @@ def write_json(path: str | os.PathLike[str], payload: Any) -> None:
 
 
 class Breach(NamedTuple):
-    """A file that is not as it was written."""
+    """A file that is not as it was written.
+
+    Example:
+        >>> Breach("weights.safetensors", "is missing").found
+        'is missing'
+    """
 
     file: str
     found: str

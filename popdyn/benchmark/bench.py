@@ -84,6 +84,12 @@ def bench(
         PopdynError: On an unknown suite, entry, learner or option, an ``out`` that holds other
             results, or with ``overwrite`` anything that popdyn did not write, or that another
             process writes to, a scheduler that does not answer, or if no data could be made at all.
+
+    Example:
+        >>> import tempfile
+        >>> bench("jko15", tempfile.mkdtemp() + "/out", learners="no_such")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        popdyn.base.errors.PopdynError: unknown learner 'no_such': ...
     """
     loaded = load_suite(suite)
     names = tuple(dict.fromkeys(split_names(learners) or loaded.learners))

@@ -195,6 +195,12 @@ def check_bench(path: str | os.PathLike[str]) -> list[Breach]:
 
     Raises:
         PopdynError: If the folder is none of a bench.
+
+    Example:
+        >>> import tempfile
+        >>> check_bench(tempfile.mkdtemp())  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        popdyn.base.errors.PopdynError: ...
     """
     folder = Path(path)
     breaches = check_manifest(folder, KIND, format=FORMAT)

@@ -59,6 +59,14 @@ def make_store(
     Raises:
         PopdynError: If a store is there that was made from something else, the file of an
             imported entry is missing, or the simulation fails.
+
+    Example:
+        >>> import tempfile
+        >>> from popdyn.benchmark import Entry
+        >>> entry = Entry("q", energy={"potential": "quadratic"}, simulation={"particles": 100})
+        >>> path = tempfile.mkdtemp() + "/q.zarr"
+        >>> make_store(entry, path), make_store(entry, path)
+        (True, False)
     """
     mark = _mark(entry, seed)
     if Path(path).exists() and not overwrite:
@@ -126,6 +134,12 @@ def make_suite(
 
     Raises:
         PopdynError: As :func:`make_store`; on an unknown entry.
+
+    Example:
+        >>> import tempfile
+        >>> stores = make_suite("jko15", tempfile.mkdtemp(), entries=("sphere",))
+        >>> [store.name for store in stores]
+        ['sphere.zarr']
     """
     loaded = load_suite(suite)
     chosen = [loaded.entry(name) for name in entries] or list(loaded.entries)

@@ -82,6 +82,11 @@ class Entry(Options):
 
     Raises:
         PopdynError: On a value that no simulation or import could use; ``field`` names it.
+
+    Example:
+        >>> entry = Entry("quiet", energy={"potential": "double_well"})
+        >>> entry.free_energy.V.label()
+        'double_well'
     """
 
     name: str
@@ -183,6 +188,11 @@ class Suite(Options):
 
     Raises:
         PopdynError: On a wrong field, which ``field`` names.
+
+    Example:
+        >>> suite = Suite("mine", "One well.", (Entry("well", energy={"potential": "quadratic"}),))
+        >>> suite.headline
+        'gradient.potential.skill'
     """
 
     name: str

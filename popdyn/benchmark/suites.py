@@ -38,7 +38,7 @@ class SuiteFile(Options):
 
 
 def read_suite(path: str | os.PathLike[str]) -> Suite:
-    """Read a suite file.
+    r"""Read a suite file.
 
     Args:
         path: A ``suite.toml``, or the folder that holds it. At the top ``name``, ``summary``,
@@ -47,6 +47,15 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
 
     Raises:
         PopdynError: If it cannot be read; names the file, the line and the field.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> file = Path(tempfile.mkdtemp()) / "suite.toml"
+        >>> lines = 'name = "mine"', 'summary = "One well."', "[[entry]]", 'name = "q"'
+        >>> _ = file.write_text("\n".join([*lines, 'potential = "quadratic"']))
+        >>> read_suite(file).entries[0].name
+        'q'
     """
     file = Path(path)
     file = file / FILE if file.is_dir() else file
@@ -99,6 +108,11 @@ def load_suite(suite: str | os.PathLike[str] | Suite) -> Suite:
 
     Raises:
         PopdynError: On an unknown name or a wrong file.
+
+    Example:
+        >>> suite = load_suite("jko15")
+        >>> len(suite.entries), suite.entries[0].name
+        (15, 'styblinski_tang')
     """
     if isinstance(suite, Suite):
         return suite

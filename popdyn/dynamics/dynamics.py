@@ -260,7 +260,15 @@ class Dynamics:
 
 
 class HoldsDynamics(Protocol):
-    """What was learned and holds its dynamics: a run."""
+    """What was learned and holds its dynamics: a run.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, snapshots=3)
+        >>> run: HoldsDynamics = popdyn.fit(data, "zero")
+        >>> run.dynamics.energy.diffusivity
+        0.0
+    """
 
     dynamics: Dynamics
 
@@ -274,6 +282,11 @@ def dynamics_of(given: Dynamics | HoldsDynamics, to: str) -> Dynamics:
 
     Raises:
         PopdynError: If it is neither.
+
+    Example:
+        >>> from popdyn.dynamics import FreeEnergy
+        >>> dynamics_of(FreeEnergy("quadratic"), to="predict").energy.diffusivity
+        0.0
     """
     found = given if isinstance(given, Dynamics) else getattr(given, "dynamics", None)
     if not isinstance(found, Dynamics):

@@ -44,6 +44,13 @@ class ScalarField:
     ``(..., d)``; a time is a number or a tensor that broadcasts against ``x[..., 0]``, and
     None where nothing depends on it. Values are defined up to a constant. A gradient comes without
     a graph: for second derivatives differentiate ``value``.
+
+    Example:
+        >>> class Bowl(ScalarField):
+        ...     def value(self, x, t=None):
+        ...         return x.square().sum(-1)
+        >>> Bowl().gradient(torch.tensor([[1.0, 2.0]]))
+        tensor([[2., 4.]])
     """
 
     time_dependent: bool = False

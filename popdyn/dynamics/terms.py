@@ -35,6 +35,13 @@ class Functions:
         values: f, ``(n, q)``.
         gradients: ∇f, ``(n, q, d)``.
         laplacians: Δf, ``(n, q)``.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(5, 2)
+        >>> f = Functions((x**2).sum(1)[:, None], 2 * x[:, None], torch.full((5, 1), 4.0))
+        >>> f.values.shape, f.gradients.shape
+        (torch.Size([5, 1]), torch.Size([5, 1, 2]))
     """
 
     values: Tensor
@@ -53,6 +60,12 @@ class Term:
         part: What the term is a part of, such as ``potential``; key of ``Dynamics.terms``.
         conservative: Whether its drift, if it has one, is a gradient of an energy's.
         beta: β where it is one number, always and everywhere; None where ``noise`` has to be asked.
+
+    Example:
+        >>> from popdyn.dynamics import Dynamics, FreeEnergy
+        >>> turning = Dynamics(FreeEnergy("quadratic"), circulation="rotation")
+        >>> {part: term.conservative for part, term in turning.terms.items()}
+        {'potential': True, 'circulation': False}
     """
 
     part: ClassVar[str] = ""

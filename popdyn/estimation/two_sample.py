@@ -73,6 +73,10 @@ class Comparison:
         particles: Particles that were compared, all snapshots together.
         share: 1 − what is left of the motion over what there was, None where there was none.
         share_error: Its standard error.
+
+    Example:
+        >>> Comparison(p_value=0.4, particles=1000, share=0.97, share_error=0.02).p_value
+        0.4
     """
 
     p_value: float
@@ -110,6 +114,13 @@ def carried(
 
     Returns:
         One ``(n_k, d)`` for each interval.
+
+    Example:
+        >>> from popdyn.dynamics import FreeEnergy
+        >>> x = np.ones((5, 2))
+        >>> (later,) = carried(FreeEnergy("quadratic"), [x, x], np.array([0.0, 1.0]), seed=0)
+        >>> later.shape, bool((later < x).all())
+        ((5, 2), True)
     """
     generator = torch.Generator().manual_seed(seed)
     out = []

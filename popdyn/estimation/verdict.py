@@ -56,6 +56,12 @@ class Verdict:
             there is none above noise, or nobody unseen.
         explained_share_error: Its standard error.
         note: One sentence.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=300, dt=0.3, seed=0)
+        >>> popdyn.fit(data, "zero").verdict.verdict
+        'unexplained'
     """
 
     verdict: str
@@ -79,6 +85,12 @@ class Sample:
         times: Times ``(S)``, increasing within an experiment.
         paired: Whether row i is the same particle at all times, of all experiments or of each.
         starts: Index of the first snapshot of each experiment.
+
+    Example:
+        >>> x = np.zeros((100, 2))
+        >>> sample = Sample([x, x, x], np.array([0.0, 0.1, 0.2]))
+        >>> len(sample.snapshots), sample.starts
+        (3, (0,))
     """
 
     snapshots: Sequence[np.ndarray]
@@ -127,6 +139,14 @@ def judge(
             missing and that V makes good for long before fresh particles do; but their covariance
             is itself an estimate, so that they have to reject at ``REFUTED``.
         seed: Seeds the noise of what is carried, and the functions that it is compared by.
+
+    Example:
+        >>> from popdyn.dynamics import FreeEnergy
+        >>> rng, t = np.random.default_rng(0), np.array([0.0, 0.5, 1.0])
+        >>> falling = [np.exp(-s) * rng.normal(1, 1, size=(500, 2)) for s in t]
+        >>> energy = FreeEnergy("quadratic")
+        >>> judge(energy, None, lambda: (energy, Sample(falling, t))).verdict
+        'explained'
     """
     try:
         found = _judged(energy, own, unseen, undetermined, seed)
@@ -190,6 +210,13 @@ def told_apart(energy: Dynamics, sample: Sample, seed: int = 0) -> bool:
         energy: What was learned.
         sample: Particles, which it may have been learned from.
         seed: Seeds the noise and the functions that are compared.
+
+    Example:
+        >>> from popdyn.dynamics import FreeEnergy
+        >>> rng, t = np.random.default_rng(0), np.array([0.0, 0.5, 1.0])
+        >>> sample = Sample([np.exp(-s) * rng.normal(1, 1, size=(500, 2)) for s in t], t)
+        >>> told_apart(FreeEnergy("quadratic"), sample), told_apart(FreeEnergy(), sample)
+        (False, True)
     """
     return sample.smallest >= LEAST and _carried(energy, sample, seed)(share=False).p_value < LEVEL
 

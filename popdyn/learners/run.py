@@ -58,6 +58,15 @@ class Run:
         verdict: What the fit is worth; None of a run of an older version.
         validated: Whether the validation particles chose among states, and no more.
         data: The data sets that it was fitted to; None of a run from disk, see :meth:`snapshots`.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=200, dt=0.3, seed=0)
+        >>> run = popdyn.fit(data, "weak_form", learn=["potential"])
+        >>> run.learner, run.learned, run.word
+        ('weak_form', ['potential'], 'explained')
+        >>> run.table().columns.tolist()
+        ['value', 'standard_error']
     """
 
     dynamics: Dynamics
@@ -197,9 +206,22 @@ def run_target(
 def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a run's folder: its configuration, record, metrics and weights.
 
+    Args:
+        run: The run.
+        path: The folder.
+        overwrite: Replace a run that is there, once the new one is whole.
+
     Raises:
         PopdynError: If the path may not be written (see :class:`popdyn.base.files.Target`), or if a
             part of the energy is a callable, which no file can rebuild.
+
+    Example:
+        >>> import tempfile, popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=200, snapshots=3)
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> popdyn.save_run(popdyn.fit(data, "zero"), folder)
+        >>> popdyn.load_run(folder).learner
+        'zero'
     """
     with run_target(path, overwrite=overwrite) as target:
         write_run(run, target.place)
@@ -274,6 +296,12 @@ def load_run(path: str | Path, *, potential: nn.Module | None = None) -> Run:
     Raises:
         PopdynError: If the path is no run, or an unfinished one, or one of another format, or of
             a module that was not given, or if a file of it is missing or not as it was written.
+
+    Example:
+        >>> import tempfile, popdyn
+        >>> popdyn.load_run(tempfile.mkdtemp())  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        popdyn.base.errors.PopdynError: ...
     """
     folder = Path(path)
     if not (folder / MANIFEST).exists():

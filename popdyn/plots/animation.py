@@ -63,6 +63,15 @@ def animate(
 
     Raises:
         PopdynError: On another ending, or fewer than two frames.
+
+    Example:
+        >>> import os, tempfile, popdyn
+        >>> energy = popdyn.FreeEnergy("quadratic")
+        >>> path = tempfile.mkdtemp() + "/film.gif"
+        >>> data = popdyn.simulate(energy, particles=50, snapshots=2)
+        >>> animate(energy, data, path, frames=2)
+        >>> os.path.exists(path)
+        True
     """
     if Path(path).suffix.lower() != ".gif":
         raise PopdynError(f"animation '{path}': expected a file that ends in .gif")

@@ -206,6 +206,13 @@ def figure_of(
         hold_out: Indices of held-out snapshots, that no prediction starts from.
         plane: Two components, counted from 1, or ``"pca"``; the latter if None and d > 2.
         seed: Seed of the noise.
+
+    Example:
+        >>> import popdyn
+        >>> energy = popdyn.FreeEnergy("quadratic")
+        >>> data = popdyn.simulate(energy, particles=100, snapshots=3)
+        >>> len(figure_of("force", energy, data).axes) > 0
+        True
     """
     run: Any = SimpleNamespace(energy=estimate)
     with style():
@@ -213,7 +220,18 @@ def figure_of(
 
 
 def cells_figure(data: xr.DataTree, *, plane: PlaneLike = None) -> Figure:
-    """Return the particles of all snapshots, coloured by time."""
+    """Return the particles of all snapshots, coloured by time.
+
+    Args:
+        data: The snapshots.
+        plane: Two components, counted from 1, or ``"pca"``; the latter if None and d > 2.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, snapshots=3)
+        >>> cells_figure(data).axes[0].get_xlabel()
+        'x₁'
+    """
     return figure_of("cells", FreeEnergy(), data, plane=plane)
 
 
@@ -226,6 +244,11 @@ def training_figure(
         metrics: ``run.metrics``.
         certificate: ``run.certificate``.
         learner: ``run.learner``.
+
+    Example:
+        >>> metrics = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5}]
+        >>> len(training_figure(metrics, {"inner_residual": 0.05}, "ijkonet").axes)
+        1
     """
     return _laid_out([[training_panel(metrics, certificate, learner)]])
 

@@ -72,7 +72,14 @@ def plot(
 
 
 def small_picture(run: Any) -> str:
-    """Return the figure of a run as an HTML image; a line that says why where there is none."""
+    """Return the figure of a run as an HTML image; a line that says why where there is none.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, snapshots=3)
+        >>> small_picture(popdyn.fit(data, "zero"))[:4]
+        '<img'
+    """
     try:
         return picture_html(plot(run), f"what {run.learner} learned")
     except PopdynError as error:
@@ -83,6 +90,11 @@ def energy_html(dynamics: Dynamics) -> str:
     """Return dynamics as HTML: its parts in words, and of a known static potential its map.
 
     A learned one has no picture without the particles that it was learned from: see its run.
+
+    Example:
+        >>> from popdyn import FreeEnergy
+        >>> energy_html(FreeEnergy("double_well")).startswith("<pre>")
+        True
     """
     words = f"<pre>{html.escape(str(dynamics))}</pre>"
     energy = dynamics.energy

@@ -154,8 +154,21 @@ def sketch(draw: Callable[[Axes], None]) -> Figure:
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     """Write a figure, whole or not at all; the ending chooses ``.png``, ``.svg`` or ``.pdf``.
 
+    Args:
+        figure: A figure of popdyn's, or any other of Matplotlib.
+        path: Where to.
+        dpi: Dots an inch of a picture of dots.
+
     Raises:
         PopdynError: On another ending.
+
+    Example:
+        >>> import os, tempfile, popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, snapshots=3)
+        >>> path = tempfile.mkdtemp() + "/cells.svg"
+        >>> save_figure(popdyn.plots.cells_figure(data), path)
+        >>> os.path.exists(path)
+        True
     """
     path = Path(path)
     ending = path.suffix.removeprefix(".").lower()

@@ -35,6 +35,10 @@ class Score:
         parts: For ``gradient``: the parts of the energy that have it.
         by_time: For ``gradient``: whether each snapshot's own value is reported too.
         gauge: For ``gradient``: whether it needs a gauge that V and W share.
+
+    Example:
+        >>> SCORES["w2"].kind, SCORES["w2"].perfect
+        ('distribution', 0.0)
     """
 
     name: str

@@ -91,6 +91,12 @@ class Support:
         data: The snapshots; only the train group is read.
         observed: Indices of the snapshots that were trained on.
         seed: Seeds the choice of 20 000 particles where there are more.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=500, snapshots=3)
+        >>> Support(data, [0, 1, 2]).fraction_outside(np.full((10, 2), 100.0))
+        1.0
     """
 
     def __init__(self, data: xr.DataTree, observed: Sequence[int], seed: int = 0) -> None:

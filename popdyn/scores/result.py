@@ -105,7 +105,8 @@ class Scores(dict[str, Any]):
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        screen = Screen(file=text, width=WIDTH)
+        # A notebook would show what is printed, besides what is returned.
+        screen = Screen(file=text, width=WIDTH, force_jupyter=False)
         if self.get("verdict"):
             screen.print(f"verdict: {self['verdict']}\n")
         for table in self._tables():

@@ -146,6 +146,14 @@ def reference_rows(
         the same snapshot. ``copy_previous``: the nearest earlier observed snapshot. ``mccann``:
         the exact displacement interpolation between the neighbouring observed snapshots (without
         ``hold_out``: between the snapshots before and after), null where there is no later one.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, snapshots=3)
+        >>> rows = reference_rows(data, points=50)
+        >>> list(rows)
+        ['zero', 'floor', 'copy_previous', 'mccann']
+        >>> scores = popdyn.score(popdyn.FreeEnergy("quadratic"), data, points=50, references=rows)
     """
     data = opened(data)
     protocol = _protocol(data, indices(hold_out, "hold_out"), points, from_, seed, units)

@@ -51,6 +51,12 @@ class SimulationConfig:
         device: Where torch steps the particles.
         threads: Threads of torch for large interacting populations, on which the last bits may
             depend; see :meth:`threads_for`.
+
+    Example:
+        >>> from popdyn.simulation import configure
+        >>> config = configure(particles=100, snapshots=3, dt=0.5)
+        >>> config.times, config.train, config.scheme
+        ((0.0, 0.5, 1.0), (100, 100, 100), 'heun')
     """
 
     times: tuple[float, ...]

@@ -41,6 +41,11 @@ class InitialLaw:
         params: Parameters of a named law.
         rows: Starting points ``(m, d)`` float32 of an empirical law.
         origin: Name of the file that the rows come from.
+
+    Example:
+        >>> law = InitialLaw("gaussian", {"std": 0.1})
+        >>> law.sample(5, 2, torch.Generator().manual_seed(0)).shape
+        torch.Size([5, 2])
     """
 
     name: str

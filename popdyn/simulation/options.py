@@ -48,6 +48,13 @@ class SimulationOptions(Options):
             tensors that live there.
         block: Particles of a snapshot that are made at once; an interacting population that is
             larger is made of independent systems of this size. None: about 16 MiB of them.
+
+    Example:
+        >>> SimulationOptions(particles=100).snapshots
+        6
+        >>> SimulationOptions(particles=0)
+        Traceback (most recent call last):
+        popdyn.base.errors.PopdynError: particles is 0: expected 1 or more
     """
 
     particles: Annotated[int | tuple[int, ...], Bounds(ge=1)] = 10_000

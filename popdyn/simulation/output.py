@@ -53,7 +53,15 @@ def run_simulation(
     progress: bool = False,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Return the snapshots of a configuration; :func:`simulate` explains the arguments."""
+    """Return the snapshots of a configuration; :func:`simulate` explains the arguments.
+
+    Example:
+        >>> from popdyn.dynamics import FreeEnergy
+        >>> from popdyn.simulation import configure
+        >>> data = run_simulation(FreeEnergy("quadratic"), configure(particles=50, snapshots=3))
+        >>> data["train"]["count"].values
+        array([50, 50, 50])
+    """
     config.check(dynamics)
     SCHEMES[config.scheme].check(dynamics, check_step=check_step, dim=config.dim)
     if workers < 1:

@@ -56,6 +56,14 @@ def predict(
     Raises:
         PopdynError: On times that do not increase or lie before the first observed snapshot, or
             an unknown ``from_``.
+
+    Example:
+        >>> import popdyn
+        >>> energy = popdyn.FreeEnergy("quadratic")
+        >>> data = popdyn.simulate(energy, particles=100, times=[0, 1], seed=0)
+        >>> later = popdyn.predict(energy, data, [0.5, 2.0])
+        >>> later["train"]["time"].values, later["train"]["count"].values
+        (array([0.5, 2. ]), array([200, 200]))
     """
     dynamics = dynamics_of(dynamics, "predict")
     known = times(data)

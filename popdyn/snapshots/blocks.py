@@ -24,6 +24,13 @@ class BlockWriter:
         path: The unfinished store.
         layouts: How ``x`` of each group is cut.
         weighted: Whether the particles have weights.
+
+    Example:
+        >>> import pickle
+        >>> from pathlib import Path
+        >>> writer = BlockWriter(Path("store"), {"train": Layout.choose([10, 10], 2)})
+        >>> pickle.loads(pickle.dumps(writer)) == writer
+        True
     """
 
     path: Path

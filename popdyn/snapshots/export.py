@@ -43,6 +43,12 @@ def export(
     Raises:
         PopdynError: If ``out`` may not be written (see :class:`popdyn.base.files.Target`) or has
             another suffix, or the store is damaged.
+
+    Example:
+        >>> import tempfile, popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, snapshots=3)
+        >>> export(data, tempfile.mkdtemp() + "/cells.npz").name
+        'cells.npz'
     """
     reads = [] if isinstance(source, xr.DataTree) else [source]
     data = source if isinstance(source, xr.DataTree) else open_snapshots(source)

@@ -35,7 +35,12 @@ PIECEWISE = ("x", "weight")
 
 
 class Block(NamedTuple):
-    """Rows ``start`` to ``stop`` of snapshot ``k``: what one writer writes, in one file."""
+    """Rows ``start`` to ``stop`` of snapshot ``k``: what one writer writes, in one file.
+
+    Example:
+        >>> Block("train", 2, 0, 1000)
+        Block(group='train', k=2, start=0, stop=1000)
+    """
 
     group: str
     k: int
@@ -119,6 +124,10 @@ class Layout:
 
 def block_rows(particles: int, dimension: int) -> int:
     """Return the particles that one file of a store holds by default.
+
+    Args:
+        particles: Particles in a snapshot.
+        dimension: Components of a position.
 
     Example:
         >>> block_rows(10_000, 2), block_rows(10**8, 2)

@@ -183,6 +183,14 @@ def open_snapshots(path: str | os.PathLike[str]) -> xr.DataTree:
     Raises:
         PopdynError: If there is no finished store, or it is damaged; names the array and the
             chunk.
+
+    Example:
+        >>> import tempfile, popdyn
+        >>> path = tempfile.mkdtemp() + "/q.zarr"
+        >>> popdyn.write(popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50), path)
+        >>> data = popdyn.open_snapshots(path)
+        >>> data["train"]["x"].dims
+        ('time', 'particle', 'component')
     """
     folder = Path(path)
     attributes, digests = _finished(folder)
@@ -204,6 +212,12 @@ def opened(data: xr.DataTree | str | os.PathLike[str]) -> xr.DataTree:
 
     Raises:
         PopdynError: If it is neither, or no store lies there.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, snapshots=3)
+        >>> opened(data) is data
+        True
     """
     if isinstance(data, (str, os.PathLike)):
         return open_snapshots(data)

@@ -45,6 +45,12 @@ def standardization(data: xr.DataTree) -> Moments:
     """Return mean and scale ``(d)`` with original = x · scale + mean, in the source's units.
 
     Mean 0 and scale 1 where nothing was standardised.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, snapshots=3)
+        >>> standardization(data)
+        (array([0., 0.]), array([1., 1.]))
     """
     recorded = data.attrs.get("standardize")
     if recorded is None:

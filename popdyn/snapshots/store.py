@@ -32,6 +32,13 @@ def write(
 
     Raises:
         PopdynError: If the path may not be written, see :class:`popdyn.base.files.Target`.
+
+    Example:
+        >>> import tempfile, popdyn
+        >>> path = tempfile.mkdtemp() + "/q.zarr"
+        >>> popdyn.write(popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50), path)
+        >>> popdyn.validate(path)
+        []
     """
     total = masses(data)
     with StoreWriter(

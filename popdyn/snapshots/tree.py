@@ -102,12 +102,30 @@ def root_attributes(attrs: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def times(data: xr.DataTree) -> np.ndarray:
-    """Return the physical times, ``(K + 1)`` float64."""
+    """Return the physical times, ``(K + 1)`` float64.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, times=[0, 0.5, 2])
+        >>> times(data)
+        array([0. , 0.5, 2. ])
+    """
     return np.asarray(_node(data, "train")["time"].values, dtype=np.float64)
 
 
 def counts(data: xr.DataTree, group: str = "train") -> np.ndarray:
-    """Return the particles in each snapshot, ``(K + 1)`` int64."""
+    """Return the particles in each snapshot, ``(K + 1)`` int64.
+
+    Args:
+        data: A tree.
+        group: ``"train"`` or ``"test"``.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=[50, 60], snapshots=2)
+        >>> counts(data)
+        array([50, 60])
+    """
     return np.asarray(_node(data, group)["count"].values, dtype=np.int64)
 
 
@@ -125,7 +143,13 @@ def not_held_out(data: xr.DataTree, hold_out: Iterable[int]) -> list[int]:
 
 
 def dimension(data: xr.DataTree) -> int:
-    """Return the dimension d of a position."""
+    """Return the dimension d of a position.
+
+    Example:
+        >>> import popdyn
+        >>> dimension(popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, dim=3))
+        3
+    """
     return int(_node(data, "train")["x"].sizes["component"])
 
 
@@ -144,6 +168,12 @@ def positions(
     Raises:
         PopdynError: If there is no such group or snapshot, the store is damaged there, or a
             position is not finite.
+
+    Example:
+        >>> import popdyn
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=50, snapshots=3)
+        >>> positions(data, -1, "test", stop=10).shape
+        (10, 2)
     """
     n = counts(data, group)
     if not -len(n) <= k < len(n):

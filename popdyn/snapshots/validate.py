@@ -39,6 +39,11 @@ class Breach:
         found: What is there.
         expected: The sentence of datasets/FORMAT.md that it breaks.
         rule: Name of that sentence.
+
+    Example:
+        >>> import tempfile, popdyn
+        >>> popdyn.validate(tempfile.mkdtemp())[0].found
+        'there is no zarr.json'
     """
 
     node: str
