@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from popdyn.learners import Run, fit, load_run, save_run
     from popdyn.plots import plot
     from popdyn.scores import score
-    from popdyn.simulation import predict, simulate
+    from popdyn.simulation import landscape, predict, simulate
     from popdyn.snapshots import (
         from_anndata,
         from_arrays,
@@ -35,6 +35,7 @@ __all__ = [
     "import_data",
     "import_experiments",
     "inspect",
+    "landscape",
     "load_run",
     "open_snapshots",
     "plot",
@@ -53,7 +54,7 @@ ROOMS = {
     "learners": ("Run", "fit", "load_run", "save_run"),
     "plots": ("plot",),
     "scores": ("score",),
-    "simulation": ("predict", "simulate"),
+    "simulation": ("landscape", "predict", "simulate"),
     "snapshots": (
         "from_anndata",
         "from_arrays",

@@ -100,7 +100,7 @@ def choose_between(
     others: list[dict[str, Any]] = [{"inputs": "common"}] if unlike else []
     if len(data.intervals) > 2:  # of a single interval that is left, V moves no more than that
         others.append({"time_varying": False})
-    if known is None:
+    if known is None and len(folds) > 1:  # a single snapshot prefers one β or another by luck
         others += [{"diffusivity": value} for value in (NOISES[0], NOISES[2])]
     for other in others:
         tried(candidates[best()] | other)

@@ -78,6 +78,13 @@ class MeanTerm(LearnedTerm):
         own = torch.stack([m.gradient_std(x, t) for m in self.members])  # type: ignore[operator]
         return (0.5 * own.square().mean(0)).sqrt()
 
+    def value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of V(x) less its mean over a reference, ``(n, d) → (n)``."""
+        if self.own_errors:
+            own = torch.stack([m.value_std(x, reference, t) for m in self.members])  # type: ignore[operator]
+            return (0.5 * own.square().mean(0)).sqrt()
+        return (self.values(x, t) - self.values(reference, t).mean(1, keepdim=True)).std(0)
+
     def band_factor(self, level: float = 0.9) -> float:
         """Return what the standard error is multiplied by for a nominal band around the mean.
 

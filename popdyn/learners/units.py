@@ -166,6 +166,17 @@ class TermInUnits(LearnedTerm):
 
         return std
 
+    @property
+    def value_std(self) -> Callable[..., Tensor]:
+        """``(x, reference, t)`` ↦ the standard error of a difference; where the term knows it."""
+        own: Callable[..., Tensor] = self.inner.value_std  # type: ignore[assignment]
+
+        def std(x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+            here, now = self._inside(x, t)
+            return own(here, self._inside(reference, t)[0], now) * self.units.energy
+
+        return std
+
     def label(self) -> str:
         return self.inner.label()
 

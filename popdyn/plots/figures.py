@@ -19,7 +19,8 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.plots import curves, maps, populations
 from popdyn.plots.plane import PlaneLike, View, sample, view_of
 from popdyn.plots.style import COLORS, new_figure, style
-from popdyn.plots.wells import draw_landscape, find_wells
+from popdyn.plots.wells import draw_landscape
+from popdyn.simulation.landscape import find_wells
 from popdyn.snapshots import dimension, times
 
 __all__ = [

@@ -4,6 +4,7 @@ from popdyn.simulation.advance import advance
 from popdyn.simulation.config import SimulationConfig
 from popdyn.simulation.fokker_planck import fokker_planck
 from popdyn.simulation.initial import INITIAL_LAWS, InitialLaw
+from popdyn.simulation.landscape import Landscape, landscape
 from popdyn.simulation.options import SimulationOptions
 from popdyn.simulation.output import run_simulation
 from popdyn.simulation.predict import predict
@@ -14,11 +15,13 @@ __all__ = [
     "INITIAL_LAWS",
     "SCHEMES",
     "InitialLaw",
+    "Landscape",
     "SimulationConfig",
     "SimulationOptions",
     "advance",
     "configure",
     "fokker_planck",
+    "landscape",
     "predict",
     "run_simulation",
     "simulate",

@@ -18,7 +18,7 @@ from popdyn.plots import FIGURES, curves, maps, populations
 from popdyn.plots.figures import Scene, training_figure
 from popdyn.plots.plane import Plane, view_of
 from popdyn.plots.style import panel_svg, save_figure
-from popdyn.plots.wells import find_wells
+from popdyn.simulation.landscape import find_wells
 from popdyn.snapshots import dimension, make_tree, positions
 
 

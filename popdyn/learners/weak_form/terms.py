@@ -95,6 +95,15 @@ class LinearPotential(LearnedTerm):
                 out = out + scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
             return out.reshape(x.shape).to(x.dtype)
 
+    def value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of V(x) less its mean over a reference, ``(n, d) → (n)``."""
+        count = self.errors.shape[1]
+        when = self.time(t) if self.time_dependent else self.span[0]
+        basis = time_basis(torch.as_tensor(when).double(), self.span, count).reshape(count)
+        errors = torch.einsum("mtr,t->mr", self.errors.double(), basis)
+        here, there = (self.features.values(y.float()).double() for y in (x, reference))
+        return ((here - there.mean(0)) @ errors).norm(dim=1)
+
     def gradient_std(self, x: Tensor, t: Time = None, frame: Tensor | None = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
 

@@ -1,0 +1,59 @@
+"""Wells, passes and fates of landscapes that are known, and of one that was learned."""
+
+import numpy as np
+import pytest
+
+import popdyn
+from popdyn.base.errors import PopdynError
+
+
+@pytest.fixture(scope="module")
+def data():
+    return popdyn.simulate(popdyn.FreeEnergy("double_well", diffusivity=0.3), particles=400, seed=0)
+
+
+def test_two_wells_the_pass_between_them_and_who_ends_where(data) -> None:
+    wells = popdyn.FreeEnergy("double_well", diffusivity=0.3)
+    found = popdyn.landscape(wells, data, snapshots=[0], cells=150)
+    assert sorted(found.bottoms[:, 0]) == pytest.approx([-2.0, 2.0], abs=0.02)
+    # V has its saddle at 0; a path over cells goes past it at some distance, and so too high.
+    over = float(wells.potential(np.zeros((1, 2)))[0] - wells.potential(found.bottoms[:1])[0])
+    assert over <= found.barriers[0, 1] + 1e-4 < 1.15 * over
+    assert np.isnan(found.depth_errors).all()  # a known V has none
+    x = popdyn.snapshots.positions(data, 0, "train")[:150, 0]
+    left = int(np.argmin(found.bottoms[:, 0]))
+    # The chance of a pass uphill is e^(−2/0.3) of the time: who starts beyond 1 stays there.
+    assert found.fates[x < -1.0, left].mean() > 20 * found.fates[x > 1.0, left].mean()
+    assert 0.2 < found.fates[np.abs(x) < 0.3, left].mean() < 0.8
+    assert (found.fates.sum(1) <= 1.0 + 1e-12).all()
+    assert np.nanmin(found.arrival) >= 0.0
+    assert "2 well(s)" in str(found)
+    assert len(found.to_dict()["fates"]) == 150
+
+
+def test_without_noise_a_cell_ends_where_it_drains(data) -> None:
+    wells = popdyn.FreeEnergy("double_well")
+    found = popdyn.landscape(wells, data, snapshots=[0], cells=100, horizon=20.0)
+    x = popdyn.snapshots.positions(data, 0, "train")[:100, 0]
+    right = int(np.argmax(found.bottoms[:, 0]))
+    np.testing.assert_array_equal(found.fates[:, right], x > 0.0)
+
+
+def test_a_learned_landscape_knows_its_errors(data) -> None:
+    run = popdyn.fit(data, learner="weak_form", learn="potential,diffusion")
+    found = popdyn.landscape(run, snapshots=[0], cells=5, replicates=2)
+    assert (found.depth_errors > 0.0).all()
+    assert np.isfinite(found.pass_errors[np.isfinite(found.barriers)]).all()
+    # Shifting x shifts V by its error alone: that of a difference to itself is 0.
+    point = found.bottoms[:1].astype(np.float64)
+    import torch
+
+    zero = run.energy.V.value_std(torch.from_numpy(point), torch.from_numpy(point))
+    assert float(zero) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_slope_has_no_well(data) -> None:
+    with pytest.raises(PopdynError, match="no well is found among the cells"):
+        popdyn.landscape(popdyn.FreeEnergy(lambda x: -3.0 * x[..., 0]), data)
+    with pytest.raises(PopdynError, match="needs a potential"):
+        popdyn.landscape(popdyn.FreeEnergy(None, diffusivity=0.1), data)
