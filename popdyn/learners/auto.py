@@ -58,7 +58,9 @@ def _chosen(
     if asked.noise is not None:
         certificate["undetermined"] = {"potential, diffusion": asked.noise}
     if free and not asked.met and folds_of(data):
-        found, between = choose_between(data, options, () if asked.far else asked.parts)
+        found, between = choose_between(
+            data, options, () if asked.far else asked.parts, place.progress
+        )
         certificate |= {"learn": list(found["learn"]), "between": between}
     else:
         found = {"learn": asked.parts, "time_varying": asked.moves}

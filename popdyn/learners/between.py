@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.progress import progress_bar
 from popdyn.dynamics import FreeEnergy
 from popdyn.learners.ijkonet import fit_ijkonet
 from popdyn.learners.ijkonet_options import IJKOnetOptions
@@ -55,7 +56,7 @@ NOISES = (0.0, 0.05, 0.1)
 
 
 def choose_between(
-    data: TrainingSet, options: IJKOnetOptions, parts: Sequence[str]
+    data: TrainingSet, options: IJKOnetOptions, parts: Sequence[str], progress: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose among static and moving V, several β and the nearest features.
 
@@ -63,6 +64,7 @@ def choose_between(
         data: The training set, in units of its own, with ``folds_of`` it.
         options: iJKOnet's; a β that is known is kept.
         parts: What features come nearest with; empty where they are far off.
+        progress: Whether to show a bar on a terminal.
 
     Returns:
         The options that are chosen, and the certificate of the choice, with W₁ in these units.
@@ -70,10 +72,6 @@ def choose_between(
     folds = folds_of(data)
     candidates: list[dict[str, Any]] = []
     found: list[list[float]] = []
-
-    def tried(given: dict[str, Any]) -> None:
-        candidates.append(given)
-        found.append([_left_out(data, k, options, given) for k in folds])
 
     def best() -> int:
         """Return the last that was clearly better than the best before it."""
@@ -84,28 +82,36 @@ def choose_between(
         return chosen
 
     steps = options.steps or STEPS
+    known = options.diffusivity
     network = {
         "model": "network",
         "learn": ("potential",),
         "steps": steps,
         "batch": options.batch or BATCH,
         "every": min(options.every, max(1, steps // EVALUATIONS)),
+        "time_varying": True,
+        "diffusivity": NOISES[1] if known is None else known,
+        "inputs": options.inputs,
     }
     spread = torch.cat(data.fit).std(0)
     unlike = options.inputs != "common" and bool(spread.max() > UNLIKE * spread.min())
-    known = options.diffusivity
-    noise = NOISES[1] if known is None else known
-    tried(network | {"time_varying": True, "diffusivity": noise, "inputs": options.inputs})
     # One thing after the other: all together would take three times as long.
     others: list[dict[str, Any]] = [{"inputs": "common"}] if unlike else []
     if len(data.intervals) > 2:  # of a single interval that is left, V moves no more than that
         others.append({"time_varying": False})
     if known is None and len(folds) > 1:  # a single snapshot prefers one β or another by luck
         others += [{"diffusivity": value} for value in (NOISES[0], NOISES[2])]
-    for other in others:
-        tried(candidates[best()] | other)
-    if parts:
-        tried({"model": "features", "learn": tuple(parts)})
+    features = [{"model": "features", "learn": tuple(parts)}] if parts else []
+    work = len(folds) * (1 + len(others) + len(features))
+    with progress_bar("leave snapshots out", work, visible=progress) as done:
+        for change in ({}, *others, *features):
+            same = {} if "model" in change else candidates[best()] if found else network
+            candidates.append(same | change)
+            values = []
+            for k in folds:
+                values.append(_left_out(data, k, options, candidates[-1]))
+                done(1, f"W₁ {values[-1]:.3g}")
+            found.append(values)
     chosen = best()
     references = np.array([_references(data, k) for k in folds])
     certificate = {
