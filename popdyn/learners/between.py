@@ -44,7 +44,7 @@ COMPARED = 1000  # particles a side
 MEMBERS = 3  # of an ensemble of networks, where nobody says how many
 SUBSTEPS = 20  # from a snapshot to the one that was left out
 UNLIKE = 2.0  # ratio of spreads from which on it matters how inputs are standardised
-SOLVED_WITH = 1000  # particles of each snapshot that features are solved for with
+SOLVED_WITH = 5000  # particles of each snapshot that features are solved for with
 NOT_PREDICTED = (
     "what lies between snapshots is not predicted: one that is left out is met no better than by "
     "McCann's interpolant of its neighbours, or by the one before"
@@ -92,6 +92,7 @@ def choose_between(
         "time_varying": True,
         "diffusivity": NOISES[1] if known is None else known,
         "inputs": options.inputs,
+        "hidden": options.hidden,
     }
     spread = torch.cat(data.fit).std(0)
     unlike = options.inputs != "common" and bool(spread.max() > UNLIKE * spread.min())
@@ -99,8 +100,10 @@ def choose_between(
     others: list[dict[str, Any]] = [{"inputs": "common"}] if unlike else []
     if len(data.intervals) > 2:  # of a single interval that is left, V moves no more than that
         others.append({"time_varying": False})
-    if known is None and len(folds) > 1:  # a single snapshot prefers one β or another by luck
-        others += [{"diffusivity": value} for value in (NOISES[0], NOISES[2])]
+    if len(folds) > 1:  # a single snapshot prefers one β or one depth by luck
+        others.append({"hidden": (*options.hidden, options.hidden[-1])})
+        noises = (NOISES[0], NOISES[2]) if known is None else ()
+        others += [{"diffusivity": value} for value in noises]
     features = [{"model": "features", "learn": tuple(parts)}] if parts else []
     work = len(folds) * (1 + len(others) + len(features))
     with progress_bar("leave snapshots out", work, visible=progress) as done:
