@@ -64,8 +64,7 @@ def run_one(entry: Entry, name: str, seed: int, out: Path, options: Mapping[str,
         for r in read(out)
     ):
         return
-    source = {k: v for k, v in (entry.source or {}).items() if k not in ("file", "origin")}
-    data = popdyn.import_data(entry.file, seed=seed, **source)
+    data = popdyn.import_data(entry.file, seed=seed, **entry.reading)
     begin, seconds = time.monotonic(), 0.0
     energy = None
     if name not in ROWS:

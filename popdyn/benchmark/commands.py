@@ -77,8 +77,7 @@ def _data(cell: Cell) -> list[str]:
     entry = cell.entry
     if entry.source is not None:
         out = ["popdyn", "import", str(entry.source["file"])]
-        rest = {k: v for k, v in entry.source.items() if k not in ("file", "origin")}
-        return out + _flags(rest, ImportOptions)
+        return out + _flags(entry.reading, ImportOptions)
     return ["popdyn", "simulate", *_flags({**entry.energy, **entry.simulation}, SimulationOptions)]
 
 

@@ -32,7 +32,7 @@ def definition(entry: Entry, seed: int) -> str:
         "seed": seed,
     }
     if entry.source is not None:
-        parts["source"] = _keywords(entry)
+        parts["source"] = entry.reading
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -87,7 +87,7 @@ def make_store(
             attrs={ATTRIBUTE: mark},
         )
         return True
-    data = import_data(_cells(entry), seed=seed, **_keywords(entry))
+    data = import_data(_cells(entry), seed=seed, **entry.reading)
     data.attrs[ATTRIBUTE] = mark
     write(data, path, overwrite=overwrite)
     return True
@@ -167,10 +167,6 @@ def store_digest(data: xr.DataTree) -> str:
     for name in ("energy", "dynamics", "standardize"):
         digest.update(json.dumps(data.attrs.get(name), sort_keys=True).encode())
     return digest.hexdigest()[:32]
-
-
-def _keywords(entry: Entry) -> dict[str, Any]:
-    return {k: v for k, v in (entry.source or {}).items() if k not in ("file", "origin")}
 
 
 def _cells(entry: Entry) -> Path:

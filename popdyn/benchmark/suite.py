@@ -161,6 +161,11 @@ class Entry(Options):
         given = Path(os.environ.get(DATA_VARIABLE) or "") / file
         return given if given.exists() else file
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keywords of ``import_data`` of an imported entry."""
+        return {k: v for k, v in (self.source or {}).items() if k not in ("file", "origin")}
+
     def table(self) -> dict[str, Any]:
         """Return the entry as a table of a suite file; :func:`entry_from` reads it."""
         out: dict[str, Any] = {"name": self.name, **self.energy, **self.simulation}

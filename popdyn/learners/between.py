@@ -34,6 +34,7 @@ __all__ = [
     "REFERENCES",
     "choose_between",
     "folds_of",
+    "in_units_of",
     "is_worse",
     "words_of_choice",
 ]

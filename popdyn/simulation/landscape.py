@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.plain import indices
 from popdyn.dynamics import Dynamics, FreeEnergy, ScalarField
 from popdyn.dynamics.fields import Time
 from popdyn.simulation.advance import advance
@@ -23,7 +24,7 @@ from popdyn.snapshots import positions, times
 __all__ = ["Landscape", "Wells", "find_wells", "landscape"]
 
 LEAST_SHARE = 0.02  # of the cells that drain into a well, below which it is none
-REACH = 0.25  # of the cells' spread, from a bottom, within which a cell has arrived
+REACH = 0.25  # of the cells' spread, from a bottom, within which a cell has arrived, or is of it
 NEIGHBOURS = 10  # of a cell, over which a path may go on
 ALONG = 5  # points at which V is looked at between two of them
 CELLS = 2000  # of all snapshots that wells and passes are looked for with
@@ -87,7 +88,7 @@ def find_wells(energy: FreeEnergy, x: np.ndarray, t: float = 0.0, steps: int = 6
     left = np.ones(len(ends), dtype=bool)
     for i in order:
         if left[i]:
-            mine = left & (np.linalg.norm(ends - ends[i], axis=1) < 0.25 * float(spread))
+            mine = left & (np.linalg.norm(ends - ends[i], axis=1) < REACH * float(spread))
             left &= ~mine
             bottoms.append(ends[i])
             sizes.append(mine.sum() / len(x))
@@ -210,7 +211,8 @@ def landscape(
         seed: Seeds the noise.
 
     Raises:
-        PopdynError: Where V is not known, or no well is found among the cells.
+        PopdynError: Where V is not known, or no well is found among the cells; on a snapshot that
+            there is not, a number that is not positive, or no data.
 
     References:
         Committors: E and Vanden-Eijnden, J. Stat. Phys. 123 (2006) 503.
@@ -224,8 +226,17 @@ def landscape(
         True
     """
     dynamics: Dynamics = getattr(learned, "dynamics", learned)
-    data = learned.snapshots() if data is None else data
+    if data is None:
+        if not hasattr(learned, "snapshots"):
+            raise PopdynError(f"no data is given beside {learned!r}: expected the snapshots")
+        data = learned.snapshots()
     energy, t = dynamics.energy, times(data)
+    for name, value in (("cells", cells), ("replicates", replicates), ("horizon", horizon)):
+        if value is not None and not value > 0:
+            raise PopdynError(f"{name} is {value}: expected more than 0")
+    asked = range(len(t)) if snapshots is None else indices(snapshots, "snapshots")
+    if wrong := [k for k in asked if not 0 <= k < len(t)]:
+        raise PopdynError(f"snapshot {wrong[0]} is asked for: the data has 0 to {len(t) - 1}")
     if energy.V is None:
         raise PopdynError("a landscape needs a potential V: expected one that was learned or given")
     everyone = [
@@ -244,7 +255,6 @@ def landscape(
     barriers, places = _passes(energy, pooled, bottoms, last)
     waited = WAITED * interval if horizon is None else float(horizon)
     checks = max(1, round(waited / interval))
-    asked = range(len(t)) if snapshots is None else snapshots
     held = _held(dynamics, last) if energy.V.time_dependent else dynamics
     radius = REACH * float(pooled.std(0).mean())
     fates, arrival, index = [], [], []

@@ -6,17 +6,7 @@ import inspect
 
 import pytest
 
-ROOMS = (
-    "popdyn",
-    "popdyn.benchmark",
-    "popdyn.dynamics",
-    "popdyn.estimation",
-    "popdyn.learners",
-    "popdyn.plots",
-    "popdyn.scores",
-    "popdyn.simulation",
-    "popdyn.snapshots",
-)
+from tests.docs.rooms import ROOMS
 
 
 def public():

@@ -11,20 +11,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.browser import WIDTHS, chromium
+from tests.docs.rooms import ROOMS
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
-ROOMS = (
-    "popdyn",
-    "popdyn.benchmark",
-    "popdyn.dynamics",
-    "popdyn.estimation",
-    "popdyn.learners",
-    "popdyn.plots",
-    "popdyn.scores",
-    "popdyn.simulation",
-    "popdyn.snapshots",
-)
 SHOWN = ("docs/index", "docs/guide/verdict", "docs/reference/learners", "docs/gallery/growth")
 
 pytestmark = pytest.mark.slow

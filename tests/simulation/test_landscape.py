@@ -52,6 +52,19 @@ def test_a_learned_landscape_knows_its_errors(data) -> None:
     assert float(zero) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"snapshots": [9]}, "snapshot 9 is asked for: the data has 0 to"),
+        ({"replicates": 0}, "replicates is 0: expected more than 0"),
+        ({"data": None}, "expected the snapshots"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(data, given, said) -> None:
+    with pytest.raises(PopdynError, match=said):
+        popdyn.landscape(popdyn.FreeEnergy("double_well"), **({"data": data} | given))
+
+
 def test_a_slope_has_no_well(data) -> None:
     with pytest.raises(PopdynError, match="no well is found among the cells"):
         popdyn.landscape(popdyn.FreeEnergy(lambda x: -3.0 * x[..., 0]), data)
