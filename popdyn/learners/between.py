@@ -33,6 +33,7 @@ __all__ = [
     "NOT_PREDICTED",
     "REFERENCES",
     "choose_between",
+    "clearly_best",
     "folds_of",
     "in_units_of",
     "is_worse",
@@ -74,14 +75,6 @@ def choose_between(
     candidates: list[dict[str, Any]] = []
     found: list[list[float]] = []
 
-    def best() -> int:
-        """Return the last that was clearly better than the best before it."""
-        means = [float(np.mean(values)) for values in found]
-        chosen = 0
-        for i, mean in enumerate(means):
-            chosen = i if mean < CLEARLY * means[chosen] else chosen
-        return chosen
-
     steps = options.steps or STEPS
     known = options.diffusivity
     network = {
@@ -109,14 +102,16 @@ def choose_between(
     work = len(folds) * (1 + len(others) + len(features))
     with progress_bar("leave snapshots out", work, visible=progress) as done:
         for change in ({}, *others, *features):
-            same = {} if "model" in change else candidates[best()] if found else network
+            same = (
+                {} if "model" in change else candidates[clearly_best(found)] if found else network
+            )
             candidates.append(same | change)
             values = []
             for k in folds:
                 values.append(_left_out(data, k, options, candidates[-1]))
                 done(1, f"W₁ {values[-1]:.3g}")
             found.append(values)
-    chosen = best()
+    chosen = clearly_best(found)
     references = np.array([_references(data, k) for k in folds])
     certificate = {
         "left_out": [data.indices[k] for k in folds],
@@ -126,6 +121,14 @@ def choose_between(
         "candidates": [c | {"w1": v} for c, v in zip(candidates, found, strict=True)],
     }
     return candidates[chosen], certificate
+
+
+def clearly_best(found: Sequence[Sequence[float]]) -> int:
+    """Return the place of the last W₁ that was clearly lower than the one chosen before it."""
+    means, chosen = [float(np.mean(values)) for values in found], 0
+    for i, mean in enumerate(means):
+        chosen = i if mean < CLEARLY * means[chosen] else chosen
+    return chosen
 
 
 def in_units_of(units: Units, between: dict[str, Any]) -> dict[str, Any]:

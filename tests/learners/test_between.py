@@ -7,6 +7,7 @@ import popdyn
 from popdyn.learners.between import (
     NOT_PREDICTED,
     choose_between,
+    clearly_best,
     in_units_of,
     is_worse,
     words_of_choice,
@@ -56,6 +57,12 @@ def test_inner_snapshots_are_left_out_and_the_best_is_taken() -> None:
     # A quarter of a circle of radius 3 is left, and the chord of half a circle goes through 0.
     assert between["copy_previous"] == pytest.approx([3.0 * np.sqrt(2.0)] * 2, abs=0.3)
     assert between["mccann"] == pytest.approx([3.0, 3.0], abs=0.3)
+
+
+def test_another_choice_has_to_be_clearly_better() -> None:
+    assert clearly_best([[2.0, 2.2], [2.0, 2.19], [1.5, 1.5], [1.4, 1.59]]) == 2
+    assert clearly_best([[np.inf], [3.0], [2.99]]) == 1
+    assert clearly_best([[np.inf], [np.inf]]) == 0
 
 
 def test_the_choice_does_not_know_units() -> None:
