@@ -17,18 +17,25 @@ __all__ = ["command"]
 
 @click.command(name="inspect")
 @click.argument("store", type=click.Path())
+@click.option("--deep", is_flag=True, help="Fit it by each kind of dynamics too (minutes).")
 @json_option
-def command(store: str, as_json: bool) -> None:
+def command(store: str, deep: bool, as_json: bool) -> None:
     """Show what is in STORE: sizes, provenance, moments, and what can be learned from it.
 
     \b
     Example:
       popdyn inspect st.zarr
+      popdyn inspect st.zarr --deep
     """
     data = open_snapshots(store)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=2 * len(times(data)))
-        report = inspect(data, progress=lambda: bar.advance(task))
+        report: dict[str, Any] = inspect(data, progress=lambda: bar.advance(task))
+        if deep:
+            from popdyn.learners.deep import KINDS, explained_by  # torch takes its time
+
+            fits = bar.add_task("fitting", total=1 + len(KINDS))
+            report["deep"] = explained_by(data, advance=lambda: bar.advance(fits))
     if as_json:
         emit({"store": store, **report})
         return
@@ -44,6 +51,9 @@ def command(store: str, as_json: bool) -> None:
     if report["reachable_skill"] is not None:
         skill = f"{report['reachable_skill']:.2f}"
         standard_output.print(f"reachable skill of ∇V, by estimate: {skill}")
+    if deep:
+        standard_output.print()
+        standard_output.print(_kinds(report["deep"]))
 
 
 def _snapshots(report: dict[str, Any]) -> Table:
@@ -55,6 +65,25 @@ def _snapshots(report: dict[str, Any]) -> Table:
     for k, (time, row) in enumerate(zip(report["times"], report["moments"], strict=True)):
         cells = [str(k), f"{time:g}", str(particles["train"][k]), str(particles["test"][k])]
         table.add_row(*cells, *(_vector(row[name]) for name in ("mean", "std")))
+    return table
+
+
+def _kinds(found: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("learned", "verdict", "explained", "p", "β", "s"):
+        right = name in ("p", "β", "s")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for k, row in enumerate([found["chosen"], *found["kinds"]]):
+        learned = ", ".join(row["learn"]) + ", moving" * row["time_varying"]
+        cells = [learned + " (by default)" * (k == 0)]
+        if "error" in row:
+            table.add_row(*cells, row["error"])
+            continue
+        share, p = row["explained_share"], row["p_value"]
+        cells.append(row["verdict"])
+        cells.append("–" if share is None else f"{share:.3f} ± {row['standard_error'] or 0:.3f}")
+        cells.append("–" if p is None else f"{p:.1g}")
+        table.add_row(*cells, f"{row['diffusivity']:.3g}", f"{row['seconds']:.1f}")
     return table
 
 
