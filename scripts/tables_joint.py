@@ -22,7 +22,7 @@ import xarray as xr
 
 import popdyn
 from popdyn.benchmark import load_suite
-from popdyn.learners.jkonet_star.density import score_matching
+from popdyn.estimation.density import score_matching
 from popdyn.scores.protocol import Protocol
 from popdyn.scores.scoring import gradient_scores
 from popdyn.snapshots import positions, times

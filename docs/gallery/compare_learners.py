@@ -25,7 +25,7 @@ import torch
 
 import popdyn
 from popdyn.base.options import Bounds, Options
-from popdyn.learners.models import LearnedTerm
+from popdyn.families.models import LearnedTerm
 from popdyn.learners.registry import learner
 
 # %% [markdown]

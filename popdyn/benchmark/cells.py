@@ -23,8 +23,8 @@ from popdyn.benchmark.records import digest, put_aside, read_record, write_recor
 from popdyn.benchmark.stores import make_store, store_digest
 from popdyn.benchmark.suite import Entry
 from popdyn.benchmark.variants import folder_name, learner_of
+from popdyn.estimation.parts import AUTO
 from popdyn.learners import LEARNERS, fit, load_run
-from popdyn.learners.registry import AUTO
 from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots, validate

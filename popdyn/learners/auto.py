@@ -6,13 +6,13 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+from popdyn.estimation.ladder import parts_asked_for
+from popdyn.estimation.parts import AUTO
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.between import choose_between, folds_of, in_units_of
-from popdyn.learners.ijkonet import find_structure
+from popdyn.learners.ijkonet.fit import find_structure
 from popdyn.learners.in_units import determined, in_units, measured, options_in_units
-from popdyn.learners.registry import AUTO
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form.ladder import parts_asked_for
 
 __all__ = ["chosen"]
 

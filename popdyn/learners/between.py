@@ -18,13 +18,13 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.progress import progress_bar
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.ijkonet import fit_ijkonet
-from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.estimation.weak_form import solve_weak_form
+from popdyn.families.units import Units
+from popdyn.learners.ijkonet.fit import fit_ijkonet
+from popdyn.learners.ijkonet.options import IJKOnetOptions
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.units import Units
-from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.solve import solve_weak_form
 from popdyn.scores.transport import displacement_interpolation, w1
 from popdyn.simulation import advance
 

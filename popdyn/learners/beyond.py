@@ -7,13 +7,13 @@ from typing import Any
 
 from popdyn.base.errors import PopdynError
 from popdyn.estimation import Sample, Verdict, judge
+from popdyn.estimation.levels import MOST_TURNED
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.in_units import fit_in_units
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
 from popdyn.learners.weak_form import fit_weak_form
-from popdyn.learners.weak_form.levels import MOST_TURNED
-from popdyn.learners.weak_form.options import WeakFormOptions
 
 __all__ = ["beyond_energy"]
 

@@ -28,10 +28,10 @@ from popdyn.base.host import usual_torch
 from popdyn.base.processes import run_all
 from popdyn.dynamics import FreeEnergy
 from popdyn.dynamics.fields import RadialKernel, Time
-from popdyn.learners.models import LearnedTerm, module_of, rebuild
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import LearnedTerm, module_of, rebuild
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["MeanKernel", "MeanTerm", "fit_ensemble"]
 

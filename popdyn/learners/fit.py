@@ -18,9 +18,9 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
+from popdyn.families.module_potential import module_name
 from popdyn.learners.experiments import DataSet, experiments_of, held_out_of
 from popdyn.learners.fitting import Fitting
-from popdyn.learners.module_potential import module_name
 from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.resume import digest_of, take_up
 from popdyn.learners.run import Run, run_target, write_run

@@ -16,20 +16,20 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.options import Options
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
+from popdyn.estimation.difference import difference
+from popdyn.estimation.identifiability import diagnose, gauge_trade
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.estimation.weak_form import solve_weak_form
 from popdyn.learners.auto import chosen
 from popdyn.learners.between import MEMBERS, NOT_PREDICTED, is_worse, words_of_choice
 from popdyn.learners.beyond import beyond_energy
 from popdyn.learners.ensemble import fit_ensemble
 from popdyn.learners.experiments import Experiment
-from popdyn.learners.identifiability import diagnose, gauge_trade
 from popdyn.learners.in_units import fit_in_units, in_units, measured, options_in_units
 from popdyn.learners.registry import Learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form.difference import difference
-from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.solve import solve_weak_form
 
 __all__ = ["Fitting"]
 

@@ -13,16 +13,16 @@ import torch
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.dynamics.fields import RadialKernel
-from popdyn.learners.run import Run
-from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.units import (
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.units import (
     KernelInUnits,
     RateInUnits,
     StreamInUnits,
     TermInUnits,
     Units,
 )
+from popdyn.learners.run import Run
+from popdyn.learners.training import Workplace
 
 __all__ = ["determined", "fit_in_units", "in_units", "measured", "options_in_units"]
 

@@ -12,11 +12,13 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, Options
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.held_out import HeldOut
-from popdyn.learners.inner import Proximal
+from popdyn.estimation.parts import Part
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import MLPPotential, set_mean_zero
+from popdyn.learners.jko.held_out import HeldOut
+from popdyn.learners.jko.inner import Proximal
 from popdyn.learners.jkonet_map import ConvexMaps
-from popdyn.learners.models import MLPPotential, set_mean_zero
-from popdyn.learners.registry import Part, learner
+from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import (
     Problem,
@@ -27,7 +29,6 @@ from popdyn.learners.training import (
     restore_optimizer,
     train,
 )
-from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["JKOnetOptions", "fit_jkonet", "sinkhorn_pull"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from popdyn.learners.models import Scaling
+from popdyn.families.models import Scaling
 
 __all__ = ["ConvexMaps", "Weights"]
 

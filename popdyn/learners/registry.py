@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from popdyn.base.errors import PopdynError
 from popdyn.base.options import Options, read_options
 from popdyn.base.registry import Registry, lookup
 
 if TYPE_CHECKING:
     from popdyn.learners.run import Run
 
-__all__ = ["AUTO", "LEARNERS", "Choice", "Learner", "Part", "check_choice", "learner", "options_of"]
+__all__ = ["LEARNERS", "Learner", "learner", "options_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-Part = Literal["potential", "interaction", "diffusion"]
-"""What can be learned of an energy."""
-
-Choice = Literal["auto", "potential", "interaction", "diffusion", "growth", "circulation"]
-"""A part, or ``auto`` alone: what the snapshots ask for."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +51,6 @@ def learner(
         return fit
 
     return enter
-
-
-AUTO: tuple[Choice, ...] = ("auto",)
-"""What is learned where the snapshots are to say it."""
-
-
-def check_choice(learn: tuple[Choice, ...]) -> None:
-    """Raise PopdynError where ``auto`` is not alone."""
-    if "auto" in learn and learn != AUTO:
-        raise PopdynError(f"learn '{','.join(learn)}': expected auto alone, or parts without it")
 
 
 def options_of(learner: str, given: Mapping[str, Any]) -> Any:

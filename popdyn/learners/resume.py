@@ -8,8 +8,8 @@ from typing import Any
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.files import Target
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.training import CHECKPOINT, read_checkpoint
-from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["digest_of", "take_up"]
 

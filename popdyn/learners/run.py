@@ -27,8 +27,8 @@ from popdyn.base.files import (
 )
 from popdyn.dynamics import Dynamics, FreeEnergy, ScalarField
 from popdyn.estimation import Verdict
-from popdyn.learners.models import LearnedTerm, module_of, rebuild
-from popdyn.learners.module_potential import rebuilding_with
+from popdyn.families.models import LearnedTerm, module_of, rebuild
+from popdyn.families.module_potential import rebuilding_with
 from popdyn.learners.words import SHOWN, facts_of, html_of, notes_of, words_of
 from popdyn.snapshots import open_snapshots, times
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
 from popdyn.rivals.velocities import VelocityOptions, VelocityProblem, fit_velocity
 
 __all__ = ["Bridge", "BridgeOptions", "fit_bridge"]

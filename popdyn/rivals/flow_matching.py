@@ -7,10 +7,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
 from popdyn.rivals.velocities import VelocityOptions, VelocityProblem, fit_velocity
 
 __all__ = ["FlowMatching", "fit_flow_matching"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from popdyn.base.options import Bounds
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
 from popdyn.rivals.velocities import VelocityOptions, VelocityProblem, fit_velocity
 
 __all__ = ["NeuralODE", "NeuralODEOptions", "fit_neural_ode"]

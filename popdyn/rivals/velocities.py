@@ -12,10 +12,11 @@ from torch import Tensor
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, Options
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.held_out import HeldOut
-from popdyn.learners.inner import Simulate
-from popdyn.learners.models import MLPPotential, set_mean_zero
-from popdyn.learners.registry import Part
+from popdyn.estimation.parts import Part
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import MLPPotential, set_mean_zero
+from popdyn.learners.jko.held_out import HeldOut
+from popdyn.learners.jko.inner import Simulate
 from popdyn.learners.run import Run
 from popdyn.learners.training import (
     Problem,
@@ -26,7 +27,6 @@ from popdyn.learners.training import (
     restore_optimizer,
     train,
 )
-from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["VelocityOptions", "VelocityProblem", "fit_velocity"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import popdyn
-from popdyn.learners import inner
+from popdyn.learners.jko import inner
 
 OPTIONS = {"particles": 60, "test_particles": 20, "snapshots": 3, "seed": 0}
 

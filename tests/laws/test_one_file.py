@@ -136,7 +136,7 @@ import torch
 
 from popdyn.base.options import Bounds, Options
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.models import LearnedTerm
+from popdyn.families.models import LearnedTerm
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import popdyn
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.between import (
     NOT_PREDICTED,
     choose_between,
@@ -12,10 +13,9 @@ from popdyn.learners.between import (
     is_worse,
     words_of_choice,
 )
-from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.learners.ijkonet.options import IJKOnetOptions
 from popdyn.learners.in_units import in_units, measured
 from popdyn.learners.training import Problem, Workplace, train
-from popdyn.learners.training_set import TrainingSet
 
 FEW = {"steps": 40, "batch": 50, "hidden": (16,)}
 

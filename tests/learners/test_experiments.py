@@ -7,7 +7,7 @@ import torch
 import popdyn
 from popdyn import FreeEnergy, PopdynError
 from popdyn.estimation import compare
-from popdyn.learners.training_set import TrainingSet
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.learners.words import next_steps
 
 GRID = np.linspace(-2.0, 2.0, 21)[:, None].astype(np.float32)

@@ -5,16 +5,17 @@ import pytest
 import torch
 
 from popdyn import FreeEnergy
-from popdyn.learners.feature_blocks import GaussianBlock
-from popdyn.learners.features import FeatureMap, gaussian_block, polynomials, turned_blocks
-from popdyn.learners.models import MLPPotential, Scaling
-from popdyn.learners.network_block import NetworkBlock
-from popdyn.learners.weak_form import solve, solve_weak_form
-from popdyn.learners.weak_form.levels import levels
-from popdyn.learners.weak_form.model import Drive
-from popdyn.learners.weak_form.moments import MomentEquations
-from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.sums import WeightedSum
+from popdyn.estimation import weak_form
+from popdyn.estimation.flow import Drive
+from popdyn.estimation.levels import levels
+from popdyn.estimation.moments import MomentEquations
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.weak_form import solve_weak_form
+from popdyn.families.feature_blocks import GaussianBlock
+from popdyn.families.features import FeatureMap, gaussian_block, polynomials, turned_blocks
+from popdyn.families.models import MLPPotential, Scaling
+from popdyn.families.network_block import NetworkBlock
+from popdyn.families.sums import WeightedSum
 
 from .test_weak_form import training_set
 
@@ -94,7 +95,7 @@ def test_the_tests_see_every_number_of_a_sum_over_components(monkeypatch):
             super().__init__(*arguments)
             raise StopIteration(self.count)
 
-    monkeypatch.setattr(solve, "MomentEquations", Counted)
+    monkeypatch.setattr(weak_form, "MomentEquations", Counted)
     energy = FreeEnergy("styblinski_tang", potential_params={"scale": 0.05})
     data = training_set(energy, 4000, dim=30, snapshots=2, initial="gaussian")
     with pytest.raises(StopIteration) as seen:

@@ -5,7 +5,7 @@ import pytest
 
 import popdyn
 from popdyn.dynamics import Dynamics, FreeEnergy
-from popdyn.learners.training_set import TrainingSet
+from popdyn.estimation.training_set import TrainingSet
 from popdyn.snapshots import positions
 from popdyn.snapshots.tree import weights
 

@@ -8,10 +8,10 @@ import xarray as xr
 import popdyn
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import Dynamics, FreeEnergy
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.estimation.weak_form import Levels
 from popdyn.learners.in_units import in_units, measured
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.solve import Levels
 from popdyn.snapshots import positions
 from popdyn.snapshots.tree import masses
 

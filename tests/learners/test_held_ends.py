@@ -6,8 +6,8 @@ import torch
 
 import popdyn
 from popdyn.base.errors import PopdynError
-from popdyn.learners.ijkonet_options import IJKOnetOptions
-from popdyn.learners.inner import Simulate
+from popdyn.learners.ijkonet.options import IJKOnetOptions
+from popdyn.learners.jko.inner import Simulate
 
 NETWORK = {"model": "network", "steps": 20, "every": 20, "batch": 200, "diffusivity": 0.05}
 

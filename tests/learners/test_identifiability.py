@@ -5,15 +5,15 @@ import pytest
 
 import popdyn
 from popdyn.dynamics import FreeEnergy
+from popdyn.estimation.identifiability import diagnose
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.interaction_models import RadialNetwork
+from popdyn.families.models import LearnedTerm
 from popdyn.learners.ensemble import MeanKernel, MeanTerm
-from popdyn.learners.identifiability import diagnose
-from popdyn.learners.ijkonet import fit_ijkonet
-from popdyn.learners.ijkonet_options import IJKOnetOptions
+from popdyn.learners.ijkonet.fit import fit_ijkonet
+from popdyn.learners.ijkonet.options import IJKOnetOptions
 from popdyn.learners.in_units import fit_in_units
-from popdyn.learners.interaction_models import RadialNetwork
-from popdyn.learners.models import LearnedTerm
 from popdyn.learners.training import Workplace
-from popdyn.learners.training_set import TrainingSet
 from popdyn.snapshots import make_tree
 
 ALL = ("potential", "interaction", "diffusion")

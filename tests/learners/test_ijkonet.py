@@ -7,11 +7,11 @@ import torch
 import popdyn
 from popdyn.base.intervals import Intervals
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.ijkonet_options import IJKOnetOptions
-from popdyn.learners.ijkonet_problem import interval_weights
-from popdyn.learners.inner import Proximal
-from popdyn.learners.models import MLPPotential, Scaling, SecondOrder
-from popdyn.learners.training_set import TrainingSet
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import MLPPotential, Scaling, SecondOrder
+from popdyn.learners.ijkonet.options import IJKOnetOptions
+from popdyn.learners.ijkonet.problem import interval_weights
+from popdyn.learners.jko.inner import Proximal
 
 
 def same_energy(a, b, dim=2):

@@ -6,10 +6,10 @@ import torch
 
 import popdyn
 from popdyn.dynamics import FreeEnergy
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import Scaling
 from popdyn.learners.jkonet import JKOnetOptions, JKOnetProblem, sinkhorn_pull
 from popdyn.learners.jkonet_map import ConvexMaps
-from popdyn.learners.models import Scaling
-from popdyn.learners.training_set import TrainingSet
 from popdyn.snapshots import make_tree, positions
 
 

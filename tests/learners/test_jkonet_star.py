@@ -7,11 +7,11 @@ import torch
 import popdyn
 from popdyn.dynamics import FreeEnergy
 from popdyn.dynamics.pairwise import mean_interaction_gradient
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import Scaling
 from popdyn.learners import LEARNERS
 from popdyn.learners.jkonet_star.fit import _parted
 from popdyn.learners.jkonet_star.terms import RadialMLP, SoftplusPotential
-from popdyn.learners.models import Scaling
-from popdyn.learners.training_set import TrainingSet
 from popdyn.snapshots import make_tree, positions
 
 TAU = 0.1

@@ -7,8 +7,8 @@ from scipy.optimize import linear_sum_assignment
 
 import popdyn
 from popdyn.base.intervals import Intervals
-from popdyn.learners.jkonet_star.couplings import couple, optimal_pairs
-from popdyn.learners.jkonet_star.density import DENSITIES
+from popdyn.estimation.couplings import couple, optimal_pairs
+from popdyn.estimation.density import DENSITIES
 
 
 def normal(n, d=2, seed=0):

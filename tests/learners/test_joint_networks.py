@@ -9,12 +9,12 @@ import torch
 import popdyn
 from popdyn.dynamics import FreeEnergy
 from popdyn.dynamics.interactions import check_even
-from popdyn.learners.entropy import entropy, score
-from popdyn.learners.inner import Proximal
-from popdyn.learners.inner_network import Network, TransportMap
-from popdyn.learners.interaction_models import EvenNetwork, RadialNetwork, shifted_pairs
-from popdyn.learners.log_determinant import exact_log_determinant, hutchinson_log_determinant
-from popdyn.learners.models import Scaling
+from popdyn.estimation.entropy import entropy, score
+from popdyn.families.interaction_models import EvenNetwork, RadialNetwork, shifted_pairs
+from popdyn.families.models import Scaling
+from popdyn.learners.jko.inner import Proximal
+from popdyn.learners.jko.inner_network import Network, TransportMap
+from popdyn.learners.jko.log_determinant import exact_log_determinant, hutchinson_log_determinant
 
 ALL = ("potential", "interaction", "diffusion")
 
@@ -184,9 +184,9 @@ def test_networks_with_interaction_are_saved_loaded_and_repeatable(tmp_path, joi
 
 
 def test_a_resumed_network_has_the_bits_of_an_usual_torch_one(joint_data, tmp_path):
-    from popdyn.learners.ijkonet_options import IJKOnetOptions
-    from popdyn.learners.ijkonet_problem import IJKOnetProblem
-    from popdyn.learners.training_set import TrainingSet
+    from popdyn.estimation.training_set import TrainingSet
+    from popdyn.learners.ijkonet.options import IJKOnetOptions
+    from popdyn.learners.ijkonet.problem import IJKOnetProblem
 
     options = IJKOnetOptions(
         inner="network", learn=ALL, diffusivity=0.2, seeded=False, batch=100, steps=20

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import popdyn
+from popdyn.estimation.evidence import MOST_ERRORS, Posterior, maximise_evidence
+from popdyn.estimation.linearised import Linearised
+from popdyn.families.features import FeatureMap, gaussian_block, polynomials
+from popdyn.families.linear import LinearPotential, RadialFeatures, RadialInteraction
+from popdyn.families.models import Scaling
 from popdyn.learners import load_run, save_run
-from popdyn.learners.features import FeatureMap, gaussian_block, polynomials
-from popdyn.learners.models import Scaling
-from popdyn.learners.weak_form.evidence import MOST_ERRORS, Posterior, maximise_evidence
-from popdyn.learners.weak_form.linearised import Linearised
-from popdyn.learners.weak_form.terms import LinearPotential, RadialFeatures, RadialInteraction
 
 DRAWS = 300
 # The standard deviation of DRAWS normal numbers is off by 1/√(2 DRAWS) of itself.

@@ -2,7 +2,7 @@
 
 import torch
 
-from popdyn.learners.weak_form.terms import RadialFeatures, RadialInteraction
+from popdyn.families.linear import RadialFeatures, RadialInteraction
 
 
 def made() -> RadialInteraction:

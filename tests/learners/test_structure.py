@@ -6,12 +6,12 @@ import torch
 
 import popdyn
 from popdyn import FreeEnergy
-from popdyn.learners.models import MLPPotential
-from popdyn.learners.network_block import NetworkBlock
-from popdyn.learners.structure import Structure, joint_diagonaliser, structure_of
-from popdyn.learners.weak_form import solve_weak_form
-from popdyn.learners.weak_form.levels import levels
-from popdyn.learners.weak_form.options import WeakFormOptions
+from popdyn.estimation.levels import levels
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.structure import Structure, joint_diagonaliser, structure_of
+from popdyn.estimation.weak_form import solve_weak_form
+from popdyn.families.models import MLPPotential
+from popdyn.families.network_block import NetworkBlock
 
 from .test_weak_form import training_set
 
@@ -117,7 +117,7 @@ def test_functions_of_a_network_join_the_dictionary_in_any_directions():
     values = block.values(tests.scaling.standardise(turned_x))
     torch.testing.assert_close(values, hidden.detach(), rtol=1e-4, atol=1e-5)
     found = solve_weak_form(data, options)
-    rebuilt = popdyn.learners.models.rebuild(popdyn.learners.models.module_of(found.potential))
+    rebuilt = popdyn.families.models.rebuild(popdyn.families.models.module_of(found.potential))
     rebuilt.load_state_dict(found.potential.state_dict())
     torch.testing.assert_close(rebuilt.gradient(x), found.potential.gradient(x))
     autograd = x.clone().requires_grad_()

@@ -10,24 +10,24 @@ import popdyn
 from popdyn import FreeEnergy, PopdynError
 from popdyn.base.quadrature import quadrature
 from popdyn.benchmark import load_suite
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form import solve_weak_form
-from popdyn.learners.weak_form.evidence import (
+from popdyn.estimation.evidence import (
     Posterior,
     freed,
     maximise_evidence,
     profiled,
     weak_groups,
 )
-from popdyn.learners.weak_form.fields import DirectFields, GridFields
-from popdyn.learners.weak_form.jacobian import Jacobian, Sensitivity, _turned
-from popdyn.learners.weak_form.levels import levels
-from popdyn.learners.weak_form.linearised import Linearised
-from popdyn.learners.weak_form.moments import MomentEquations
-from popdyn.learners.weak_form.noise import SharedNoise, covariance
-from popdyn.learners.weak_form.options import WeakFormOptions
-from popdyn.learners.weak_form.steps import _linear, descend
-from popdyn.learners.weak_form.terms import RadialFeatures
+from popdyn.estimation.jacobian import Jacobian, Sensitivity, _turned
+from popdyn.estimation.levels import levels
+from popdyn.estimation.linearised import Linearised
+from popdyn.estimation.moments import MomentEquations
+from popdyn.estimation.noise import SharedNoise, covariance
+from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.steps import _linear, descend
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.estimation.weak_form import solve_weak_form
+from popdyn.families.linear import RadialFeatures
+from popdyn.families.mean_fields import DirectFields, GridFields
 
 
 def training_set(energy, n, seed=0, **settings):

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from popdyn.dynamics import FreeEnergy
-from popdyn.learners.jkonet_star.couplings import couple
-from popdyn.learners.jkonet_star.density import DENSITIES
+from popdyn.estimation.couplings import couple
+from popdyn.estimation.density import DENSITIES
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import set_mean_zero
 from popdyn.learners.jkonet_star.linear import Dictionary, choose_ridges, mean_of, solve
 from popdyn.learners.jkonet_star.options import JKOnetStarOptions
 from popdyn.learners.jkonet_star.problem import Halves, Scored, StarProblem
-from popdyn.learners.models import set_mean_zero
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace, interrupts_held, train
-from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["fit_jkonet_star"]
 

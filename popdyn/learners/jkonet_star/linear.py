@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.learners.features import Block, FeatureMap, gaussian_block, polynomials
-from popdyn.learners.jkonet_star.couplings import Couplings
-from popdyn.learners.training_set import TrainingSet
-from popdyn.learners.weak_form.fields import fields_for
-from popdyn.learners.weak_form.terms import (
+from popdyn.estimation.couplings import Couplings
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.features import Block, FeatureMap, gaussian_block, polynomials
+from popdyn.families.linear import (
     LinearPotential,
     RadialFeatures,
     RadialInteraction,
     time_basis,
 )
+from popdyn.families.mean_fields import fields_for
 
 __all__ = ["Dictionary", "Normal", "choose_ridges", "mean_of", "solve"]
 

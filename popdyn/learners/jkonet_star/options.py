@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, Options
-from popdyn.learners.registry import Part
+from popdyn.estimation.parts import Part
 
 __all__ = ["JKOnetStarOptions"]
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.learners.jkonet_star.couplings import Couplings
+from popdyn.estimation.couplings import Couplings
+from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import MLPPotential
 from popdyn.learners.jkonet_star.options import JKOnetStarOptions
 from popdyn.learners.jkonet_star.terms import RadialMLP, SoftplusPotential
-from popdyn.learners.models import MLPPotential
 from popdyn.learners.training import Problem, optimizer_state, restore_optimizer
-from popdyn.learners.training_set import TrainingSet
 
 __all__ = ["Halves", "Scored", "StarProblem"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
-from popdyn.learners.models import LearnedTerm, MLPPotential, Scaling, dense_layers
-from popdyn.learners.units import Units
+from popdyn.families.models import LearnedTerm, MLPPotential, Scaling, dense_layers
+from popdyn.families.units import Units
 
 __all__ = ["RadialMLP", "SoftplusPotential"]
 

@@ -1,0 +1,1 @@
+"""What can be learned for a term: functions that it is linear in, and networks."""
