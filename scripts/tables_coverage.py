@@ -17,10 +17,10 @@ import torch
 
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import fit_weak_form
 from popdyn.learners.in_units import fit_in_units
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace
+from popdyn.learners.weak_form import fit_weak_form
 from popdyn.snapshots import make_tree
 
 BETA = 0.25

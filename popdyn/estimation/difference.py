@@ -12,8 +12,9 @@ from scipy.special import fdtrc
 
 from popdyn.estimation.linearised import Linearised
 from popdyn.estimation.moments import MomentEquations
+from popdyn.estimation.solution import WeakFormSolution
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import WeakFormSolution, particles_of
+from popdyn.estimation.weak_form import particles_of
 
 __all__ = ["Difference", "difference"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -23,6 +24,8 @@ __all__ = [
     "profiled",
     "weak_groups",
 ]
+
+G = TypeVar("G", bound=Hashable)
 
 ROUNDS = 40
 CHANGE = 0.05  # of a strength, at which it counts as settled
@@ -50,11 +53,11 @@ class Posterior:
     mean: np.ndarray
     covariance: np.ndarray
     precision: np.ndarray
-    strengths: dict[str, float]
-    determined: dict[str, float]
+    strengths: dict[Any, float]
+    determined: dict[Any, float]
     evidence: float = 0.0
 
-    def precisions(self, groups: Sequence[str]) -> np.ndarray:
+    def precisions(self, groups: Sequence[G]) -> np.ndarray:
         """Return the prior's precision of unknowns of these groups, 0 of those without a prior."""
         sizes = np.array([self.strengths.get(name, np.inf) for name in groups])
         with np.errstate(divide="ignore"):
@@ -76,7 +79,7 @@ class Posterior:
 
 def maximise_evidence(
     system: Linearised,
-    groups: Sequence[str],
+    groups: Sequence[G],
     flat: Sequence[int] = (),
     off: Sequence[int] = (),
     root: tuple[np.ndarray, np.ndarray] | None = None,
@@ -131,9 +134,7 @@ def maximise_evidence(
         determined[active] = np.square(B).sum(0) @ mine  # what the data, not the prior, says
         size = np.square(mean[use]) @ mine / variance[active]
         # Fisher scoring in log s²: the gradient is ½(|θ_g|²/s_g² − γ_g).
-        squares = np.array([(B[:, m] @ B[:, m].T).ravel() for m in mine.T])
-        squares = squares.reshape(mine.shape[1], B.shape[0] ** 2)
-        information = squares @ squares.T
+        information = _information(B, mine)
         information[np.diag_indices(len(information))] += 1e-9 + 0.01 * determined[active]
         change = np.linalg.solve(information, size - determined[active]).clip(-2.0, 2.0)
         variance[active] *= np.exp(change)
@@ -156,8 +157,15 @@ def maximise_evidence(
     )
 
 
+def _information(B: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """Return Fisher's information on the groups' log variances, ``(r, p), (p, g) → (g, g)``."""
+    squares = np.array([(B[:, m] @ B[:, m].T).ravel() for m in mine.T])
+    squares = squares.reshape(mine.shape[1], B.shape[0] ** 2)
+    return squares @ squares.T  # type: ignore[no-any-return]
+
+
 def estimate(
-    system: Linearised, groups: Sequence[str], flat: Sequence[int], off: Sequence[int]
+    system: Linearised, groups: Sequence[G], flat: Sequence[int], off: Sequence[int]
 ) -> Posterior:
     """Return the posterior from the equations of those unknowns alone that take part.
 
@@ -315,10 +323,10 @@ def extended(system: Linearised, rest: Posterior, value: float, variance: float)
 
 def weak_groups(
     system: Linearised,
-    groups: Sequence[str],
+    groups: Sequence[G],
     flat: Sequence[int],
-    least: Mapping[str, float],
-) -> list[str]:
+    least: Mapping[G, float],
+) -> list[G]:
     """Return the groups that the data does not ask for.
 
     The group whose absence costs the least evidence goes first, as long as it costs less than it
@@ -332,7 +340,7 @@ def weak_groups(
     """
     root = system.root()
     full = maximise_evidence(system, groups, flat, (), root)
-    gone: list[str] = []
+    gone: list[G] = []
     while True:
         # The absence of a group that is switched off already costs nothing.
         gone += [n for n in least if n not in gone and full.strengths.get(n, 0.0) == 0.0]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.estimation.groups import Group
 from popdyn.families.features import FeatureMap
 from popdyn.families.linear import RadialFeatures, time_basis
 from popdyn.families.mean_fields import Fields
@@ -39,7 +40,7 @@ class Unknowns:
         log_density: Coefficients ψ of log ρ̄, the density of all snapshots together, in the first
             unknowns of V: where β is learned V = Σ θ_j φ_j − β log ρ̄. At θ_V = 0 a population
             that is at rest stays so whatever β is: what is shrunk is the motion, not V.
-        groups: For each unknown the name of the group that it shares its strength with.
+        groups: For each unknown the group that it shares its strength with.
         least: What groups must earn, in log evidence, to take part; the others always do.
         rates: Functions of x for the growth g, or None.
         streams: Stream functions ψ of a circulation, or None.
@@ -55,8 +56,8 @@ class Unknowns:
     fields: Fields | None
     diffusivity: float | None
     log_density: np.ndarray
-    groups: tuple[str, ...]
-    least: Mapping[str, float] = field(default_factory=dict)
+    groups: tuple[Group, ...]
+    least: Mapping[Group, float] = field(default_factory=dict)
     rates: Rates | None = None
     streams: Streams | None = None
 
@@ -121,13 +122,13 @@ class Unknowns:
         assert self.streams is not None
         return np.tensordot(self.streams.mixing, theta[self.circulation], (2, 0))
 
-    def gauge_functional(self, strengths: Mapping[str, float]) -> np.ndarray | None:
+    def gauge_functional(self, strengths: Mapping[Group, float]) -> np.ndarray | None:
         """Return what of θ says how much of the gauge W has, ``(p,)``.
 
         Args:
             strengths: The prior's; None is returned where V or W is switched off.
         """
-        on = np.array([strengths.get(name, 0.0) > 0.0 for name in self.groups])
+        on = np.array([strengths.get(g, 0.0) > 0.0 for g in self.groups])
         if self.features is None or not (on[self.potential].any() and on[self.interaction].any()):
             return None
         gauge = np.zeros(self.size)

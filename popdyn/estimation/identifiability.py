@@ -12,8 +12,8 @@ import torch
 from scipy.special import chdtrc
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.estimation.trades import TRADED
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import TRADED
 from popdyn.families.features import FeatureMap, polynomials
 
 __all__ = ["Diagnosis", "diagnose", "gauge_trade"]

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from popdyn.estimation.evidence import LEVEL, Posterior
 from popdyn.estimation.flow import Unknowns
+from popdyn.estimation.levels import FULL, PRODUCTS
 from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.solution import FITS, REJECTED, freedom_of, p_value_of
 from popdyn.estimation.steps import FAR
+from popdyn.estimation.trades import TRADED, traded
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import (
-    FITS,
-    REJECTED,
-    TRADED,
-    Levels,
-    freedom_of,
-    p_value_of,
-    solve_weak_form,
-    traded,
-)
+from popdyn.estimation.weak_form import Levels, solve_weak_form
 
-__all__ = ["FULL", "Asked", "parts_asked_for"]
+__all__ = ["Asked", "parts_asked_for"]
 
-FULL = 3  # dimensions in which the dictionary has functions of all components
 # Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
 DECIDING = 5000
 # What so few reject no closer look will mend: at χ² of FITS for each degree of freedom no
 # structure, at FAR no features. What exceeds 1 is in proportion to the particles.
 REJECTING = 1000
-MANY = 12  # dimensions up to which the dictionary has products of two components
 NO_SHARE = 1e6  # of ∇V, that stands for all of one that is 0
 ENOUGH = 4  # snapshots from which on a V that moves can be refuted
 
@@ -87,113 +79,182 @@ def parts_asked_for(
         restructure: Looks for a structure of V, directions and pairs or (True) a network's own
             functions, gives it to the training set, and returns whether there is one.
     """
-    noise = ("diffusion",) if diffusivity is None else ()
-    many = data.dim > FULL
-    few, fewest = (data.leading(n) if many else data for n in (DECIDING, DECIDING // 2))
-    if data.structure:  # what it is for: the solution will be the fit's own
-        few = data
-    rungs: list[dict[str, Any]] = []
-    noise_error = 0.0  # of β on the last rung that had it, in units of the data's own
+    return _Ladder(data, diffusivity, restructure).climbed()
 
-    def options(learn: tuple[str, ...], moves: bool = False) -> WeakFormOptions:
-        return WeakFormOptions(learn, diffusivity, moves)  # type: ignore[arg-type]
 
-    def rung(learn: tuple[str, ...], misfit: float, freedom: float, **more: Any) -> dict[str, Any]:
+class _Ladder:
+    """The rungs that were tried, and what is known by them.
+
+    Attributes:
+        few, fewest: Particles that are asked, and fewer for what costs most.
+        noise: β, where it is asked for.
+        noise_error: Its standard error on the last rung that had it, in units of the data's own.
+        far: Whether very few particles are far from what V explains.
+        found_noise: β, where the last rung that had everything asks for it.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        diffusivity: float | None,
+        restructure: Callable[[bool], bool] | None,
+    ) -> None:
+        self.data, self.diffusivity, self.restructure = data, diffusivity, restructure
+        self.noise = ("diffusion",) if diffusivity is None else ()
+        self.many = data.dim > FULL
+        self.few, self.fewest = (
+            data.leading(n) if self.many else data for n in (DECIDING, DECIDING // 2)
+        )
+        if data.structure:  # what it is for: the solution will be the fit's own
+            self.few = data
+        self.rungs: list[dict[str, Any]] = []
+        self.noise_error, self.far = 0.0, False
+        self.found_noise: list[str] = []
+
+    def climbed(self) -> Asked:
+        for step in (
+            self._very_few,
+            self._potential,
+            self._structure,
+            self._everything,
+            self._network,
+            self._moving,
+        ):
+            if (asked := step()) is not None:
+                return asked
+        # Nothing meets them all; of few particles the covariance is an estimate, and χ² too large.
+        still = [r for r in self.rungs if r["dictionary"] == "whole" and not r.get("time_varying")]
+        nearest = min(still, key=lambda r: r["misfit"])
+        far = self._is_far(nearest["misfit"])
+        return self._asked(nearest["learn"][1:], met=False, far=far)
+
+    def _very_few(self) -> Asked | None:
+        """Whether V alone is far from very few particles already."""
+        if self.few is self.data:
+            return None
+        more, self.few = self.few, self.data.leading(REJECTING)
+        self.far = self._is_far(self._whole("potential")["misfit"], FITS)
+        if self.far and self.data.dim > PRODUCTS:
+            return self._asked(met=False, far=True)
+        if self.far:
+            self.fewest, self.restructure = self.few, None
+            return None
+        if len(more.fit[0]) <= len(self.few.fit[0]):
+            more.solved = self.few.solved  # they are all there are
+        self.few, self.rungs = more, []
+        return None
+
+    def _potential(self) -> Asked | None:
+        # Of many functions the whole dictionary costs no more, for it begins with half the
+        # particles.
+        tried = (self._whole,) if self.many else (self._coarse, self._whole)
+        for dictionary in () if self.far else tried:
+            if not _met(dictionary("potential")):
+                continue
+            if not self.noise:
+                return self._asked()
+            # V may make up for a β that fewer assumptions would find, or leave open.
+            found = dictionary("potential", *self.noise)
+            if _met(found) and found["diffusion"]:
+                return self._asked(self.noise)
+            open_ = found["traded"] > TRADED
+            return self._asked(noise=self.noise_error if open_ else None)
+        return None
+
+    def _structure(self) -> Asked | None:
+        if not self.many:
+            return None
+        found = self._coarse("potential", *self.noise) if self.noise else None
+        if found and _met(found) and found["diffusion"]:
+            return self._asked(self.noise)
+        if self.restructure is None or not self.restructure(False):
+            return None
+        asked = parts_asked_for(self.data, self.diffusivity, self.restructure)
+        return asked._replace(rungs=self.rungs + asked.rungs)
+
+    def _everything(self) -> Asked | None:
+        noise = self.noise
+        every = self._coarse("potential", "interaction", *noise)
+        parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
+        if noise and not parts:  # W, though it is not asked for, may have hidden β
+            parts = [part for part in noise if self._coarse("potential", *noise)[part]]
+        if _met(every):
+            return self._asked(parts)
+        if noise and _met(self._whole("potential", *noise)):  # all three together may go astray
+            return self._asked(noise)
+        self.found_noise = [part for part in parts if part == "diffusion"]
+        refused = tuple(parts) in ((), noise)  # the whole dictionary has been tried with these
+        explains = not refused and _met(self._whole("potential", *parts))
+        few_times = self.data.intervals.distinct < ENOUGH and not self.many
+        return self._asked(parts, met=explains) if few_times or explains else None
+
+    def _network(self) -> Asked | None:
+        if not self.many or self.restructure is None or not self.restructure(True):
+            return None
+        self.few = self.data
+        if _met(self._whole("potential", *self.found_noise)):
+            return self._asked(self.found_noise)
+        assert self.data.structure is not None
+        without = dataclasses.replace(self.data.structure, network=None)
+        self.few = self.data.structured(without)
+        return None
+
+    def _moving(self) -> Asked | None:
+        if self.data.intervals.distinct < ENOUGH:
+            return None
+        moving = self._whole("potential", *self.found_noise, moves=True)
+        return self._asked(self.found_noise, moves=True) if _met(moving) else None
+
+    def _asked(self, beside: Sequence[str] = (), **more: Any) -> Asked:
+        return Asked(("potential", *beside), self.rungs, **more)
+
+    def _options(self, learn: tuple[str, ...], moves: bool = False) -> WeakFormOptions:
+        return WeakFormOptions(learn, self.diffusivity, moves)  # type: ignore[arg-type]
+
+    def _rung(
+        self, learn: tuple[str, ...], misfit: float, freedom: float, **more: Any
+    ) -> dict[str, Any]:
         p_value = p_value_of(misfit, freedom)
-        if data.structure:
-            more["structure"] = str(data.structure)
-        rungs.append({"learn": list(learn), "misfit": misfit, "p_value": p_value} | more)
-        return rungs[-1]
+        if self.data.structure:
+            more["structure"] = str(self.data.structure)
+        self.rungs.append({"learn": list(learn), "misfit": misfit, "p_value": p_value} | more)
+        return self.rungs[-1]
 
-    def coarse(*learn: str) -> dict[str, Any]:
-        levels = Levels(fewest, options(learn))
+    def _coarse(self, *learn: str) -> dict[str, Any]:
+        levels = Levels(self.fewest, self._options(learn))
         at, posterior, misfit = levels.begin([], everything=True)
+        unknowns = levels.coarse[0]
         more: dict[str, Any] = {"dictionary": "coarse"}
         if "interaction" in learn:
             more["interaction"] = any(
-                size > 0.0 for name, size in posterior.strengths.items() if name.startswith("W: ")
+                size > 0.0 for g, size in posterior.strengths.items() if g.part == "W"
             )
         if "diffusion" in learn:
-            more |= noise_of(levels.coarse[0], at.theta, posterior, misfit)
-        return rung(learn, misfit, freedom_of(levels.coarse[0], at, posterior), **more)
+            more |= self._noise(unknowns, at.theta, posterior, misfit)
+        return self._rung(learn, misfit, freedom_of(unknowns, at, posterior), **more)
 
-    def whole(*learn: str, moves: bool = False) -> dict[str, Any]:
-        found = solve_weak_form(few, options(learn, moves))
+    def _whole(self, *learn: str, moves: bool = False) -> dict[str, Any]:
+        found = solve_weak_form(self.few, self._options(learn, moves))
         more: dict[str, Any] = {"dictionary": "whole"}
         if moves:
             more["time_varying"] = True
         if "diffusion" in learn and found.unknowns is not None and found.posterior is not None:
-            more |= noise_of(found.unknowns, found.posterior.mean, found.posterior, found.misfit)
-        return rung(learn, found.misfit, found.freedom, **more)
+            more |= self._noise(found.unknowns, found.posterior.mean, found.posterior, found.misfit)
+        return self._rung(learn, found.misfit, found.freedom, **more)
 
-    def noise_of(
-        unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, misfit: float
+    def _noise(
+        self, unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, misfit: float
     ) -> dict[str, Any]:
-        nonlocal noise_error
-        error = noise_error = math.sqrt(max(posterior.covariance[-1, -1], 0.0) * max(1.0, misfit))
-        share = traded(unknowns, theta, posterior, few.turned.fit)
-        asked = bool(theta[-1] > LEVEL * error)
+        variance = max(posterior.covariance[-1, -1], 0.0) * max(1.0, misfit)
+        self.noise_error = math.sqrt(variance)
+        share = traded(unknowns, theta, posterior, self.few.turned.fit)
+        asked = bool(theta[-1] > LEVEL * self.noise_error)
         return {"diffusion": asked, "traded": min(share, NO_SHARE)}
 
-    def is_far(misfit: float, bound: float = FAR) -> bool:
-        share = min(len(x) for x in few.cells) / REJECTING
+    def _is_far(self, misfit: float, bound: float = FAR) -> bool:
+        share = min(len(x) for x in self.few.cells) / REJECTING
         return misfit - 1.0 > share * (bound - 1.0)
 
-    def met(found: dict[str, Any]) -> bool:
-        return bool(found["p_value"] >= REJECTED)
 
-    far = False
-    if few is not data:
-        more, few = few, data.leading(REJECTING)
-        far = is_far(whole("potential")["misfit"], FITS)
-        if far and data.dim > MANY:
-            return Asked(("potential",), rungs, met=False, far=True)
-        if far:
-            fewest, restructure = few, None
-        elif len(more.fit[0]) <= len(few.fit[0]):
-            more.solved = few.solved  # they are all there are
-        if not far:
-            few, rungs = more, []
-    # Of many functions the whole dictionary costs no more, for it begins with half the particles.
-    for dictionary in () if far else (whole,) if many else (coarse, whole):
-        if met(dictionary("potential")):
-            if not noise:
-                return Asked(("potential",), rungs)
-            # V may make up for a β that fewer assumptions would find, or leave open.
-            found = dictionary("potential", *noise)
-            if met(found) and found["diffusion"]:
-                return Asked(("potential", *noise), rungs)
-            open_ = found["traded"] > TRADED
-            return Asked(("potential",), rungs, noise=noise_error if open_ else None)
-    if many:
-        if noise and met(found := coarse("potential", *noise)) and found["diffusion"]:
-            return Asked(("potential", *noise), rungs)
-        if restructure is not None and restructure(False):
-            asked = parts_asked_for(data, diffusivity, restructure)
-            return asked._replace(rungs=rungs + asked.rungs)
-    every = coarse("potential", "interaction", *noise)
-    parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
-    if noise and not parts:  # W, though it is not asked for, may have hidden β
-        parts = [part for part in noise if coarse("potential", *noise)[part]]
-    if met(every):
-        return Asked(("potential", *parts), rungs)
-    if noise and met(whole("potential", *noise)):  # solved for together the three may go astray
-        return Asked(("potential", *noise), rungs)
-    found_noise = [part for part in parts if part == "diffusion"]
-    refused = tuple(parts) in ((), noise)  # the whole dictionary has been tried with these
-    few_times = data.intervals.distinct < ENOUGH and not many
-    explains = not refused and met(whole("potential", *parts))
-    if few_times or explains:
-        return Asked(("potential", *parts), rungs, met=explains)
-    if many and restructure is not None and restructure(True):
-        few = data
-        if met(whole("potential", *found_noise)):
-            return Asked(("potential", *found_noise), rungs)
-        assert data.structure is not None
-        few = data.structured(dataclasses.replace(data.structure, network=None))
-    if data.intervals.distinct >= ENOUGH and met(whole("potential", *found_noise, moves=True)):
-        return Asked(("potential", *found_noise), rungs, moves=True)
-    # Nothing meets them all; of few particles the covariance is an estimate, and χ² too large.
-    still = [r for r in rungs if r["dictionary"] == "whole" and not r.get("time_varying")]
-    nearest = min(still, key=lambda r: r["misfit"])
-    return Asked(tuple(nearest["learn"]), rungs, met=False, far=is_far(nearest["misfit"]))
+def _met(rung: dict[str, Any]) -> bool:
+    return bool(rung["p_value"] >= REJECTED)

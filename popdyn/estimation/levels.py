@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.estimation.flow import Unknowns
+from popdyn.estimation.groups import BETA, CONSTANT, Group
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.families.features import (
@@ -23,22 +24,31 @@ from popdyn.families.features import (
     polynomials,
     turned_blocks,
 )
-from popdyn.families.linear import RadialFeatures
+from popdyn.families.linear import OF_DISTANCE, RadialFeatures
 from popdyn.families.mean_fields import fields_for
+from popdyn.families.models import Scaling
 from popdyn.families.rates import Rates, Streams
 
-__all__ = ["CONSTANT", "EARNED_NARROW", "MOST_TURNED", "carried", "levels", "weighted", "without"]
+__all__ = [
+    "EARNED_NARROW",
+    "FULL",
+    "MOST_TURNED",
+    "PRODUCTS",
+    "carried",
+    "levels",
+    "weighted",
+    "without",
+]
 
 EARNED, EARNED_NARROW = 8.0, 15.0  # nats
 EARNED_POLYNOMIALS = 3.0  # nats: what pure noise gives a few functions in one of twenty data sets
-POLYNOMIALS = tuple(
-    f"{part}: {name}"
-    for part in ("V", "growth", "circulation")
-    for name in ("polynomials", "mixed polynomials")
-)
-CONSTANT = "growth: constant"
+# Dimensions up to which the dictionary has functions of all components, and products of two. Above
+# these narrow functions are too many as well, as they are for each degree in time: no skill was
+# gained by them there, and a fit took minutes.
+FULL, PRODUCTS = 3, 12
 MOST_TURNED = 12  # dimensions up to which a circulation is learned: a rate for each two components
 OF_PAIR = 64  # bumps in a pair of components: a grid over what the data fills
+PLACING = 20_000  # particles that functions are placed by
 DENSITY = 4000  # particles of each snapshot that its density is taken from
 MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 COARSE = (
@@ -49,72 +59,46 @@ COARSE = (
 )
 
 
+class Dictionary(NamedTuple):
+    """The functions that V and the tests are made of.
+
+    Attributes:
+        smooth: Polynomials.
+        coarse: Bumps as wide as the data, along some directions, in pairs, and of a network.
+        medium: Bumps a third as wide.
+        narrow: The narrowest, of one component and of all.
+    """
+
+    smooth: list[Block]
+    coarse: list[Block]
+    medium: list[Block]
+    narrow: list[Block]
+
+
 def levels(
     data: TrainingSet, snapshots: Sequence[Tensor], options: WeakFormOptions
 ) -> list[tuple[Unknowns, FeatureMap]]:
     """Return the unknowns and the tests of three levels: polynomials, coarse and fine."""
     scaling = data.scaling().cpu()
     everything = torch.cat(list(snapshots))
-    stride = max(1, len(everything) // 20_000)
-    z = scaling.standardise(everything[::stride]).double().numpy()
-    dim = z.shape[1]
-    half = scaling.half_width
-    start: list[Block] = [*polynomials(dim, half, 4, 4 if dim <= 3 else 2 if dim <= 12 else 0)]
-    coarse: list[Block] = []
-    fine: list[Block] = []
-    # Narrow functions are too many in high dimension, and for each degree in time as well: no
-    # skill was gained by them there, and a fit took minutes.
-    narrow = dim <= 12 and not options.time_varying
-    for length, level in ((0.6, coarse), (0.25, fine), (0.1, fine)):
-        if level is fine and not narrow:
-            continue
-        limit = 40 if dim <= 3 else min(12, max(4, 200 // dim))
-        for c in range(dim):
-            name = f"bumps of width {length:g} in one component"
-            level.append(gaussian_block(z, [c], length, limit, name))
-    if data.structure is not None:
-        for pair in data.structure.pairs:
-            coarse.append(gaussian_block(z, pair, 0.6, OF_PAIR, "bumps of width 0.6 in pairs"))
-        if data.structure.network is not None:
-            network = data.structure.network.of_inputs(torch.diag(scaling.scale), scaling.mean)
-            coarse.append(network.measured(torch.from_numpy(z)))
-    if dim > 3:
-        ends = [
-            [snapshots[range(len(snapshots))[own][k]] for own in data.intervals.experiments]
-            for k in (0, -1)
-        ]
-        first, last = (scaling.standardise(torch.cat(x)).double().numpy() for x in ends)
-        coarse += turned_blocks(first, last, z, (0.6, 0.2))
-    if dim > 1:
-        coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
-        if narrow:
-            fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
+    words = dictionary(data, snapshots, scaling, options.time_varying)
     both = "potential" in options.learn and _learns_diffusivity(options)
-    log_density = _log_density(FeatureMap(scaling, start), snapshots) if both else np.zeros(0)
+    smooth = FeatureMap(scaling, words.smooth)
+    log_density = _log_density(smooth, snapshots) if both else np.zeros(0)
     learned = "interaction" in options.learn
     radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
     out: list[tuple[Unknowns, FeatureMap]] = []
-    for n, blocks in enumerate((start, start + coarse, start + coarse + fine)):
+    blocks: list[Block] = []
+    for n, more in enumerate((words.smooth, words.coarse, words.medium + words.narrow)):
+        blocks = blocks + more
         tests = FeatureMap(scaling, blocks)
         own = radial[n // 2] if radial else None
         fields = fields_for(own, everything.amin(0), everything.amax(0)) if own else None
         # g and ψ are no rougher than the coarse dictionary: narrow functions of V stand for both.
-        smooth = tests if n < 2 else out[1][1]
-        unknowns = _unknowns(tests, smooth, own, distances, fields, log_density, data, options)
+        beside = tests if n < 2 else out[1][1]
+        unknowns = _unknowns(tests, beside, own, distances, fields, log_density, data, options)
         out.append((unknowns, tests))
-    # A narrow group has many members, and the more tests, the less well is the noise's covariance
-    # known: it has to earn more than its place.
-    # Polynomials of the distance are what V and W can exchange where the mean hardly moves: W has
-    # them if the data says so.
-    optional = ("V: ", "growth: ", "circulation: ", "W: polynomials")
-    wide = [g for g in dict.fromkeys(out[1][0].groups) if g.startswith(optional) and g != CONSTANT]
-    least = {g: EARNED_POLYNOMIALS if g.startswith(POLYNOMIALS) else EARNED for g in wide}
-    fewest = min(len(x) for x in snapshots)
-    for g in dict.fromkeys(out[2][0].groups):
-        if g not in out[1][0].groups:
-            least[g] = EARNED_NARROW
-            if "0.1" in g or "narrow" in g:
-                least[g] *= max(1.0, (MANY / fewest) ** 0.6)
+    least = _least(words, out[1][0].groups, out[2][0].groups, min(len(x) for x in snapshots))
     return [
         (
             dataclasses.replace(
@@ -124,6 +108,63 @@ def levels(
         )
         for unknowns, tests in out
     ]
+
+
+def dictionary(
+    data: TrainingSet, snapshots: Sequence[Tensor], scaling: Scaling, time_varying: bool
+) -> Dictionary:
+    """Return functions that are placed where the particles are."""
+    everything = torch.cat(list(snapshots))
+    z = scaling.standardise(everything[:: max(1, len(everything) // PLACING)]).double().numpy()
+    dim = z.shape[1]
+
+    def of_one(length: float) -> list[Block]:
+        limit = 40 if dim <= FULL else min(12, max(4, 200 // dim))
+        name = f"bumps of width {length:g} in one component"
+        return [gaussian_block(z, [c], length, limit, name) for c in range(dim)]
+
+    mixed_degree = 4 if dim <= FULL else 2 if dim <= PRODUCTS else 0
+    smooth: list[Block] = [*polynomials(dim, scaling.half_width, 4, mixed_degree)]
+    coarse = of_one(0.6)
+    if data.structure is not None:
+        for pair in data.structure.pairs:
+            coarse.append(gaussian_block(z, pair, 0.6, OF_PAIR, "bumps of width 0.6 in pairs"))
+        if data.structure.network is not None:
+            network = data.structure.network.of_inputs(torch.diag(scaling.scale), scaling.mean)
+            coarse.append(network.measured(torch.from_numpy(z)))
+    if dim > FULL:
+        own = data.intervals.experiments
+        ends = [[snapshots[range(len(snapshots))[o][k]] for o in own] for k in (0, -1)]
+        first, last = (scaling.standardise(torch.cat(x)).double().numpy() for x in ends)
+        coarse += turned_blocks(first, last, z, (0.6, 0.2))
+    if dim > 1:
+        coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
+    if dim > PRODUCTS or time_varying:
+        return Dictionary(smooth, coarse, [], [])
+    narrow = of_one(0.1)
+    if dim > 1:
+        narrow.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
+    return Dictionary(smooth, coarse, of_one(0.25), narrow)
+
+
+def _least(
+    words: Dictionary, coarse: Sequence[Group], fine: Sequence[Group], fewest: int
+) -> dict[Group, float]:
+    """Return what each group has to earn, in log evidence, to take part.
+
+    A narrow group has many members, and the more tests, the less well is the noise's covariance
+    known: it has to earn more than its place. Polynomials of the distance are what V and W can
+    exchange where the mean hardly moves: W has them if the data says so.
+    """
+    smooth, narrow = ({b.group for b in blocks} for blocks in (words.smooth, words.narrow))
+    least = {
+        g: EARNED_POLYNOMIALS if g.functions in smooth else EARNED
+        for g in dict.fromkeys(coarse)
+        if g not in (BETA, CONSTANT) and (g.part != "W" or g.functions == OF_DISTANCE)
+    }
+    few = max(1.0, (MANY / fewest) ** 0.6)
+    more = [g for g in dict.fromkeys(fine) if g not in set(coarse)]
+    return least | {g: EARNED_NARROW * (few if g.functions in narrow else 1.0) for g in more}
 
 
 def _unknowns(
@@ -141,28 +182,24 @@ def _unknowns(
     if options.time_varying:
         times = 1 + min(options.degree, data.intervals.distinct - 2)
     mixing, names = features.prior() if "potential" in learned else (np.zeros((0, 0)), [])
-    groups = [
-        f"V: {name}" if m == 0 else f"V: {name}, degree {m} in time"
-        for m in range(times)
-        for name in names
-    ]
+    groups = [Group("V", name, degree) for degree in range(times) for name in names]
     rates = _rates(smooth, data.masses is not None) if "growth" in learned else None
     if rates is not None:
-        named = [CONSTANT] * (data.masses is not None) + smooth.mixing()[1]
-        groups += [name if name == CONSTANT else f"growth: {name}" for name in named]
+        groups += [CONSTANT] * (data.masses is not None)
+        groups += [Group("growth", name) for name in smooth.mixing()[1]]
     streams = None
     if "circulation" in learned:
         streams, named = _streams(smooth, data.dim)
-        groups += [f"circulation: {name}" for name in named]
+        groups += [Group("circulation", name) for name in named]
     radial_mixing, gauge = np.zeros((0, 0)), np.zeros(0)
     if radial is not None:
         r = torch.from_numpy(distances)
         gauge = (2.0 * r.square() @ radial.slopes(r) / r.square().sum()).numpy()
         radial_mixing, own = radial.mixing()
-        groups += [f"W: {name}" for name in own]
+        groups += [Group("W", name) for name in own]
     beta = options.diffusivity
     if _learns_diffusivity(options):
-        groups.append("β")
+        groups.append(BETA)
     else:
         beta = beta or 0.0
     return Unknowns(
@@ -284,17 +321,15 @@ def carried(before: Unknowns, theta: np.ndarray | None, after: Unknowns) -> np.n
 
 
 def without(
-    unknowns: Unknowns, theta: np.ndarray, gone: Sequence[str]
+    unknowns: Unknowns, theta: np.ndarray, gone: Sequence[Group]
 ) -> tuple[Unknowns, np.ndarray]:
     """Return the unknowns less some groups, and θ in them."""
     features = unknowns.features
     mixing = unknowns.mixing
     if features is not None:
         # A block stays with all its degrees in time as long as one of them is asked for.
-        needed = {
-            g.removeprefix("V: ").split(", degree ")[0] for g in unknowns.groups if g not in gone
-        }
-        gone = [g for g in gone if g.removeprefix("V: ").split(", degree ")[0] not in needed]
+        needed = {g.functions for g in unknowns.groups if g.part == "V" and g not in gone}
+        gone = [g for g in gone if g.part != "V" or g.functions not in needed]
         blocks = [b for b in features.blocks if b.group in needed]
         features = FeatureMap(features.scaling, blocks)
         mixing, _ = features.prior()
@@ -324,20 +359,17 @@ def without(
 
 
 def weighted(
-    tests: FeatureMap, strengths: dict[str, float] | None
+    tests: FeatureMap, strengths: dict[Group, float] | None
 ) -> tuple[FeatureMap, np.ndarray]:
     """Return combinations of the dictionary, each as large as the prior thinks V's share in it.
 
     The coarse groups are always among them, the fine ones where the prior has them.
     """
-    size = {
-        name.removeprefix("V: "): s
-        for name, s in (strengths or {}).items()
-        if not name.startswith(("growth: ", "circulation: "))
-    }
-    if not any(size.values()):
+    forces = {g: s for g, s in (strengths or {}).items() if g.part in ("V", "W")}
+    if not any(forces.values()):
         return tests, tests.mixing()[0]
-    least = 0.1 * max(size.values())
+    least = 0.1 * max(forces.values())
+    size = {g.functions: s for g, s in forces.items() if g.part == "V" and g.degree == 0}
     for name in COARSE:
         size[name] = max(size.get(name, 0.0), least)
     tests = FeatureMap(tests.scaling, [b for b in tests.blocks if size.get(b.group, 0.0) > 0.0])

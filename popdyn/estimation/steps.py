@@ -20,6 +20,7 @@ from popdyn.estimation.evidence import (
     weak_groups,
 )
 from popdyn.estimation.flow import Unknowns
+from popdyn.estimation.groups import Group
 from popdyn.estimation.jacobian import Jacobian
 from popdyn.estimation.linearised import Linearised
 from popdyn.estimation.moments import Equations, MomentEquations
@@ -57,7 +58,7 @@ class Estimated(NamedTuple):
     """
 
     posterior: Posterior
-    gone: list[str]
+    gone: list[Group]
     far: bool
     given_up: float
     told: int

@@ -113,53 +113,31 @@ class TrainingSet:
                 f"snapshot {short[0]} has {n[short[0]]} training particles: "
                 f"expected at least {least}"
             )
-        fit, validation, repeated, most = [], [], [], 0
-        kept_of: list[tuple[int, int]] = []
-        total, noise = masses(data), []
-        # A particle that is to validate must not be one to fit at another time.
-        weighted = weights(data, 0, stop=0) is not None
-        paired = data.attrs.get("observation") == "paired" and len(set(n[kept])) == 1
-        paired = paired and not weighted
+        # A store larger than memory: the order of particles carries no information, so the first
+        # of them are as good a sample as any.
         share = max(4, MAX_VALUES // (len(kept) * dimension(data)))
+        # A particle that is to validate must not be one to fit at another time.
+        paired = data.attrs.get("observation") == "paired" and len(set(n[kept])) == 1
+        paired = paired and weights(data, 0, stop=0) is None
+        fit, validation, read = [], [], []
         for k in kept:
-            # A store larger than memory: the order of particles carries no information, so the
-            # first of them are as good a sample as any.
-            cells = np.array(positions(data, k, "train", 0, share), dtype=np.float32)
-            mass = weights(data, k, "train", 0, share)
-            noise.append(_mass_variance(len(cells), mass))
-            if mass is not None:
-                chosen = _thinned(mass, seed, k)
-                if len(chosen) < least:
-                    raise PopdynError(
-                        f"snapshot {k} has {len(chosen)} training particles once each is kept "
-                        f"with the odds of its weight: expected at least {least}"
-                    )
-                kept_of.append((len(chosen), len(cells)))
-                cells = cells[chosen]
-            times_each = _repeats(cells)
-            most = max(most, len(times_each))
-            if len(times_each) < (1.0 - REPEATED) * len(cells) or times_each.max() >= OFTEN:
-                repeated.append((len(cells) / len(times_each), k, len(times_each), len(cells)))
-            if least <= len(times_each) < len(cells) and np.ptp(times_each) == 0:
-                # The same law, and as many draws as it has: to count them again is to be surer
-                # than they are.
-                _, first = np.unique(cells, axis=0, return_index=True)
-                cells = cells[np.sort(first)]
+            cells, told = _read(data, k, share, seed, least)
+            read.append(told)
             x = torch.from_numpy(cells)
-            order = torch.from_numpy(
-                np.random.default_rng([seed, 0, 0 if paired else k]).permutation(len(x))
-            )
+            rng = np.random.default_rng([seed, 0, 0 if paired else k])
+            order = torch.from_numpy(rng.permutation(len(x)))
             order = order[: len(x) // 2] if half else order
             held = max(1, min(VALIDATION_CAP, round(validation_fraction * len(order))))
             fit.append(x[order[held:]].to(device))
             validation.append(x[order[:held]].to(device))
-        if most < 4:
+        if (most := max(x.different for x in read)) < 4:
             raise PopdynError(
                 f"no snapshot has more than {most} different cell(s): expected at least 4 in one"
             )
-        notes = (*_told(repeated, len(kept)), *_told_of_growth(data, kept, kept_of))
+        notes = (*_told(read), *_told_of_growth(data, read))
         paired = paired and len({len(x) for x in fit}) == 1
-        known = None if total is None else (np.log(total[kept]), np.array(noise))
+        total, noise = masses(data), np.array([x.mass_variance for x in read])
+        known = None if total is None else (np.log(total[kept]), noise)
         return cls(
             t[kept], kept, fit, validation, seed, notes=notes, paired=(paired,), masses=known
         )
@@ -341,6 +319,51 @@ class TrainingSet:
         return self.fit[k][start : start + size]
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What is to be known of one snapshot once it was read.
+
+    Attributes:
+        index: Its index in the store.
+        stored: How many there are in the store, which may have weights.
+        weighted: Whether they have.
+        count: How many were left of equal weight, before those that stand again were dropped.
+        different: How many of these differ.
+        repeated: Whether so many stand again that it has to be said.
+        mass_variance: Variance of the log of the total mass.
+    """
+
+    index: int
+    stored: int
+    weighted: bool
+    count: int
+    different: int
+    repeated: bool
+    mass_variance: float
+
+
+def _read(data: xr.DataTree, k: int, most: int, seed: int, least: int) -> tuple[np.ndarray, _Read]:
+    """Return particles of equal weight of a snapshot, ``(n, d)``, and what is to be known of it."""
+    cells = np.array(positions(data, k, "train", 0, most), dtype=np.float32)
+    mass = weights(data, k, "train", 0, most)
+    variance, stored = _mass_variance(len(cells), mass), len(cells)
+    if mass is not None:
+        cells = cells[_thinned(mass, seed, k)]
+        if len(cells) < least:
+            raise PopdynError(
+                f"snapshot {k} has {len(cells)} training particles once each is kept "
+                f"with the odds of its weight: expected at least {least}"
+            )
+    each, count = _repeats(cells), len(cells)
+    repeated = bool(len(each) < (1.0 - REPEATED) * count or each.max() >= OFTEN)
+    if least <= len(each) < count and np.ptp(each) == 0:
+        # The same law, and as many draws as it has: to count them again is to be surer than they
+        # are.
+        _, first = np.unique(cells, axis=0, return_index=True)
+        cells = cells[np.sort(first)]
+    return cells, _Read(k, stored, mass is not None, count, len(each), repeated, variance)
+
+
 def _repeats(x: np.ndarray) -> np.ndarray:
     """Return how often each different row stands."""
     order = x[np.lexsort(x.T)]
@@ -369,13 +392,11 @@ def _mass_variance(count: int, mass: np.ndarray | None) -> float:
     return max(spread, LEAST_SPREAD) / count
 
 
-def _told_of_growth(
-    data: xr.DataTree, kept: Sequence[int], kept_of: Sequence[tuple[int, int]]
-) -> list[str]:
+def _told_of_growth(data: xr.DataTree, read: Sequence[_Read]) -> list[str]:
     """Return lines about weights that were resampled and masses that no learner asks for."""
-    told = []
-    if kept_of:
-        left, of = (sum(pair) for pair in zip(*kept_of, strict=True))
+    told, kept = [], [x.index for x in read]
+    if read[0].weighted:
+        left, of = sum(x.count for x in read), sum(x.stored for x in read)
         told.append(
             f"particles have weights: learned from {left} of {of}, each kept with the odds of its "
             "weight, so from proportions"
@@ -389,13 +410,14 @@ def _told_of_growth(
     return told
 
 
-def _told(repeated: list[tuple[float, int, int, int]], snapshots: int) -> tuple[str, ...]:
-    """Return a line about cells that stand several times: of each snapshot how often and which."""
+def _told(read: Sequence[_Read]) -> tuple[str, ...]:
+    """Return a line about cells that stand several times: of how many snapshots, and the worst."""
+    repeated = [x for x in read if x.repeated]
     if not repeated:
         return ()
-    _, k, different, count = max(repeated)
+    worst = max(repeated, key=lambda x: (x.count / x.different, x.index))
     return (
-        f"{len(repeated)} of {snapshots} snapshots have cells that stand several times (snapshot "
-        f"{k}: {different} different ones of {count}): they count once where all stand as often, "
-        "and else as draws of their own, which makes standard errors too small",
+        f"{len(repeated)} of {len(read)} snapshots have cells that stand several times (snapshot "
+        f"{worst.index}: {worst.different} different ones of {worst.count}): they count once where "
+        "all stand as often, and else as draws of their own, which makes standard errors too small",
     )

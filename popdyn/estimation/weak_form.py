@@ -6,18 +6,19 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import chdtrc
 from torch import Tensor
 
-from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation.evidence import Posterior
 from popdyn.estimation.flow import Unknowns
+from popdyn.estimation.groups import BETA, CONSTANT, Group
 from popdyn.estimation.levels import (
-    CONSTANT,
     EARNED_NARROW,
+    FULL,
+    PRODUCTS,
     carried,
     levels,
     weighted,
@@ -25,29 +26,15 @@ from popdyn.estimation.levels import (
 )
 from popdyn.estimation.moments import Equations, MomentEquations
 from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.solution import SETTLED, WeakFormSolution, solution_of
 from popdyn.estimation.steps import HALVINGS, descend, estimated
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.families.features import FeatureMap, polynomials
-from popdyn.families.linear import (
-    LinearPotential,
-    LinearRate,
-    LinearStream,
-    RadialInteraction,
-)
-from popdyn.families.models import set_mean_zero
-from popdyn.families.units import RateInUnits, StreamInUnits, TermInUnits, Units
 
 __all__ = [
-    "FITS",
-    "REJECTED",
-    "TRADED",
     "Levels",
-    "WeakFormSolution",
-    "freedom_of",
-    "p_value_of",
     "particles_of",
     "solve_weak_form",
-    "traded",
 ]
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
@@ -65,205 +52,8 @@ SCREENED = 5000  # particles of each snapshot that say which groups take part
 BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
 NEAR = 4.0
-SETTLED = 0.1  # standard errors
-FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
-REJECTED = 0.01  # level of the test whether the energy explains the data
-# Of ∇V, that may be another for a standard error of what trades: a tenth of the skill.
-TRADED = math.sqrt(0.1)
-MOST_TRADED = 50  # directions of V in which that is looked at
-COMPARED = 500  # particles of each snapshot that this is looked at by
 APPROACH = 5  # steps far from the data before groups that are off are left out
-
-
-@dataclass(frozen=True)
-class WeakFormSolution:
-    """What the weak form found.
-
-    Attributes:
-        potential: V, or None if it was not learned.
-        interaction: W, or None.
-        diffusivity: β, learned or given.
-        diffusivity_standard_error: Of a learned β, else None.
-        misfit: χ² of the moment equations over their number less the unknowns determined; about 1
-            if the model holds.
-        determined: How many unknowns of each group the data determines.
-        trace: One record for each Gauss–Newton step: its number, χ² for each degree of freedom
-            where it begins, its size in standard errors, and how often it was halved.
-        posterior: Estimate and covariance of all unknowns.
-        unknowns: What they stand for.
-        tests: The test functions of its last equations, with the combinations that were taken.
-        freedom: Degrees of freedom of the misfit.
-        traded: By how much of itself, root mean square, ∇V is another for a standard error of β.
-        growth: g, or None if it was not learned.
-        circulation: ψ with its A, or None.
-        traded_growth: By how much of itself ∇V is another for what is not known of g, and the
-            standard error of g that goes with V, root mean square.
-    """
-
-    potential: LinearPotential | TermInUnits | None
-    interaction: RadialInteraction | None
-    diffusivity: float
-    diffusivity_standard_error: float | None
-    misfit: float
-    determined: dict[str, float]
-    trace: list[dict[str, float]] = field(default_factory=list)
-    posterior: Posterior | None = None
-    unknowns: Unknowns | None = None
-    tests: tuple[FeatureMap, np.ndarray, int] | None = None
-    freedom: float = 1.0
-    traded: float = 0.0
-    growth: LinearRate | RateInUnits | None = None
-    circulation: LinearStream | StreamInUnits | None = None
-    traded_growth: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def dynamics(self) -> Dynamics:
-        """The energy, with growth and circulation where they were learned."""
-        if self.growth is None and self.circulation is None:
-            return self.energy
-        return Dynamics(self.energy, growth=self.growth, circulation=self.circulation)
-
-    @property
-    def energy(self) -> FreeEnergy:
-        """V, W and β with its standard error."""
-        energy = FreeEnergy(self.potential, self.interaction, self.diffusivity)
-        energy.diffusivity_standard_error = self.diffusivity_standard_error
-        return energy
-
-    @property
-    def outer_step(self) -> float:
-        """The size of the last step in standard errors."""
-        return self.trace[-1]["outer_step"]
-
-    @property
-    def p_value(self) -> float:
-        """That of χ² over the moment equations."""
-        return p_value_of(self.misfit, self.freedom)
-
-    @property
-    def settled(self) -> bool:
-        """Whether the last step was within a tenth of a standard error."""
-        return self.outer_step < SETTLED
-
-    @property
-    def undetermined(self) -> dict[str, float]:
-        """What the data can hardly tell apart, and the standard error of what they exchange.
-
-        V and β where another β within its standard error goes with quite another V, V and g
-        likewise.
-        """
-        error = self.diffusivity_standard_error
-        found = {"potential, diffusion": error} if error and self.traded > TRADED else {}
-        share, error = self.traded_growth
-        return found | ({"potential, growth": error} if share > TRADED else {})
-
-    @property
-    def notes(self) -> list[str]:
-        """What is to be known before the energy is believed."""
-        out = []
-        if self.growth is not None and self.unknowns and CONSTANT not in self.unknowns.groups:
-            out.append(
-                "no mass was measured: growth is known up to a constant, and has mean 0 over the "
-                "snapshots"
-            )
-        if self.circulation is not None:
-            out.append(
-                "a circulation shows only where it changes snapshots: what turns along the levels "
-                "of a density that stays is 0 here"
-            )
-        if self.misfit > FITS:
-            out.append(
-                "the energy does not explain the snapshots to their sampling noise: χ² is "
-                f"{self.misfit:.3g} for each degree of freedom"
-            )
-        if self.p_value < REJECTED and self.diffusivity_standard_error is None:
-            out.append(
-                "β was not learned, and the snapshots are not explained to their sampling noise "
-                f"(χ² {self.misfit:.3g} for each of {self.freedom:.0f} degrees of freedom): it can "
-                "be, with --learn potential,diffusion"
-            )
-        V = self.potential.inner if isinstance(self.potential, TermInUnits) else self.potential
-        if isinstance(V, LinearPotential) and not V.weights.any():
-            out.append(
-                "no gradient is clearly above sampling noise: V is 0 to its error"
-                if self.p_value >= REJECTED
-                else "steps from no motion led nowhere, and V was given up: expected snapshots "
-                "closer to each other"
-            )
-        if "potential, growth" in self.undetermined:
-            out.append(
-                "V and growth are not told apart by these snapshots: another growth within its "
-                "standard error goes with quite another V"
-            )
-        if "potential, diffusion" in self.undetermined:
-            out.append(
-                "V and β are not told apart by these snapshots: what moves the cells is as small "
-                "as its noise, and any β within its standard error goes with a V of its own"
-            )
-        if not self.settled:
-            out.append(
-                "not settled: the last Gauss–Newton step was "
-                f"{self.outer_step:.2g} standard errors long, expected less than {SETTLED:g}"
-            )
-        return out
-
-
-def freedom_of(unknowns: Unknowns, at: Equations, posterior: Posterior) -> float:
-    """Return the degrees of freedom of χ²: equations less what they determine."""
-    known = sum(posterior.determined.values()) + (unknowns.diffusivity is None)
-    return max(1.0, at.residuals.size - known)
-
-
-def traded(
-    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, snapshots: Sequence[Tensor]
-) -> float:
-    """Return by how much of itself ∇V is another for a standard error of β; 0 if β is known.
-
-    Root mean squares over the snapshots; of a V in time its mean is looked at.
-    """
-    if unknowns.diffusivity is not None or unknowns.features is None:
-        return 0.0
-    error = math.sqrt(max(posterior.covariance[-1, -1], 1e-300))
-    weights = [
-        unknowns.potential_weights(x)[:, 0] for x in (posterior.covariance[-1] / error, theta)
-    ]
-    x = torch.cat([x[:COMPARED].cpu() for x in snapshots])
-    slopes = unknowns.features.gradient_of(x, torch.from_numpy(np.stack(weights, 1)).to(x))
-    change, own = slopes.square().sum((0, 1)).sqrt().tolist()
-    return change / own if own > 0.0 else math.inf
-
-
-def traded_growth(
-    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, snapshots: Sequence[Tensor]
-) -> tuple[float, float]:
-    """Return by how much of itself ∇V is another for what is not known of g, and that of g.
-
-    What of the variance of ∇V would go if g were known, over the square of ∇V, and the standard
-    error of g that would go if V were known, less its mean; root mean squares over the snapshots.
-    """
-    V, g = unknowns.potential, unknowns.growth
-    C = posterior.covariance
-    if unknowns.features is None or unknowns.rates is None or not C[g, g].any():
-        return 0.0, 0.0
-    both = C[V, g] @ np.linalg.pinv(C[g, g], hermitian=True) @ C[g, V]
-    x = torch.cat([x[:COMPARED].cpu() for x in snapshots])
-    own = np.zeros((unknowns.size, V.stop))
-    strengths, vectors = np.linalg.eigh(both)
-    own[V] = vectors * np.sqrt(strengths.clip(0.0))
-    columns = np.concatenate([theta[:, None], own[:, -MOST_TRADED:]], 1)
-    weights = unknowns.potential_weights(columns).mean(1)
-    slopes = unknowns.features.gradient_of(x, torch.from_numpy(weights).to(x))
-    squares = slopes.square().sum((0, 1)).double().numpy()
-    share = math.sqrt(squares[1:].sum() / squares[0]) if squares[0] > 0.0 else math.inf
-    rates = unknowns.rates.columns(x).double().numpy()
-    rates = rates - rates.mean(0)
-    error = math.sqrt(max(0.0, float(((rates @ C[g, g]) * rates).sum(1).mean())))
-    return share, error
-
-
-def p_value_of(misfit: float, freedom: float) -> float:
-    """Return the p-value of χ² for each degree of freedom."""
-    return float(chdtrc(freedom, misfit * freedom))
+COMPARED = 500  # particles of each snapshot at which a start is compared
 
 
 def particles_of(data: TrainingSet) -> list[Tensor]:
@@ -292,7 +82,7 @@ class Levels:
         self,
         unknowns: Unknowns,
         tests: FeatureMap,
-        strengths: dict[str, float] | None = None,
+        strengths: dict[Group, float] | None = None,
         particles: Sequence[Tensor] | None = None,
         least: float = LEAST_TESTS,
         known: float = math.inf,
@@ -323,12 +113,15 @@ class Levels:
         """Return the best V of degree 2 in the unknowns of the first level; W and β stay 0."""
         first, scaling = self.start[0], self.start[1].scaling
         assert first.features is not None
-        mixed = 2 if self.data.dim <= 12 else 0
+        mixed = 2 if self.data.dim <= PRODUCTS else 0
         of_degree_2 = polynomials(self.data.dim, scaling.half_width, 2, mixed)
         features = FeatureMap(scaling, of_degree_2)
         mixing, names = features.prior()
         unknowns = dataclasses.replace(
-            first, features=features, mixing=mixing, groups=tuple(f"V: {name}" for name in names)
+            first,
+            features=features,
+            mixing=mixing,
+            groups=tuple(Group("V", name) for name in names),
         )
         own = self.equations(unknowns, features, particles=self.few)
         theta = np.zeros(unknowns.size)
@@ -399,67 +192,120 @@ def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
 
 
 def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
-    data, options = ways.data, ways.options
-    equations, snapshots, few, smallest = ways.equations, ways.snapshots, ways.few, ways.smallest
-    start, coarse, fine = ways.start, ways.coarse, ways.fine
     trace: list[dict[str, float]] = []
-    every_narrow = [g for g in dict.fromkeys(fine[0].groups) if g not in coarse[0].groups]
-    at, posterior, _ = ways.begin(trace, theta=theta)
-    theta = carried(coarse[0], at.theta, fine[0])
-    some = [x[:SCREENED] for x in snapshots]
-    whole = equations(*fine, particles=some, least=smallest / 20)
+    at, _, _ = ways.begin(trace, theta=theta)
+    look = _look(ways, carried(ways.coarse[0], at.theta, ways.fine[0]))
+    own, gone = _Solved(look.posterior), look.gone
+    while True:
+        narrow = [g for g in look.narrow if g not in gone]
+        own = _solved_without(ways, look, gone, own.posterior, trace)
+        narrow = [g for g in narrow if g not in own.left_out]
+        if not narrow or _gain(ways, look, own) >= 2.0 * EARNED_NARROW:
+            used = (own.equations.tests, own.equations.weights, own.equations.count)
+            return solution_of(
+                own.equations.unknowns, own.at, own.posterior, own.misfit, trace, ways.given, used
+            )
+        gone = gone + [g for g in look.narrow if g not in gone]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look with the whole dictionary says, far from the solution as it may be.
+
+    Attributes:
+        before: θ of the coarse solution, in the unknowns of the whole dictionary.
+        posterior: The estimate.
+        gone: The groups that are left out.
+        far: Whether linear equations say little yet, so that none is.
+        kept: Groups that stay, though they be off.
+        narrow: Groups that only the whole dictionary has.
+    """
+
+    before: np.ndarray
+    posterior: Posterior
+    gone: list[Group]
+    far: bool
+    kept: set[Group]
+    narrow: list[Group]
+
+
+def _look(ways: Levels, theta: np.ndarray) -> _Look:
+    unknowns = ways.fine[0]
+    some = [x[:SCREENED] for x in ways.snapshots]
+    whole = ways.equations(*ways.fine, particles=some, least=ways.smallest / 20)
     at = whole.evaluate(theta)
     # For V alone in few dimensions a Jacobian of half of them tells groups apart as well, but far
     # from the data they are a worse start: a fit of `bohachevsky` did not settle, at χ² of 2.
-    for share in (2, 1) if fine[0].plain and data.dim <= 3 else (1,):
+    for share in (2, 1) if unknowns.plain and ways.data.dim <= FULL else (1,):
         system = whole.linearise(at, whole.jacobians(at, SCREENED // share))
-        found = estimated(system, at, fine[0])
+        found = estimated(system, at, unknowns)
         if not found.far:
             break
-    posterior, gone, far = found.posterior, found.gone, found.far
-    off = [name for name, s in posterior.strengths.items() if s == 0.0] + gone
     # Something has to be left, and β is no group: at 0 it may rise again. Far from the data linear
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
-    kept_anyway = {*first_groups(fine[0]), CONSTANT, "β"}
-    if len(fine[0].log_density):  # V has it whatever the motion asks for
-        kept_anyway |= set(start[0].groups)
-    gone = [] if far else [name for name in off if name not in kept_anyway]
-    before = at.theta
-    stages = ((few, APPROACH), (few, 2 * options.fine), (snapshots, options.fine))
-    while True:
-        narrow = [g for g in every_narrow if g not in gone]
-        # Where no narrow group has earned its place, the coarse solution is the better start.
-        kept, theta = without(fine[0], posterior.mean if narrow else before, gone)
-        strengths, known = posterior.strengths, sum(posterior.determined.values())
-        least, left_out = max(LEAST_TESTS, 1.3 * known), list(gone)
-        for particles, most in stages if far else ():
-            own = equations(kept, fine[1], strengths, particles, least, correct=False)
-            at, posterior, _ = descend(own, theta, posterior, trace, most, 1.0)
-            # What is still off on the way is left out: its derivatives would be most of the time.
-            off = [g for g, s in posterior.strengths.items() if s == 0.0 and g not in kept_anyway]
-            kept, theta = without(kept, at.theta, off)
-            left_out += off
-        final = equations(kept, fine[1], strengths, least=least, known=known)
-        at, posterior, misfit = descend(final, theta, posterior, trace, options.fine, SETTLED)
-        for group in first_groups(kept):
-            part = group.split(": ")[0] + ": "
-            sizes = [
-                s
-                for name, s in posterior.strengths.items()
-                if name.startswith(part) and name != CONSTANT
-            ]
-            if sizes and not any(sizes):
-                posterior = _unexplained_errors(final, at, posterior, group)
-        # What the linear equations promised of narrow groups has to hold for the flow itself.
-        narrow = [g for g in narrow if g not in left_out]
-        if narrow:
-            coarser = final.evaluate(without(fine[0], before, left_out)[1])
-            gain = at.misfit(coarser.residuals) - at.misfit(at.residuals)
-        if not narrow or gain >= 2.0 * EARNED_NARROW:
-            used = (final.tests, final.weights, final.count)
-            return _solution(kept, at, posterior, misfit, trace, ways.given, used)
-        gone = gone + [g for g in every_narrow if g not in gone]
+    kept = {*first_groups(unknowns), CONSTANT, BETA}
+    if len(unknowns.log_density):  # V has it whatever the motion asks for
+        kept |= set(ways.start[0].groups)
+    off = _off(found.posterior, kept) + [g for g in found.gone if g not in kept]
+    narrow = [g for g in dict.fromkeys(unknowns.groups) if g not in ways.coarse[0].groups]
+    return _Look(at.theta, found.posterior, [] if found.far else off, found.far, kept, narrow)
+
+
+def _off(posterior: Posterior, kept: set[Group]) -> list[Group]:
+    return [g for g, s in posterior.strengths.items() if s == 0.0 and g not in kept]
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """A solution with some groups left out, and its equations; none yet but for the posterior."""
+
+    posterior: Posterior
+    equations: Any = None
+    at: Any = None
+    misfit: float = math.inf
+    left_out: list[Group] = field(default_factory=list)
+
+
+def _solved_without(
+    ways: Levels,
+    look: _Look,
+    gone: list[Group],
+    posterior: Posterior,
+    trace: list[dict[str, float]],
+) -> _Solved:
+    """Return the solution without some groups; the posterior says how many tests, and which."""
+    # Where no narrow group has earned its place, the coarse solution is the better start.
+    narrow = any(g not in gone for g in look.narrow)
+    kept, theta = without(ways.fine[0], posterior.mean if narrow else look.before, gone)
+    strengths, known = posterior.strengths, sum(posterior.determined.values())
+    least, left_out = max(LEAST_TESTS, 1.3 * known), list(gone)
+    tests, fine = ways.fine[1], ways.options.fine
+    stages = ((ways.few, APPROACH), (ways.few, 2 * fine), (ways.snapshots, fine))
+    for particles, most in stages if look.far else ():
+        own = ways.equations(kept, tests, strengths, particles, least, correct=False)
+        at, posterior, _ = descend(own, theta, posterior, trace, most, 1.0)
+        # What is still off on the way is left out: its derivatives would be most of the time.
+        off = _off(posterior, look.kept)
+        kept, theta = without(kept, at.theta, off)
+        left_out += off
+    final = ways.equations(kept, tests, strengths, least=least, known=known)
+    at, posterior, misfit = descend(final, theta, posterior, trace, fine, SETTLED)
+    for first in first_groups(kept):
+        of_part = (g for g in posterior.strengths if g.part == first.part and g != CONSTANT)
+        sizes = [posterior.strengths[g] for g in of_part]
+        if sizes and not any(sizes):
+            posterior = _unexplained_errors(final, at, posterior, first)
+    return _Solved(posterior, final, at, misfit, left_out)
+
+
+def _gain(ways: Levels, look: _Look, own: _Solved) -> float:
+    """Return by how much χ² is lower than that of the coarse solution.
+
+    What the linear equations promised of narrow groups has to hold for the flow itself.
+    """
+    coarser = own.equations.evaluate(without(ways.fine[0], look.before, own.left_out)[1])
+    return float(own.at.misfit(coarser.residuals) - own.at.misfit(own.at.residuals))
 
 
 def _solved_again(
@@ -484,27 +330,27 @@ def _solved_again(
     )
     theta, posterior = near.posterior.mean, near.posterior
     at, posterior, misfit = descend(own, theta, posterior, trace, options.fine, SETTLED)
-    return _solution(near.unknowns, at, posterior, misfit, trace, data, near.tests)
+    return solution_of(near.unknowns, at, posterior, misfit, trace, data, near.tests)
 
 
-def first_groups(unknowns: Unknowns) -> list[str]:
+def first_groups(unknowns: Unknowns) -> list[Group]:
     """Return the smoothest group of V (of W where V is not learned), of g and of ψ."""
     parts = (unknowns.growth, unknowns.circulation)
     named = [[g for g in unknowns.groups[part] if g != CONSTANT] for part in parts]
     own = [names[:1] for names in named if names]
     lone = unknowns.groups[: 1 if not own or unknowns.potential.stop else 0]
-    return [name for found in (lone, *own) for name in found]
+    return [g for found in (lone, *own) for g in found]
 
 
 def _unexplained_errors(
-    equations: MomentEquations, at: Equations, posterior: Posterior, group: str
+    equations: MomentEquations, at: Equations, posterior: Posterior, group: Group
 ) -> Posterior:
     """Return the posterior where no group of a part earned its place, with errors of one of them.
 
     V's gradient, or g, is 0 not because the data says so to any digit, but because what it says is
     below its noise: the errors are those of the smoothest group as if it had no prior.
     """
-    first = np.array([name == group for name in equations.unknowns.groups])
+    first = np.array([g == group for g in equations.unknowns.groups])
     use = np.flatnonzero(first | np.isfinite(posterior.precision))
     information = equations.linearise(at, equations.jacobians(at)).spread[np.ix_(use, use)]
     prior = np.where(np.isfinite(posterior.precision), posterior.precision, 0.0)[use]
@@ -516,113 +362,3 @@ def _unexplained_errors(
     shared = inverse[np.ix_(~first[use], first[use])]
     covariance[np.ix_(others, first)], covariance[np.ix_(first, others)] = shared, shared.T
     return dataclasses.replace(posterior, covariance=covariance)
-
-
-def _solution(
-    unknowns: Unknowns,
-    at: Equations,
-    posterior: Posterior,
-    misfit: float,
-    trace: list[dict[str, float]],
-    data: TrainingSet,
-    tests: tuple[FeatureMap, np.ndarray, int],
-) -> WeakFormSolution:
-    V: LinearPotential | TermInUnits | None = None
-    W, theta = None, at.theta
-    if unknowns.features is not None:
-        weights = torch.from_numpy(unknowns.potential_weights(theta))
-        own = np.zeros(unknowns.size, dtype=bool)
-        own[unknowns.potential] = True
-        own[-1] |= len(unknowns.log_density) > 0
-        errors = torch.from_numpy(unknowns.potential_weights(posterior.factor(own)))
-        V = LinearPotential(unknowns.features, weights, unknowns.span, errors)
-        V.requires_grad_(False).to(data.device)
-        set_mean_zero(V, data.turned.fit, [float(t) for t in data.times])
-        if data.structure is not None and data.structure.frame is not None:
-            V = TermInUnits(V, Units.of_frame(data.structure.frame))
-    if unknowns.radial is not None:
-        kernel = torch.from_numpy(unknowns.interaction_weights(theta))
-        own = np.zeros(unknowns.size, dtype=bool)
-        own[unknowns.interaction] = True
-        spread = unknowns.interaction_weights(posterior.factor(own))
-        W = RadialInteraction(unknowns.radial, kernel, torch.from_numpy(spread))
-        W.requires_grad_(False).to(data.device)
-    error = None
-    if unknowns.diffusivity is None:
-        error = float(math.sqrt(max(posterior.covariance[-1, -1], 0.0)))
-    return WeakFormSolution(
-        V,
-        W,
-        unknowns.beta(theta),
-        error,
-        misfit,
-        posterior.determined,
-        trace,
-        posterior,
-        unknowns,
-        tests,
-        freedom_of(unknowns, at, posterior),
-        traded(unknowns, theta, posterior, data.turned.fit),
-        _growth(unknowns, theta, posterior, data),
-        _circulation(unknowns, theta, posterior, data),
-        traded_growth(unknowns, theta, posterior, data.turned.fit),
-    )
-
-
-def _growth(
-    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, data: TrainingSet
-) -> LinearRate | RateInUnits | None:
-    """Return g; where no mass was measured with the mean 0 over all snapshots."""
-    if unknowns.rates is None:
-        return None
-    own = np.zeros(unknowns.size, dtype=bool)
-    own[unknowns.growth] = True
-    weights = unknowns.growth_weights(theta)
-    errors = unknowns.growth_weights(posterior.factor(own))
-    if data.masses is None:
-        mean = _mean_values(unknowns.rates.features, data.turned.fit)
-        weights[0], errors[0] = -mean @ weights[1:], -mean @ errors[1:]
-    rate = LinearRate(unknowns.rates.features, torch.from_numpy(weights), torch.from_numpy(errors))
-    rate.requires_grad_(False).to(data.device)
-    if data.structure is not None and data.structure.frame is not None:
-        return RateInUnits(rate, Units.of_frame(data.structure.frame))
-    return rate
-
-
-def _circulation(
-    unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, data: TrainingSet
-) -> LinearStream | StreamInUnits | None:
-    streams = unknowns.streams
-    if streams is None:
-        return None
-    own = np.zeros(unknowns.size, dtype=bool)
-    own[unknowns.circulation] = True
-    weights = unknowns.stream_weights(theta)
-    spread = unknowns.stream_weights(posterior.factor(own))
-    d = data.dim
-    # One function, and an A; in the plane A is fixed, in more dimensions the function is.
-    matrix, function = np.zeros((d, d)), weights[0]
-    if d > 2:
-        function = streams.mixing[0, :, 0]
-        scale = float(function @ function)
-    errors = np.zeros((d, d, *spread.shape[1:]))
-    for (i, j), a, e in zip(streams.planes, weights, spread, strict=True):
-        matrix[j, i] = 1.0 if d == 2 else float(a @ function) / scale
-        errors[j, i] = e
-        matrix[i, j], errors[i, j] = -matrix[j, i], -e
-    stream = LinearStream(
-        streams.features,
-        torch.from_numpy(function.copy()),
-        torch.from_numpy(matrix),
-        torch.from_numpy(errors.reshape(d * d, *spread.shape[1:])),
-    )
-    stream.requires_grad_(False).to(data.device)
-    if data.structure is not None and data.structure.frame is not None:
-        return StreamInUnits(stream, Units.of_frame(data.structure.frame))
-    return stream
-
-
-def _mean_values(features: FeatureMap, snapshots: Sequence[Tensor]) -> np.ndarray:
-    """Return the mean of each function over all snapshots, ``(m)``."""
-    means = [features.values(x[:MOST].cpu()).mean(0, dtype=torch.float64) for x in snapshots]
-    return torch.stack(means).mean(0).numpy()  # type: ignore[no-any-return]

@@ -257,6 +257,9 @@ class LinearStream(LearnedTerm):
         return "a turn of all, linear in the position"
 
 
+OF_DISTANCE = "polynomials of distance"
+
+
 class RadialFeatures(nn.Module):
     """Smooth even functions of r = |z|: r², r⁴, and bumps at several radii.
 
@@ -301,7 +304,7 @@ class RadialFeatures(nn.Module):
     def mixing(self) -> tuple[np.ndarray, list[str]]:
         """Return the combinations of unit prior variance, ``(m, p)``, and their groups."""
         c, w = self.centers.numpy(), self.widths.numpy()
-        parts, groups = [np.eye(2)], ["polynomials of distance"] * 2
+        parts, groups = [np.eye(2)], [OF_DISTANCE] * 2
         for width in dict.fromkeys(w):
             own = c[w == width]
             gram = np.exp(-0.5 * ((own[:, None] - own) / width) ** 2)

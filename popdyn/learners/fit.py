@@ -102,22 +102,13 @@ def fit(
         target = run_target(out, overwrite=overwrite, keep=True, sources=sources)
         target.check()
     fitting = Fitting(entry, resolved, experiments, held_out_each, ensemble, workers, seed, device)
-    config = {
-        "learner": learner,
-        "options": json.loads(json.dumps(dataclasses.asdict(resolved), default=module_name)),
-        "hold_out": sorted(set(held_out)),
-        "ensemble": ensemble,
-        "seed": seed,
-        "device": device,
-        "data": _data_of(fitting),
-        "threads": torch.get_num_threads(),
-        "versions": _versions(),
-    }
+    config = _config_of(fitting) | {"hold_out": sorted(set(held_out))}
     begin = time.monotonic()
 
     def fitted(place: Workplace) -> Run:
-        run = fitting.judged(fitting.learned(place))
+        run = fitting.learned(place)
         run.config = config | {"ensemble": fitting.members}
+        fitting.judge(run)
         run.seconds = time.monotonic() - begin
         run.data = [x.data for x in experiments]
         return run
@@ -156,6 +147,21 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise PopdynError(f"device '{device}' cannot be used: {reason}") from None
+
+
+def _config_of(fitting: Fitting) -> dict[str, Any]:
+    """Return what a run records of how it was made."""
+    options = dataclasses.asdict(fitting.options)
+    return {
+        "learner": fitting.learner.name,
+        "options": json.loads(json.dumps(options, default=module_name)),
+        "ensemble": fitting.ensemble,
+        "seed": fitting.seed,
+        "device": fitting.device,
+        "data": _data_of(fitting),
+        "threads": torch.get_num_threads(),
+        "versions": _versions(),
+    }
 
 
 def _data_of(fitting: Fitting) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ class Fitting:
         say_what_can_be_told(run, self.options, self.training)
         return run
 
-    def judged(self, run: Run) -> Run:
+    def judge(self, run: Run) -> None:
         """Give a run its verdict, and say what it lacks."""
         to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
         judging = Judging(self, run)
@@ -133,7 +133,6 @@ class Fitting:
         if run.word != "explained":
             assert run.verdict is not None
             run.notes = [*run.notes, run.verdict.note, *self._more_than_energy(run)]
-        return run
 
     def _compare(self, run: Run, each: Sequence[Verdict]) -> None:
         """Put into the certificate what each experiment says, and whether they differ."""
@@ -299,7 +298,8 @@ def say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
     if len(learned) < 2:
         return
     learns_diffusivity = "diffusion" in learned and getattr(options, "diffusivity", None) is None
-    found = diagnose(in_units(training, measured(training)[0]), learned, learns_diffusivity)
+    own = training.own or in_units(training, measured(training)[0])
+    found = diagnose(own, learned, learns_diffusivity)
     run.certificate["identifiability"] = found.numbers()
     exchanged = run.certificate.get("undetermined", {})
     exchanged = exchanged | gauge_trade(run.energy, training, found)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.solution import WeakFormSolution
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import WeakFormSolution, solve_weak_form
+from popdyn.estimation.weak_form import solve_weak_form
 from popdyn.learners.registry import learner
 from popdyn.learners.run import Run
 from popdyn.learners.training import Workplace

@@ -97,6 +97,15 @@ def next_steps(run: Run, path: str) -> list[str]:
             "more snapshots between these tell most; where cells divide and die, train again with "
             f"--learn potential,growth; {use[0]} says how far off it is"
         ]
+    tries = _tries(run)
+    if not tries:
+        return use
+    either = ", or ".join(tries)
+    return [f"train again with {either}; {use[0]} says how far off it is"]
+
+
+def _tries(run: Run) -> list[str]:
+    """Return flags that may explain what a run does not."""
     options = run.config.get("options", {})
     tries = []
     for found in run.certificate.get("beyond", {}).values():
@@ -111,10 +120,7 @@ def next_steps(run: Run, path: str) -> list[str]:
         tries.append("more --steps")
     if options.get("time_varying") is False:
         tries.append("--time-varying")
-    if not tries:
-        return use
-    either = ", or ".join(tries)
-    return [f"train again with {either}; {use[0]} says how far off it is"]
+    return tries
 
 
 def html_of(run: Run) -> str:

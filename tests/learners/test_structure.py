@@ -6,6 +6,7 @@ import torch
 
 import popdyn
 from popdyn import FreeEnergy
+from popdyn.estimation.groups import Group
 from popdyn.estimation.levels import levels
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.structure import Structure, joint_diagonaliser, structure_of
@@ -112,7 +113,7 @@ def test_functions_of_a_network_join_the_dictionary_in_any_directions():
     data.structured(Structure(ROTATION, (), network))
     options = WeakFormOptions(("potential",))
     unknowns, tests = levels(data.turned, data.turned.fit, options)[1]
-    assert unknowns.groups.count("V: last layer of a network") == 8
+    assert unknowns.groups.count(Group("V", "last layer of a network")) == 8
     (block,) = [block for block in tests.blocks if isinstance(block, NetworkBlock)]
     values = block.values(tests.scaling.standardise(turned_x))
     torch.testing.assert_close(values, hidden.detach(), rtol=1e-4, atol=1e-5)

@@ -10,11 +10,12 @@ import torch
 
 from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import REFUTED, told_apart
-from popdyn.estimation.ladder import FULL
+from popdyn.estimation.levels import FULL
 from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.solution import FITS
 from popdyn.estimation.structure import Structure, structure_of
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import FITS, solve_weak_form
+from popdyn.estimation.weak_form import solve_weak_form
 from popdyn.families.models import LearnedTerm, MLPPotential, SecondOrder, set_mean_zero
 from popdyn.families.network_block import NetworkBlock
 from popdyn.learners.ijkonet.options import IJKOnetOptions

@@ -90,22 +90,11 @@ class IJKOnetProblem(Problem):
         self.unit = float(scaling.unit)
         self.inner = INNERS[options.inner](data, options, maps, noise)
         self.pair_generator = pairs
+        fitted = fitted_times(data.intervals, options, self.inner)
         V: LearnedTerm | None = None
         W = None
         if "potential" in options.learn:
-            span = data.intervals.span if options.time_varying else None
-            fitted = fitted_times(data.intervals, options, self.inner)
-            holds = options.time_varying and options.hold_ends
-            held = (float(fitted.min()), float(fitted.max())) if holds else None
-            if options.potential is None:
-                V = MLPPotential(scaling, options.hidden, span, own, held)
-            else:
-                x, t = data.fit[0][:8].cpu(), float(data.times[0])
-                if data.units is not None:
-                    x = data.units.to_positions(x)
-                    t = data.units.first + t * data.units.interval
-                check_module(options.potential, x, t)
-                V = ModulePotential(options.potential, scaling, data.units)
+            V = _potential(data, options, scaling, fitted, own)
         if "interaction" in options.learn:
             W = _interaction(data, options.interaction, self.unit, kernel)
         self.terms = nn.ModuleDict()
@@ -124,22 +113,13 @@ class IJKOnetProblem(Problem):
         self.log_beta = torch.tensor(max(beta, least)).log()
         self.entropies: Tensor | None = None
         self._take_beta()
-        groups: list[dict[str, Any]] = [{"params": list(self.terms.parameters())}]
         if self.drifting:
-            self.log_beta.requires_grad_(True)
-            groups.append({"params": [self.log_beta], "weight_decay": 0.0})
             size = min(ENTROPY_POINTS, *(len(x) for x in data.fit))
             self.entropies = torch.tensor([entropy(x[:size]) for x in data.fit]).to(device)
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        self.optimizer = self._adam()
         self.start, self.tau, self.when = (
             torch.tensor(t[:, None], dtype=torch.float32, device=device)
-            for t in (
-                data.intervals.start,
-                data.intervals.tau,
-                fitted_times(data.intervals, options, self.inner),
-            )
+            for t in (data.intervals.start, data.intervals.tau, fitted)
         )
         static = not options.time_varying
         weights = interval_weights(data.intervals, [len(x) for x in data.fit])
@@ -149,6 +129,16 @@ class IJKOnetProblem(Problem):
         self.steps, batch = options.training
         self.size = data.batch_size(min(batch, COUPLED) if coupled else batch)
         self.held, self.pace = HeldOut(data), 1.0
+
+    def _adam(self) -> torch.optim.Optimizer:
+        options = self.options
+        groups: list[dict[str, Any]] = [{"params": list(self.terms.parameters())}]
+        if self.drifting:
+            self.log_beta.requires_grad_(True)
+            groups.append({"params": [self.log_beta], "weight_decay": 0.0})
+        return torch.optim.AdamW(
+            groups, lr=options.learning_rate, weight_decay=options.weight_decay
+        )
 
     @property
     def drifting(self) -> bool:
@@ -246,6 +236,27 @@ class IJKOnetProblem(Problem):
         self.pace = float(state["pace"])
         restore_optimizer("optimizer", self.optimizer, state)
         self.inner.load_state(state)
+
+
+def _potential(
+    data: TrainingSet,
+    options: IJKOnetOptions,
+    scaling: Scaling,
+    fitted: np.ndarray,
+    generator: torch.Generator,
+) -> LearnedTerm:
+    """Return an untrained V, or the user's own module as it comes."""
+    if options.potential is not None:
+        x, t = data.fit[0][:8].cpu(), float(data.times[0])
+        if data.units is not None:
+            x = data.units.to_positions(x)
+            t = data.units.first + t * data.units.interval
+        check_module(options.potential, x, t)
+        return ModulePotential(options.potential, scaling, data.units)
+    span = data.intervals.span if options.time_varying else None
+    holds = options.time_varying and options.hold_ends
+    held = (float(fitted.min()), float(fitted.max())) if holds else None
+    return MLPPotential(scaling, options.hidden, span, generator, held)
 
 
 def _interaction(

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.solution import WeakFormSolution
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.estimation.weak_form import WeakFormSolution, solve_weak_form
+from popdyn.estimation.weak_form import solve_weak_form
 from popdyn.families.interaction_models import EvenNetwork, RadialNetwork
 from popdyn.families.models import LearnedTerm
 from popdyn.learners.ijkonet.options import IJKOnetOptions
