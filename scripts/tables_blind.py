@@ -9,6 +9,12 @@ components are coupled or turned); N is log-uniform on 500 … 20 000 (at most 4
 intervals of mean length U(0.05, 0.2), even or (1/2) uneven by factors U(0.3, 1.7);
 x₀ ~ N(m, 1.5² I), m ~ N(0, I).
 
+`--law wide` has populations that begin narrow and far out, and go far: x₀ ~ N(m, s² I), m ~
+N(0, 4 I), s log-uniform on 0.1 … 1.5; 2 … 6 intervals of mean length U(0.05, 0.5), uneven by
+factors U(0.3, 1.7).
+
+`--told` fits with the parts that there are, by the weak form, in place of the default.
+
 Of systems called `explained` with a force skill below 0.8 the table gives the best skill of fits
 that are told the parts of the truth (features, and a network for V alone).
 
@@ -87,16 +93,31 @@ def draw(seed: int, number: int) -> tuple[dict[str, Any], popdyn.FreeEnergy, dic
     )
 
 
+def widened(seed: int, number: int, words: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Change a system's start and its times to those of the wide law."""
+    rng = np.random.default_rng([seed, number, 7])
+    count = int(rng.integers(2, 7))
+    gaps = rng.uniform(0.05, 0.5) * rng.uniform(0.3, 1.7, count)
+    settings["times"] = np.concatenate([[0.0], np.cumsum(gaps)]).tolist()
+    mean = 2.0 * rng.standard_normal(words["d"])
+    std = float(np.exp(rng.uniform(np.log(0.1), np.log(1.5))))
+    settings["initial_params"] = {"mean": mean.tolist(), "std": std}
+    words |= {"uneven": True, "mean_gap": round(float(gaps.mean()), 3), "std": round(std, 3)}
+
+
 def force_skill(energy: popdyn.FreeEnergy, data: xr.DataTree, truth: popdyn.FreeEnergy) -> float:
     found = popdyn.score(energy, data, truth=truth, points=50)
     return float(found["gradient"]["force"]["skill"])
 
 
-def judged(seed: int, number: int) -> dict[str, Any]:
+def judged(seed: int, number: int, law: str, told: bool, most: int) -> dict[str, Any]:
     words, truth, settings = draw(seed, number)
+    if law == "wide":
+        widened(seed, number, words, settings)
+    words["N"] = settings["particles"] = min(settings["particles"], most)
     data = popdyn.simulate(truth, **settings)
     begin = time.process_time()
-    run = popdyn.fit(data)
+    run = popdyn.fit(data, "weak_form", learn=parts_of(words)) if told else popdyn.fit(data)
     seconds = time.process_time() - begin
     skill = force_skill(run.energy, data, truth)
     row = words | {
@@ -111,9 +132,13 @@ def judged(seed: int, number: int) -> dict[str, Any]:
     return row
 
 
+def parts_of(words: dict[str, Any]) -> list[str]:
+    return ["potential"] + ["interaction"] * bool(words["W"]) + ["diffusion"] * (words["β"] > 0)
+
+
 def _told(data: xr.DataTree, truth: popdyn.FreeEnergy, words: dict[str, Any]) -> list[float]:
     """Return the skills of fits that know which parts there are."""
-    parts = ["potential"] + ["interaction"] * bool(words["W"]) + ["diffusion"] * (words["β"] > 0)
+    parts = parts_of(words)
     fits: list[Callable[[], popdyn.Run]] = [
         lambda: popdyn.fit(data, "weak_form", learn=parts),
         lambda: popdyn.fit(data, model="network", learn=("potential",), diffusivity=words["β"]),
@@ -145,16 +170,22 @@ WORDS = ("explained", "below_noise", "undetermined", "unexplained")
 @click.option("--systems", default=40, show_default=True)
 @click.option("--first", default=0, show_default=True, help="Number of the first system.")
 @click.option("--seed", default=20261126, show_default=True, help="A fresh one for each choice.")
+@click.option("--law", type=click.Choice(["calm", "wide"]), default="calm", show_default=True)
+@click.option("--told", is_flag=True, help="Fit the parts that there are.")
+@click.option("--most", default=20_000, show_default=True, help="Particles, at most.")
+@click.option("--most-dim", default=6, show_default=True, help="Others are left out.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON lines; goes on.")
-def main(systems: int, first: int, seed: int, out: Path) -> None:
+def main(
+    systems: int, first: int, seed: int, law: str, told: bool, most: int, most_dim: int, out: Path
+) -> None:
     """Judge systems that no choice has seen."""
     torch.set_num_threads(1)
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {row["number"] for row in rows}
     for number in range(first, first + systems):
-        if number in done:
+        if number in done or draw(seed, number)[0]["d"] > most_dim:
             continue
-        rows.append(judged(seed, number))
+        rows.append(judged(seed, number, law, told, most))
         with out.open("a") as file:
             file.write(json.dumps(rows[-1], ensure_ascii=False) + "\n")
         click.echo(json.dumps(rows[-1], ensure_ascii=False), err=True)

@@ -32,6 +32,7 @@ __all__ = [
     "is_litter",
     "manifest_kind",
     "read_manifest",
+    "tidy",
     "unfinished",
     "write_bytes",
     "write_json",
@@ -448,7 +449,7 @@ class _Workshop:
 
     def check(self) -> None:
         """Raise a PopdynError if something of the user's has the workshop's name."""
-        if os.path.lexists(self.folder) and not self._is_ours():
+        if os.path.lexists(self.folder) and not self.is_ours():
             raise PopdynError(
                 f"'{self.folder}' is in the way and none of popdyn's: expected its name to be free"
             )
@@ -521,7 +522,7 @@ class _Workshop:
     def is_marked(self) -> bool:
         return manifest_kind(self.folder) == "workshop"
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
         if self.folder.is_symlink():
             return False
         for _ in range(_ATTEMPTS):
@@ -529,18 +530,14 @@ class _Workshop:
                 return True
             try:
                 with os.scandir(self.folder) as entries:
-                    sizes = {
-                        e.name: e.stat(follow_symlinks=False).st_size
-                        for e in entries
-                        if not e.name.startswith(_HALF)
-                    }
+                    holds = {e.name: _holds(e) for e in entries if not e.name.startswith(_HALF)}
             except FileNotFoundError:  # taken down at this moment
                 return True
             except NotADirectoryError:
                 return False
-            if not sizes.keys() <= {MANIFEST, _LOCK, self.new.name, self.old.name}:
+            if not holds.keys() <= {MANIFEST, _LOCK, self.new.name, self.old.name}:
                 return False
-            if sizes.keys() <= {MANIFEST, _LOCK} and not any(sizes.values()):
+            if not any(holds.values()):  # what a thread of a dying process made again, too
                 return True
             time.sleep(0.01)  # it has come between the two looks, or is none
         return False
@@ -552,6 +549,23 @@ class _Workshop:
             return os.path.samestat(mine, os.stat(self.folder / _LOCK))
         except OSError:
             return False
+
+
+def _holds(entry: os.DirEntry[str]) -> bool:
+    """Return whether a file has a byte, or a folder a file."""
+    if entry.is_dir(follow_symlinks=False):
+        return bool(files_below(Path(entry.path)))
+    return entry.stat(follow_symlinks=False).st_size > 0
+
+
+def tidy(path: str | os.PathLike[str]) -> None:
+    """Take down what a process left beside a path that it had finished."""
+    workshop = _Workshop(Path(path))
+    if not os.path.lexists(workshop.folder) or not workshop.is_ours():
+        return
+    with contextlib.suppress(PopdynError):  # another one is at work
+        workshop.open()
+        workshop.close()
 
 
 def unfinished(path: str | os.PathLike[str]) -> str | None:

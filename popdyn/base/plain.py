@@ -8,7 +8,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from popdyn.base.errors import PopdynError
 
-__all__ = ["indices", "json_of", "plain", "plain_numbers"]
+__all__ = ["LARGEST", "indices", "json_of", "plain", "plain_numbers"]
+
+LARGEST = 2**63 - 1  # whole number that fits 64 bits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,7 +98,9 @@ def _listed(value: Any) -> Any:
 
 def _whole(value: Any, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise PopdynError(f"{name} is {value!r}: expected a whole number")
+    if abs(value) > LARGEST:
+        raise PopdynError(f"{name} is {value}: expected a whole number up to {LARGEST}")
     return value

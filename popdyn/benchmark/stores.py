@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.files import tidy
 from popdyn.benchmark.suite import Entry, Suite
 from popdyn.benchmark.suites import load_suite
 from popdyn.simulation import simulate
@@ -71,6 +72,7 @@ def make_store(
     mark = _mark(entry, seed)
     if Path(path).exists() and not overwrite:
         if open_snapshots(path).attrs.get(ATTRIBUTE) == mark:
+            tidy(path)
             return False
         raise PopdynError(
             f"'{path}' was not made from the present definition of entry '{entry.name}': "

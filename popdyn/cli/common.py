@@ -13,7 +13,7 @@ import click
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import OneOf
-from popdyn.base.plain import json_of
+from popdyn.base.plain import LARGEST, json_of
 from popdyn.base.registry import lookup
 from popdyn.base.screen import Screen, escaped
 
@@ -88,7 +88,7 @@ def from_option(what: str) -> Callable[[F], F]:
 
 def seed_option(function: F) -> F:
     return click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed."
+        "--seed", type=click.IntRange(0, LARGEST), default=0, show_default=True, help="Random seed."
     )(function)
 
 

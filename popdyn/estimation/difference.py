@@ -108,7 +108,7 @@ def _tested(
         own = columns[-1].T @ columns[-1] * DIFFERENCE**2 + np.eye(len(size))
         step = DIFFERENCE**2 * size * np.linalg.solve(own, columns[-1].T @ rows[-1])
         left += s.misfit - 2.0 * step @ s.score + step @ s.spread @ step
-        count += s.count
+        count += s.freedom
     known = sum(np.trace(_shrunk(c)) for c in columns)
     worse = max(1.0, left / max(1.0, count - known))
     g, common = np.concatenate(rows), np.concatenate(columns)

@@ -35,6 +35,7 @@ LEVEL = 1.645  # normal quantile of the 90 % interval that an error is asked to 
 UNKNOWN = 1e-4  # of what an interval's end is divided by, below which it has none
 NO_END = 100.0  # standard error then, in units of the data's spread² in an interval
 FLAT = 1e4  # prior standard deviation of an unknown without a prior, in standard errors
+FIRST = 100.0  # and of those of a group to begin with
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def maximise_evidence(
     R, z = root or system.root()
     # A unit that makes all numbers of order 1: the standard error of each unknown on its own.
     own = system.units(np.square(R).sum(0))
-    variance = np.array([1e4 / np.mean(own[member == g] ** 2) for g in range(len(names))])
+    unit = np.array([1.0 / np.mean(own[member == g] ** 2) for g in range(len(names))])
+    variance = FIRST**2 * unit
     known = np.square([near.strengths.get(name, 0.0) if near else 0.0 for name in names])
     variance = np.where(known > 0.0, known, variance)
     determined = np.zeros(len(names))
@@ -137,6 +139,8 @@ def maximise_evidence(
         information = _information(B, mine)
         information[np.diag_indices(len(information))] += 1e-9 + 0.01 * determined[active]
         change = np.linalg.solve(information, size - determined[active]).clip(-2.0, 2.0)
+        # A prior as wide as that is none, and a wider one is rounding.
+        change = np.minimum(change, np.log(FLAT**2 * unit / variance)[active])
         variance[active] *= np.exp(change)
         active &= determined > SWITCHED_OFF
         if not len(change) or np.abs(change).max() < CHANGE:

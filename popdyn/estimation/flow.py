@@ -96,6 +96,14 @@ class Unknowns:
         return self.diffusivity is None or any(part is not None for part in more)
 
     @property
+    def alike(self) -> bool:
+        """Whether a growth or a circulation is learned, which look like V but to rough functions.
+
+        What is noise in the derivatives has to be known then, and rough functions to stay.
+        """
+        return self.rates is not None or self.streams is not None
+
+    @property
     def plain(self) -> bool:
         """Whether V alone is learned, and stands still."""
         return self.times == 1 and not self.beyond_potential

@@ -179,7 +179,7 @@ class _Ladder:
         if noise and not parts:  # W, though it is not asked for, may have hidden β
             parts = [part for part in noise if self._coarse("potential", *noise)[part]]
         if _met(every):
-            return self._asked(parts)
+            return self._asked(self._least_of(parts))
         if noise and _met(self._whole("potential", *noise)):  # all three together may go astray
             return self._asked(noise)
         self.found_noise = [part for part in parts if part == "diffusion"]
@@ -187,6 +187,16 @@ class _Ladder:
         explains = not refused and _met(self._whole("potential", *parts))
         few_times = self.data.intervals.distinct < ENOUGH and not self.many
         return self._asked(parts, met=explains) if few_times or explains else None
+
+    def _least_of(self, parts: Sequence[str]) -> Sequence[str]:
+        """Return the first parts that meet the moments: those asked for, one alone, or all."""
+        every = ("interaction", *self.noise)
+        for some in dict.fromkeys((tuple(parts), *((part,) for part in every))):
+            if some == every:
+                break
+            if some and _met(self._coarse("potential", *some)):
+                return some
+        return every
 
     def _network(self) -> Asked | None:
         if not self.many or self.restructure is None or not self.restructure(True):

@@ -22,6 +22,7 @@ class Linearised:
         misfit: rᵀ C⁻¹ r.
         score: Mᵀ C⁻¹ r, from which the misfit after a step follows.
         count: Number of moment equations.
+        freedom: How many they count for, see :class:`popdyn.estimation.moments.Equations`.
         noise: Gives s₁ and s₂ for a direction v of the unknowns: δ away from where the equations
             are linearised vᵀ(b − A θ) has the variance vᵀSv + 2 s₁δ + s₂δ². None: not known.
     """
@@ -32,11 +33,18 @@ class Linearised:
     misfit: float
     score: np.ndarray
     count: int
+    freedom: float
     noise: Callable[[np.ndarray], tuple[float, float]] | None = None
 
     def misfit_after(self, step: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r after a step, to first order."""
         return float(self.misfit - 2.0 * step @ self.score + step @ self.spread @ step)
+
+    def noisiest(self, use: np.ndarray) -> float:
+        """Return the largest share of a regressor's square that is noise, of some unknowns."""
+        raw = np.diag(self.spread)[use]
+        share = 1.0 - np.diag(self.matrix)[use] / np.maximum(raw, 1e-300)
+        return float(share[raw > 0.0].max(initial=0.0))
 
     def restricted(self, keep: np.ndarray) -> Linearised:
         """Return the equations of some unknowns alone, the others being 0; without the score."""

@@ -14,12 +14,13 @@ from popdyn.base.intervals import Intervals
 from popdyn.estimation.flow import Drive, Path, Unknowns
 from popdyn.estimation.jacobian import JACOBIAN, Jacobian, Sensitivity
 from popdyn.estimation.linearised import Linearised
-from popdyn.estimation.noise import SharedNoise, covariance, tridiagonal
+from popdyn.estimation.noise import SharedNoise, covariance, shrinkage, tridiagonal
 from popdyn.families.features import FeatureMap
 
-__all__ = ["Equations", "MomentEquations"]
+__all__ = ["FITS", "Equations", "MomentEquations"]
 
 SAMPLE = 1000  # particles that a linear function of f is fitted to
+FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Equations:
         theta: The state.
         residuals: E_{k+1} f − E_k f∘Φ_θ, ``(K, q)``.
         covariance: Its covariance as the diagonal and upper blocks, ``(K, q, q)``, ``(K−1, q, q)``.
+        added: What was added to the diagonals of these blocks, ``(K, q)`` and ``(K−1, q)``, lest
+            they be inverted where they are not known.
         paths: The runs.
         moved: f∘Φ_θ with what a particle does through the others, centred, ``(n_k, q)`` each.
     """
@@ -37,6 +40,7 @@ class Equations:
     theta: np.ndarray
     residuals: np.ndarray
     covariance: tuple[np.ndarray, np.ndarray]
+    added: tuple[np.ndarray, np.ndarray]
     paths: list[Path]
     moved: list[Tensor]
 
@@ -48,7 +52,29 @@ class Equations:
         diagonal, upper = self.covariance
         some = (diagonal[:, :count, :count], upper[:, :count, :count])
         moved = [x[:, :count] for x in self.moved]
-        return Equations(self.theta, self.residuals[:, :count], some, self.paths, moved)
+        own = self.residuals[:, :count]
+        added = (self.added[0][:, :count], self.added[1][:, :count])
+        return Equations(self.theta, own, some, added, self.paths, moved)
+
+    @property
+    def freedom(self) -> float:
+        """How many equations there are: those of which the noise is not known count in part.
+
+        It is E[rᵀ C⁻¹ r] where r has the covariance C less what was added.
+        """
+        own, above = (np.diagonal(x, axis1=1, axis2=2) for x in self.inverse)
+        added = np.vdot(self.added[0], own) + 2.0 * np.vdot(self.added[1], above)
+        return float(self.residuals.size - added)
+
+    @property
+    def share(self) -> float:
+        """χ² for each equation."""
+        return self.misfit(self.residuals) / self.freedom
+
+    @property
+    def far(self) -> bool:
+        """Whether what is off is more than noise."""
+        return self.share > FITS
 
     def misfit(self, residuals: np.ndarray) -> float:
         """Return rᵀ C⁻¹ r of residuals, ``(K, q)``, with the noise of this state."""
@@ -96,8 +122,6 @@ class MomentEquations:
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
         self.projection = torch.from_numpy(weights @ combined).float()
         self.count = self.telling = len(kept) + (self.masses is not None)
-        massed = self.masses is not None
-        self.sensitivity = Sensitivity(unknowns, tests, self.projection, correct, massed)
         self.observed, self.means = [], []
         for v in values:
             own = v @ self.projection
@@ -107,6 +131,21 @@ class MomentEquations:
             self.observed.append(own if self.masses is None else _after(own.new_zeros(1), own))
         self.cuts = [(1, 1)] * len(intervals)
         self.spreads = [covariance(f, f) for f in self.observed]
+
+    @property
+    def sensitivity(self) -> Sensitivity:
+        """The derivatives of the moments."""
+        massed = self.masses is not None
+        return Sensitivity(self.unknowns, self.tests, self.projection, self.correct, massed)
+
+    def keep(self, count: int) -> None:
+        """Keep the first test functions alone."""
+        own = count - (self.masses is not None)
+        self.projection, self.count = self.projection[:, :own], count
+        self.telling = min(self.telling, count)
+        self.means = [x[:own] for x in self.means]
+        self.observed = [x[:, :count].contiguous() for x in self.observed]
+        self.spreads = [x[:count, :count] for x in self.spreads]
 
     def evaluate(self, theta: np.ndarray) -> Equations:
         """Run every snapshot for its interval under θ and compare with the next one."""
@@ -149,27 +188,41 @@ class MomentEquations:
                 shared.follow(k, across[i], own[i], alone)
             paths.append(path)
             moved.append(values)
-        noise = self._covariance(own, across, shared)
-        return Equations(theta, np.stack(residuals), noise, paths, moved)
+        noise, added = self._covariance(own, across, shared)
+        return Equations(theta, np.stack(residuals), noise, added, paths, moved)
 
     def _covariance(
         self, own: list[np.ndarray], across: list[np.ndarray], shared: SharedNoise
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the residuals' covariance from those of f∘Φ and of f with it, each interval."""
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Return the residuals' covariance and what was added to its diagonals.
+
+        Args:
+            own: Those of f∘Φ, each interval.
+            across: Those of f with it.
+            shared: What particles share.
+        """
         K, q = len(own), self.count
+        unknown = [shrinkage(f, len(x)) for f, x in zip(self.spreads, self.observed, strict=True)]
+        each = np.ones(q)
+        each[: self.masses is not None] = 0.0  # a mass is known as well as it was measured
+        added, across_too = np.zeros((K, q)), np.zeros((K - 1, q))
         diagonal, upper = np.zeros((K, q, q)), np.zeros((K - 1, q, q))
         for i, k in enumerate(self.intervals.before):
             here, ahead = len(self.observed[k]), len(self.observed[k + 1])
             diagonal[i] = (own[i] + shared.carried(k)) / here
             diagonal[i] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
-            diagonal[i][np.diag_indices(q)] *= 1.0 + 1e-5
+            # As if f had that much noise of its own, which goes where the particle goes.
+            added[i] = (unknown[k] / here + unknown[k + 1] / ahead) * each
+            diagonal[i][np.diag_indices(q)] += added[i]
             if self.masses is not None:
                 diagonal[i][0, 0] += self.masses[1][k] + self.masses[1][k + 1]
             if len(self.intervals.touching[k]) > 1:  # another one ends where it begins
                 upper[i - 1] = -(across[i] + shared.excess[k] @ shared.gain[k]) / here
+                across_too[i - 1] = -unknown[k] / here * each
+                upper[i - 1][np.diag_indices(q)] += across_too[i - 1]
                 if self.masses is not None:
                     upper[i - 1][0, 0] -= self.masses[1][k]
-        return diagonal, upper
+        return (diagonal, upper), (added, across_too)
 
     def jacobians(self, at: Equations, most: int = JACOBIAN) -> list[Jacobian]:
         """Return M of each interval at a state: the derivatives of E_k f∘Φ_θ by the unknowns.
@@ -200,6 +253,7 @@ class MomentEquations:
         at: Equations,
         parts: Sequence[Jacobian],
         prior: np.ndarray | None = None,
+        correct: bool = True,
     ) -> Iterator[Linearised]:
         """Yield the normal equations of ever fewer of the first test functions.
 
@@ -211,10 +265,16 @@ class MomentEquations:
             if q == self.count <= self.telling:
                 yield system
             elif 2 <= q <= self.telling:
-                yield self.linearise(at.leading(q), [part.leading(q) for part in parts], prior)
+                yield self.linearise(
+                    at.leading(q), [part.leading(q) for part in parts], prior, correct
+                )
 
     def linearise(
-        self, at: Equations, parts: Sequence[Jacobian], prior: np.ndarray | None = None
+        self,
+        at: Equations,
+        parts: Sequence[Jacobian],
+        prior: np.ndarray | None = None,
+        correct: bool = True,
     ) -> Linearised:
         """Return the normal equations of generalised least squares around a state.
 
@@ -230,6 +290,7 @@ class MomentEquations:
             at: The state.
             parts: Its Jacobians.
             prior: R, ``(p,)``; None where it is not known yet, and C⁻¹ stands for P.
+            correct: Whether anything is taken off.
 
         References:
             Newey and Smith, Econometrica 72 (2004) 219: the terms B_G and B_Ω of the bias.
@@ -243,7 +304,8 @@ class MomentEquations:
             use = np.flatnonzero(np.isfinite(prior))
             square = np.ix_(use, use)
             known[square] = np.linalg.inv(raw[square] + np.diag(prior[use]))
-        for k in range(len(self.snapshots) if self.correct else 0):
+        correct = self.correct and correct
+        for k in range(len(self.snapshots) if correct else 0):
             last = self.intervals.touching[k][-1]
             part = parts[last]
             leverage = self._leverages(at, k, part.witnesses, pull, known, tilt)
@@ -269,8 +331,8 @@ class MomentEquations:
             return first, second
 
         count = at.residuals.size
-        known_noise = away if self.correct else None  # it takes the correction's witnesses
-        return Linearised(matrix, right, raw, float(r @ r), score, count, known_noise)
+        known_noise = away if correct else None  # it takes the correction's witnesses
+        return Linearised(matrix, right, raw, float(r @ r), score, count, at.freedom, known_noise)
 
     def _leverages(
         self,

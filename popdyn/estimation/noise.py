@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.linalg.blas import get_blas_funcs
 from torch import Tensor
 
-__all__ = ["SharedNoise", "covariance", "tridiagonal"]
+__all__ = ["SharedNoise", "covariance", "shrinkage", "tridiagonal"]
 
 RANK = 1e-6  # of the largest variance: what float32 sums leave of a smaller one is rounding
 LEAST, MOST = -0.9, 30.0  # an excess over independent particles' variance, in units of that
@@ -78,6 +78,20 @@ def covariance(a: Tensor, b: Tensor) -> np.ndarray:
         half = syrk(1.0 / max(1, len(a) - 1), columns, lower=True).astype(float)
         return half + np.tril(half, -1).T  # type: ignore[no-any-return]
     return (a.T @ b).double().numpy() / max(1, len(a) - 1)
+
+
+def shrinkage(S: np.ndarray, count: int) -> float:
+    """Return what to add to a sample covariance's diagonal, ``(q, q)``, to bound its inverse.
+
+    Where functions hardly vary in a snapshot their few numbers say nothing of how much, and an
+    inverse would believe them most. q variances are known from n particles to a share q/n of their
+    mean, in squares.
+
+    References:
+        Ledoit and Wolf, J. Multivar. Anal. 88 (2004) 365: shrinkage to the mean variance, there
+        with the share that the sample itself asks for.
+    """
+    return float(np.trace(S)) / count
 
 
 def tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation.evidence import Posterior
 from popdyn.estimation.flow import Unknowns
 from popdyn.estimation.groups import CONSTANT
-from popdyn.estimation.moments import Equations
+from popdyn.estimation.moments import FITS, Equations
 from popdyn.estimation.trades import TRADED, traded, traded_growth
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.families.features import FeatureMap
@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 SETTLED = 0.1  # standard errors
-FITS = 2.0  # χ² for each degree of freedom, above which the energy does not explain the data
 REJECTED = 0.01  # level of the test whether the energy explains the data
 MOST = 100_000  # particles of each snapshot over which a function has mean 0
 
@@ -180,7 +179,7 @@ class WeakFormSolution:
 def freedom_of(unknowns: Unknowns, at: Equations, posterior: Posterior) -> float:
     """Return the degrees of freedom of χ²: equations less what they determine."""
     known = sum(posterior.determined.values()) + (unknowns.diffusivity is None)
-    return max(1.0, at.residuals.size - known)
+    return max(1.0, at.freedom - known)
 
 
 def p_value_of(misfit: float, freedom: float) -> float:

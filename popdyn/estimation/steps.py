@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from popdyn.estimation.jacobian import Jacobian
 from popdyn.estimation.linearised import Linearised
 from popdyn.estimation.moments import Equations, MomentEquations
 
-__all__ = ["FAR", "HALVINGS", "descend", "estimated"]
+__all__ = ["FAR", "HALVINGS", "descend", "estimated", "narrowed"]
 
 SIGNAL = 0.5  # share of regressors' squares that may not be noise where tests are to tell of β
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same
@@ -37,6 +38,8 @@ FAR = 10.0  # χ² for each degree of freedom, above which linear equations say 
 # kept for the next one.
 HELD, HELD_OFF = 1.0, 0.5
 HALVINGS = 5  # lengths of a step that are tried, each half the one before
+# Share of a regressor's square that may be noise, before fewer test functions are tried.
+NOISY = 0.1
 LARGEST_TRIED = 1000  # unknowns up to which every group is tried without
 
 
@@ -75,7 +78,7 @@ def estimated(
     flat = _flat(unknowns)
     posterior = maximise_evidence(system, unknowns.groups, flat)
     known = sum(posterior.determined.values()) + len(flat)
-    left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.count - known)
+    left = system.misfit_after(posterior.mean - at.theta) / max(1.0, system.freedom - known)
     worse = max(1.0, left)
     given, system = system, system.dispersed(worse)
     far = left > FAR and not unknowns.beyond_potential
@@ -166,18 +169,83 @@ def descend(
     It ends too where no part of a step leads to anything nearly as good as the best so far.
     """
     at = equations.evaluate(theta)
+    # As long as what is off is more than noise, a plain Gauss–Newton step leads nearer than one
+    # whose regressors are freed of theirs.
+    correct = not at.far
     parts: list[Jacobian] | None = None
     before, best = at, _Seen.of(at)
     for _ in range(most):
         if parts is None or not _linear(before, at, parts, trace[-1]["outer_step"]):
             parts = None  # two at once are too much for memory
             parts = equations.jacobians(at)
+        prior = None if posterior is None else posterior.precisions(equations.unknowns.groups)
+        system = equations.linearise(at, parts, prior, correct)
+        if prior is not None and correct:
+            count = equations.count
+            at, parts, system = narrowed(equations, at, parts, system, prior)
+            if equations.count < count:  # the best so far has too many residuals
+                best = _Seen.of(at)
         before = at
-        at, posterior, misfit, best = _step(equations, at, parts, posterior, trace, best)
-        if at is before or trace[-1]["outer_step"] < settled:
+        fewer = equations.fewer(system, at, parts, prior, correct)
+        at, posterior, misfit, best = _step(equations, at, system, fewer, trace, best)
+        arrived = at is before or trace[-1]["outer_step"] < settled
+        if arrived and correct:
             break
+        correct = correct or arrived or not at.far
     assert posterior is not None
     return at, posterior, misfit
+
+
+def narrowed(
+    equations: MomentEquations,
+    at: Equations,
+    parts: list[Jacobian],
+    system: Linearised,
+    prior: np.ndarray,
+) -> tuple[Equations, list[Jacobian], Linearised]:
+    """Leave out the roughest test functions as long as the unknowns are the better known for it.
+
+    Each further one has more noise in its derivatives, until what that costs is more than what it
+    tells: of q the one is taken whose equations tell most.
+
+    Args:
+        equations: They are left with the functions that stay.
+        at: The state.
+        parts: Its Jacobians.
+        system: Its normal equations.
+        prior: The prior's precision; infinite for unknowns that do not count.
+
+    References:
+        Donald and Newey, Econometrica 69 (2001) 1161: the number of instruments.
+    """
+    while (
+        not equations.unknowns.alike and system.noisiest(np.flatnonzero(np.isfinite(prior))) > NOISY
+    ):
+        count = round(equations.count * 2.0**-0.5)
+        if count < 2:
+            break
+        less, fewer = at.leading(count), [part.leading(count) for part in parts]
+        other = equations.linearise(less, fewer, prior)
+        if _known(other, prior) <= _known(system, prior):
+            break
+        equations.keep(count)
+        at, parts, system = less, fewer, other
+    return at, parts, system
+
+
+def _known(system: Linearised, prior: np.ndarray) -> float:
+    """Return twice what the equations tell, in nats.
+
+    It is the log determinant of the posterior's precision over the prior's, less what the same
+    would be of the negative part of A: that is noise, and the positive part has as much. What has
+    no prior, β, is thought to be of the size of the units.
+    """
+    use = np.flatnonzero(np.isfinite(prior))
+    part = system.restricted(use)
+    before = np.diag(np.where(prior[use] > 0.0, prior[use], 1.0))
+    signs = (part, dataclasses.replace(part, matrix=-part.matrix))
+    told, noise = (np.linalg.slogdet(before + x.whitened()[0])[1] for x in signs)
+    return float(told - noise)
 
 
 def _linear(before: Equations, at: Equations, parts: list[Jacobian], step: float) -> bool:
@@ -192,20 +260,15 @@ def _linear(before: Equations, at: Equations, parts: list[Jacobian], step: float
 def _step(
     equations: MomentEquations,
     at: Equations,
-    parts: list[Jacobian],
-    before: Posterior | None,
+    system: Linearised,
+    fewer: Iterable[Linearised],
     trace: list[dict[str, float]],
     best: _Seen,
 ) -> tuple[Equations, Posterior, float, _Seen]:
-    """Do a Gauss–Newton step, halved until misfit plus prior are near those of the best so far.
-
-    The posterior before, if there is one, says how strong the prior is.
-    """
+    """Do a Gauss–Newton step, halved until misfit plus prior are near those of the best so far."""
     unknowns = equations.unknowns
-    prior = before.precisions(unknowns.groups) if before is not None else None
-    system = equations.linearise(at, parts, prior)
-    found = estimated(system, at, unknowns, equations.fewer(system, at, parts, prior))
-    posterior, equations.telling = found.posterior, found.told // len(parts)
+    found = estimated(system, at, unknowns, fewer)
+    posterior, equations.telling = found.posterior, found.told // len(at.residuals)
     step = posterior.mean - at.theta
     known = sum(posterior.determined.values()) + len(_flat(unknowns))
     # The solution is not quite where the objective is lowest, for the noise of the regressors pulls
@@ -226,7 +289,7 @@ def _step(
         ahead = at
     # The whole step: one that had to be halved is small without having arrived.
     moved = float(np.sqrt(step @ system.spread @ step / max(known, 1.0)))
-    freedom = max(1.0, system.count - known)
+    freedom = max(1.0, system.freedom - known)
     trace.append(
         {
             "step": len(trace) + 1,

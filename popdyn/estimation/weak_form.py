@@ -5,31 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from popdyn.estimation.couplings import optimal_pairs
 from popdyn.estimation.evidence import Posterior
 from popdyn.estimation.flow import Unknowns
 from popdyn.estimation.groups import BETA, CONSTANT, Group
 from popdyn.estimation.levels import (
     EARNED_NARROW,
     FULL,
-    PRODUCTS,
     carried,
     levels,
     weighted,
     without,
 )
-from popdyn.estimation.moments import Equations, MomentEquations
+from popdyn.estimation.moments import FITS, Equations, MomentEquations
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.solution import SETTLED, WeakFormSolution, solution_of
-from popdyn.estimation.steps import HALVINGS, descend, estimated
+from popdyn.estimation.steps import descend, estimated
 from popdyn.estimation.training_set import TrainingSet
-from popdyn.families.features import FeatureMap, polynomials
+from popdyn.families.features import FeatureMap
 
 __all__ = [
     "Levels",
@@ -53,7 +52,7 @@ BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
 NEAR = 4.0
 APPROACH = 5  # steps far from the data before groups that are off are left out
-COMPARED = 500  # particles of each snapshot at which a start is compared
+COUPLED = 500  # particles of each snapshot that are coupled for a start
 
 
 def particles_of(data: TrainingSet) -> list[Tensor]:
@@ -93,7 +92,7 @@ class Levels:
         most = self.smallest / PARTICLES_PER_TEST
         if unknowns.radial is not None or unknowns.diffusivity is None:
             most = min(most, TESTS_PER_KNOWN * known)
-        if unknowns.rates is not None or unknowns.streams is not None:
+        if unknowns.alike:
             least = max(least, TESTS_OF_MORE)
         count = max(min(self.options.tests, int(max(least, most))), self.seen)
         count = min(count, max(2, self.smallest // PARTICLES_OF_COVARIANCE))
@@ -109,52 +108,64 @@ class Levels:
             self.data.masses,
         )
 
-    def bowl(self) -> np.ndarray:
-        """Return the best V of degree 2 in the unknowns of the first level; W and β stay 0."""
-        first, scaling = self.start[0], self.start[1].scaling
+    @property
+    def transportable(self) -> bool:
+        """Whether a coupling says where particles go: of what grows it does not."""
+        return self.start[0].features is not None and self.start[0].rates is None
+
+    def carried_by_transport(self) -> np.ndarray:
+        """Return the V of the first level that pulls best along optimal couplings; all else is 0.
+
+        Where particles go far in an interval, steps from no motion lead nowhere: a coupling says
+        about where they go. Its displacements are taken in their middle.
+        """
+        first = self.start[0]
         assert first.features is not None
-        mixed = 2 if self.data.dim <= PRODUCTS else 0
-        of_degree_2 = polynomials(self.data.dim, scaling.half_width, 2, mixed)
-        features = FeatureMap(scaling, of_degree_2)
-        mixing, names = features.prior()
-        unknowns = dataclasses.replace(
-            first,
-            features=features,
-            mixing=mixing,
-            groups=tuple(Group("V", name) for name in names),
-        )
-        own = self.equations(unknowns, features, particles=self.few)
-        theta = np.zeros(unknowns.size)
-        at, *_ = descend(own, theta, None, [], 3 * self.options.coarse, NEAR)
-        x = torch.cat([x[:COMPARED] for x in self.few]).double()
-        weights = torch.from_numpy(unknowns.potential_weights(at.theta))
-        slopes = features.gradient_of(x, weights)[..., 0].flatten()
-        design = first.features.gradient_of(x, torch.from_numpy(first.mixing)).flatten(0, 1)
-        return np.linalg.lstsq(design.numpy(), slopes.numpy())[0]
+        places, speeds = [], []
+        for k, tau in zip(self.data.intervals.before, self.data.intervals.tau, strict=True):
+            x, y = (self.few[i][:COUPLED].double() for i in (k, k + 1))
+            rows, columns, _ = optimal_pairs(x.numpy(), y.numpy())
+            places.append(0.5 * (x[rows] + y[columns]))
+            speeds.append((y[columns] - x[rows]) / tau)
+        v = torch.cat(speeds).T.flatten().numpy()
+        mixing = torch.from_numpy(first.mixing)
+        slopes = first.features.gradient_of(torch.cat(places), mixing).flatten(0, 1).numpy()
+        gram, right = slopes.T @ slopes, -slopes.T @ v
+        left = v + slopes @ np.linalg.lstsq(slopes, -v)[0]
+        theta = np.zeros(first.size)
+        # The prior is of unit variance; what no V explains is taken for noise.
+        ridge = np.diag(np.full(len(gram), np.square(left).mean()))
+        theta[: len(gram)] = np.linalg.solve(gram + ridge, right)
+        return theta
 
     def begin(
         self,
         trace: list[dict[str, float]],
         everything: bool = False,
-        theta: np.ndarray | None = None,
     ) -> tuple[Equations, Posterior, float]:
         """Solve with polynomials, then with the coarse dictionary.
 
         Args:
             trace: Gets a record of every step.
             everything: Whether all particles take part.
-            theta: Where to begin, 0 if None.
 
         Returns:
             The coarse solution, its posterior, and χ² for each degree of freedom.
         """
-        theta = np.zeros(self.start[0].size) if theta is None else theta
+        theta = np.zeros(self.start[0].size)
         known = math.inf
         for level, after in ((self.start, self.coarse), (self.coarse, None)):
             whole = everything or not (level is self.coarse or self.fine[0].plain)
             particles = self.snapshots if whole else self.few
             own = self.equations(*level, particles=particles, known=known)
             at, posterior, misfit = descend(own, theta, None, trace, self.options.coarse, NEAR)
+            if level is self.start and misfit > FITS and self.transportable:
+                other = descend(
+                    own, self.carried_by_transport(), None, trace, self.options.coarse, NEAR
+                )
+                at, posterior, misfit = min(
+                    (at, posterior, misfit), other, key=lambda found: found[0].share
+                )
             known = sum(posterior.determined.values())
             if after is not None:
                 theta = carried(level[0], at.theta, after[0])
@@ -176,30 +187,14 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
 
 
 def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
-    """Return the solution that steps from no motion lead to, or where they are stuck from a bowl.
-
-    Where moments of high order change by a good part of themselves in an interval, the first step
-    goes astray, and a V that scatters the particles has a noise that hides its misfit.
-    """
     ways = Levels(data, options)
-    found = _solved_from(ways, None)
-    last = found.trace[-1]
-    stuck = last["halvings"] == HALVINGS - 1 and last["outer_step"] > 1.0
-    if stuck and ways.start[0].plain:
-        other = _solved_from(ways, ways.bowl())
-        return min(found, other, key=lambda solution: solution.misfit)
-    return found
-
-
-def _solved_from(ways: Levels, theta: np.ndarray | None) -> WeakFormSolution:
     trace: list[dict[str, float]] = []
-    at, _, _ = ways.begin(trace, theta=theta)
-    look = _look(ways, carried(ways.coarse[0], at.theta, ways.fine[0]))
-    own, gone = _Solved(look.posterior), look.gone
+    at, posterior, _ = ways.begin(trace)
+    look = _look(ways, at.theta, posterior)
+    gone = look.gone
     while True:
-        narrow = [g for g in look.narrow if g not in gone]
-        own = _solved_without(ways, look, gone, own.posterior, trace)
-        narrow = [g for g in narrow if g not in own.left_out]
+        own = _solved_without(ways, look, gone, trace)
+        narrow = [g for g in look.narrow if g not in (*gone, *own.left_out)]
         if not narrow or _gain(ways, look, own) >= 2.0 * EARNED_NARROW:
             used = (own.equations.tests, own.equations.weights, own.equations.count)
             return solution_of(
@@ -214,6 +209,7 @@ class _Look:
 
     Attributes:
         before: θ of the coarse solution, in the unknowns of the whole dictionary.
+        coarse: Its posterior.
         posterior: The estimate.
         gone: The groups that are left out.
         far: Whether linear equations say little yet, so that none is.
@@ -222,6 +218,7 @@ class _Look:
     """
 
     before: np.ndarray
+    coarse: Posterior
     posterior: Posterior
     gone: list[Group]
     far: bool
@@ -229,15 +226,22 @@ class _Look:
     narrow: list[Group]
 
 
-def _look(ways: Levels, theta: np.ndarray) -> _Look:
+def _look(ways: Levels, theta: np.ndarray, posterior: Posterior) -> _Look:
+    """Look with the whole dictionary from the coarse solution.
+
+    The noise of narrow functions' derivatives is not taken off: it only makes them look smaller,
+    and what is left of a derivative that is nearly all noise may look like anything.
+    """
     unknowns = ways.fine[0]
+    theta = carried(ways.coarse[0], theta, unknowns)
     some = [x[:SCREENED] for x in ways.snapshots]
     whole = ways.equations(*ways.fine, particles=some, least=ways.smallest / 20)
     at = whole.evaluate(theta)
     # For V alone in few dimensions a Jacobian of half of them tells groups apart as well, but far
     # from the data they are a worse start: a fit of `bohachevsky` did not settle, at χ² of 2.
     for share in (2, 1) if unknowns.plain and ways.data.dim <= FULL else (1,):
-        system = whole.linearise(at, whole.jacobians(at, SCREENED // share))
+        parts = whole.jacobians(at, SCREENED // share)
+        system = whole.linearise(at, parts, correct=unknowns.alike)
         found = estimated(system, at, unknowns)
         if not found.far:
             break
@@ -249,7 +253,9 @@ def _look(ways: Levels, theta: np.ndarray) -> _Look:
         kept |= set(ways.start[0].groups)
     off = _off(found.posterior, kept) + [g for g in found.gone if g not in kept]
     narrow = [g for g in dict.fromkeys(unknowns.groups) if g not in ways.coarse[0].groups]
-    return _Look(at.theta, found.posterior, [] if found.far else off, found.far, kept, narrow)
+    return _Look(
+        at.theta, posterior, found.posterior, [] if found.far else off, found.far, kept, narrow
+    )
 
 
 def _off(posterior: Posterior, kept: set[Group]) -> list[Group]:
@@ -258,25 +264,26 @@ def _off(posterior: Posterior, kept: set[Group]) -> list[Group]:
 
 @dataclass(frozen=True)
 class _Solved:
-    """A solution with some groups left out, and its equations; none yet but for the posterior."""
+    """A solution with some groups left out, and its equations."""
 
     posterior: Posterior
-    equations: Any = None
-    at: Any = None
-    misfit: float = math.inf
-    left_out: list[Group] = field(default_factory=list)
+    equations: MomentEquations
+    at: Equations
+    misfit: float
+    left_out: list[Group]
 
 
 def _solved_without(
     ways: Levels,
     look: _Look,
     gone: list[Group],
-    posterior: Posterior,
     trace: list[dict[str, float]],
 ) -> _Solved:
-    """Return the solution without some groups; the posterior says how many tests, and which."""
-    # Where no narrow group has earned its place, the coarse solution is the better start.
+    """Return the solution without some groups."""
+    # Where no narrow group has earned its place, the coarse solution is the better start, and what
+    # is known by it says better how many test functions there should be, and which.
     narrow = any(g not in gone for g in look.narrow)
+    posterior = look.posterior if narrow else look.coarse
     kept, theta = without(ways.fine[0], posterior.mean if narrow else look.before, gone)
     strengths, known = posterior.strengths, sum(posterior.determined.values())
     least, left_out = max(LEAST_TESTS, 1.3 * known), list(gone)

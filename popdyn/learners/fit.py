@@ -28,6 +28,8 @@ from popdyn.learners.training import CHECKPOINT, Workplace
 
 __all__ = ["fit"]
 
+MOST_MEMBERS = 1000
+
 
 @plain_numbers(whole=("ensemble", "seed"))
 @usual_torch()
@@ -129,8 +131,8 @@ def fit(
 
 
 def _check_members(ensemble: int | None, workers: int, learn: Sequence[str]) -> None:
-    if ensemble is not None and ensemble < 1:
-        raise PopdynError(f"ensemble is {ensemble}: expected 1 or more members")
+    if ensemble is not None and not 1 <= ensemble <= MOST_MEMBERS:
+        raise PopdynError(f"ensemble is {ensemble}: expected 1 to {MOST_MEMBERS} members")
     if workers < 1:
         raise PopdynError(f"workers is {workers}: expected 1 or more")
     more = [p for p in ("growth", "circulation") if p in learn]

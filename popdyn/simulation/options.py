@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from popdyn.base.options import Bounds, Off, OneOf, Options
+from popdyn.base.plain import LARGEST
 from popdyn.simulation.schemes import DEFAULT_SCHEME
 
 __all__ = ["MAX_DIMENSION", "SimulationOptions"]
@@ -72,6 +73,6 @@ class SimulationOptions(Options):
     growth_as: Literal["weights", "births"] = "weights"
     proportions: bool = False
     interaction_batch: Annotated[int | None, Bounds(ge=1)] = None
-    seed: Annotated[int, Bounds(ge=0)] = 0
+    seed: Annotated[int, Bounds(ge=0, le=LARGEST)] = 0
     device: str = "cpu"
     block: Annotated[int | None, Bounds(ge=1)] = None

@@ -27,6 +27,7 @@ __all__ = [
 
 FORMAT = 2
 GROUPS = ("train", "test")
+LATEST = 1e100  # time: its square is a number, too
 Group = Literal["train", "test"]
 
 
@@ -277,6 +278,9 @@ def check_times(times: ArrayLike, least: int = 1) -> np.ndarray:
         raise PopdynError(f"times have shape {t.shape}: expected {number} or more snapshots")
     if not np.isfinite(t).all():
         raise PopdynError(f"time {int(np.argmin(np.isfinite(t)))} is not a finite number")
+    if (np.abs(t) > LATEST).any():
+        k = int(np.argmax(np.abs(t) > LATEST))
+        raise PopdynError(f"time {k} is {t[k]:g}: expected times up to {LATEST:g}")
     if (np.diff(t) <= 0).any():
         k = int(np.argmax(np.diff(t) <= 0))
         raise PopdynError(

@@ -207,6 +207,9 @@ def _target(
     home = work.parent
     path = work / name
     path.parent.mkdir(exist_ok=True)
+    if path.is_dir():  # a thing that was put there has the same name
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
     shown_name = name
     expendable: set[Path] = set()
     output = goods[rng.choice(own)] if own else None

@@ -84,7 +84,7 @@ def hygiene(done: Outcome, *, as_json: bool = False, killed: bool = False) -> st
         return f"no end within {done.seconds:.0f} s"
     if "Traceback (most recent call last)" in done.err + done.out:
         return f"traceback: {done.last_line[:200]}"
-    if "unexpected " in done.last_line:
+    if "error: unexpected " in done.last_line:
         return done.last_line[:300]
     if killed:
         return ""

@@ -15,6 +15,7 @@ from popdyn.base.files import (
     extra_files,
     files_below,
     read_manifest,
+    tidy,
     write_manifest,
     write_text,
     written,
@@ -123,6 +124,30 @@ def test_siblings_of_the_user_stay(here):
     (here / "c.popdyn").write_text("mine")
     for name in "bc":
         refused(here, f"'{name}.popdyn' is in the way and none of popdyn's", name)
+
+
+def test_an_empty_thing_in_a_workshop_without_a_mark_is_in_nobodys_way(here):
+    # A thread of a process that dies may make a folder again after the mark is gone.
+    (here / "a.popdyn/new").mkdir(parents=True)
+    make("a")
+    assert not (here / "a.popdyn").exists()
+    (here / "b.popdyn/new").mkdir(parents=True)
+    (here / "b.popdyn/new/mine.txt").write_text("mine")
+    refused(here, "'b.popdyn' is in the way and none of popdyn's", "b")
+
+
+@pytest.mark.parametrize("left", [("popdyn.json", "lock"), ("lock",)])
+def test_what_a_dead_process_left_beside_a_whole_thing_is_taken_down(here, left):
+    make("a")
+    (here / "a.popdyn").mkdir()
+    for name in left:
+        (here / "a.popdyn" / name).touch()
+    (here / "a.popdyn/mine.txt").write_text("mine")
+    tidy("a")
+    assert (here / "a.popdyn/mine.txt").exists()
+    (here / "a.popdyn/mine.txt").unlink()
+    tidy("a")
+    assert not (here / "a.popdyn").exists()
 
 
 def test_a_file_of_the_user_in_the_workshop_stays(here):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import popdyn
 from popdyn.snapshots import make_tree, open_snapshots, times, write
 
 
@@ -67,6 +68,27 @@ def test_import_inspect_and_export(run_popdyn, tmp_path):
     with np.load(tmp_path / "d.npz") as archive:
         assert archive["pcs"].shape == (81, 2)
         assert set(archive["sample_labels"]) == {"ctrl", "mid", "late"}
+
+
+def test_inspect_deep_says_what_each_kind_of_dynamics_would_explain(run_popdyn, tmp_path):
+    # Two populations that fall into a bowl with noise: V without β is not enough.
+    energy = popdyn.FreeEnergy("quadratic", None, 0.5)
+    write(
+        popdyn.simulate(
+            energy, particles=1500, times=[0, 0.2, 0.4, 0.8], initial="gaussian",
+            initial_params={"mean": [3.0], "std": 0.3}, dim=1, test_particles=100, seed=1,
+        ),
+        tmp_path / "noisy.zarr",
+    )  # fmt: skip
+    found = run_popdyn("inspect", "noisy.zarr", "--deep", "--json").json["deep"]
+    by_kind = {(*row["learn"], row["time_varying"]): row for row in found["kinds"]}
+    assert found["chosen"]["learn"] == ["potential", "diffusion"]
+    assert by_kind["potential", "diffusion", False]["verdict"] == "explained"
+    assert by_kind["potential", False]["verdict"] == "unexplained"
+    assert "circulation" in by_kind["potential", "circulation", False]["error"]
+    told = run_popdyn("inspect", "noisy.zarr", "--deep").out
+    assert "potential, diffusion (by default)" in told
+    assert "unexplained" in told
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_an_ensemble_of_features_has_their_own_standard_error(tmp_path) -> None:
 def test_a_direction_whose_bias_is_larger_than_itself_tells_nothing() -> None:
     spread = np.diag([100.0, 100.0, 100.0])
     right = np.array([50.0, 300.0, 20.0])
-    system = Linearised(np.diag([80.0, -60.0, 90.0]), right, spread, 0.0, right, 10)
+    system = Linearised(np.diag([80.0, -60.0, 90.0]), right, spread, 0.0, right, 10, 10.0)
     posterior = maximise_evidence(system, ["V"] * 3)
     assert posterior.mean[1] == 0.0
     assert posterior.covariance[1, 1] == pytest.approx(posterior.strengths["V"] ** 2, rel=0.05)

@@ -168,7 +168,7 @@ def test_what_is_freed_hardly_feels_the_prior_and_the_rest_follows():
     R = np.diag([5e3] * 5 + [0.0])
     inverse = np.linalg.inv(A + R)
     posterior = Posterior(inverse @ b, inverse, np.diag(R), {"V": 3e-3}, {"V": 5.0})
-    found = freed(Linearised(A, b, A, 0.0, b, 200), posterior, np.eye(6)[5], 3.0)
+    found = freed(Linearised(A, b, A, 0.0, b, 200, 200.0), posterior, np.eye(6)[5], 3.0)
     assert abs(posterior.mean[5] - 0.2) > 3 * abs(found.mean[5] - 0.2)
     given = np.linalg.solve((A + R)[:5, :5], b[:5] - A[:5, 5] * found.mean[5])
     assert found.mean[:5] == pytest.approx(given)
@@ -178,7 +178,9 @@ def test_what_is_freed_hardly_feels_the_prior_and_the_rest_follows():
 def test_an_unknown_that_the_equations_say_nothing_of_stays_where_it_is():
     # Less the noise of its regressors nothing, or less than nothing, is left of the last column.
     matrix = np.diag([100.0, -1.0])
-    system = Linearised(matrix, np.array([50.0, 3.0]), np.diag([100.0, 2.0]), 0.0, np.zeros(2), 200)
+    system = Linearised(
+        matrix, np.array([50.0, 3.0]), np.diag([100.0, 2.0]), 0.0, np.zeros(2), 200, 200.0
+    )
     found = profiled(system, np.array([1.0, 0.0]), 1, now=0.3)
     assert found.value == 0.3
     assert found.variance > 1e6
@@ -191,7 +193,7 @@ def test_evidence_finds_the_strength_of_each_group():
     theta = np.concatenate([2.0 * rng.standard_normal(40), np.zeros(40)])
     y = design @ theta + rng.standard_normal(400)
     matrix = design.T @ design
-    system = Linearised(matrix, design.T @ y, matrix, 0.0, design.T @ y, 400)
+    system = Linearised(matrix, design.T @ y, matrix, 0.0, design.T @ y, 400, 400.0)
     groups = ["strong"] * 40 + ["absent"] * 40
     posterior = maximise_evidence(system, groups)
     assert posterior.strengths["strong"] == pytest.approx(np.std(theta[:40]), rel=0.1)
