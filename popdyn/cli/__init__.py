@@ -130,6 +130,21 @@ def main() -> None:
         _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", debug)
     else:
         sys.exit(status if isinstance(status, int) else 0)
+    finally:
+        _end_reader()
+
+
+def _end_reader() -> None:
+    """Let the thread in which Zarr reads come to its end.
+
+    Zarr gives it 0.2 s at exit and then closes its event loop, which on a busy machine still runs:
+    a traceback after all is done.
+    """
+    sync = sys.modules.get("zarr.core.sync")
+    loop, thread = (getattr(sync, name, [None])[0] for name in ("loop", "iothread"))
+    if loop is not None and thread is not None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10.0)
 
 
 def _open_streams() -> None:

@@ -54,6 +54,10 @@ def command(store: str, deep: bool, as_json: bool) -> None:
     if deep:
         standard_output.print()
         standard_output.print(_kinds(report["deep"]))
+        for row in report["deep"]["kinds"]:
+            if "error" in row:
+                said = f"note: {', '.join(row['learn'])}: {row['error']}"
+                standard_output.print(said, soft_wrap=True)
 
 
 def _snapshots(report: dict[str, Any]) -> Table:
@@ -77,7 +81,6 @@ def _kinds(found: dict[str, Any]) -> Table:
         learned = ", ".join(row["learn"]) + ", moving" * row["time_varying"]
         cells = [learned + " (by default)" * (k == 0)]
         if "error" in row:
-            table.add_row(*cells, row["error"])
             continue
         share, p = row["explained_share"], row["p_value"]
         cells.append(row["verdict"])

@@ -268,8 +268,8 @@ def test_a_kill_leaves_no_process_and_is_gone_on_with(
         "--learners", "zero,oracle", "--entries", "bowl,still",
         POPDYN_TEST_MARK=mark, POPDYN_TEST_SESSION="own",
     )  # fmt: skip
+    wait_for(lambda: len(ours(mark)) > 2, process)
     wait_for(lambda: list(out.glob("cells/*/cell.json")), process)
-    assert len(ours(mark)) > 2
     process.send_signal(getattr(signal, name))
     process.wait(timeout=60)
     wait_for(lambda: not ours(mark), seconds=5)

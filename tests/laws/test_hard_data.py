@@ -122,7 +122,7 @@ def test_a_constant_component_beside_a_single_one(learner):
 
 def test_a_point_where_all_cells_start():
     rng = np.random.default_rng(0)
-    x = [np.ones((300, 2))] + [1 + 0.3 * k**0.5 * rng.normal(size=(300, 2)) for k in (1, 2, 3)]
+    x = [np.ones((1000, 2))] + [1 + 0.3 * k**0.5 * rng.normal(size=(1000, 2)) for k in (1, 2, 3)]
     run = fitted({"learner": "weak_form"}, x, learn=("potential", "diffusion"))
     # Free spreading: a variance of 0.09 in each 0.15 of time is 2β.
     assert run.energy.diffusivity == pytest.approx(0.3, rel=0.15)
