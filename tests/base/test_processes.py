@@ -53,6 +53,7 @@ def test_a_plain_script_simulates_with_workers(tmp_path):
     assert run(SIMULATE, tmp_path) == ["the script runs", "True"]
 
 
+@pytest.mark.slow
 def test_a_plain_script_fits_an_ensemble_with_and_without_workers(tmp_path):
     assert run(FIT, tmp_path) == ["the script runs", "0", "True"]
 

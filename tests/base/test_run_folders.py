@@ -143,6 +143,7 @@ def test_a_fit_that_fails_leaves_the_old_run_and_no_folder(here, wrong):
     assert not (here / "deep").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_training_leaves_the_old_run_and_goes_on(start_popdyn, here):
     trained("cut")
     before = everything(here / "cut")
@@ -165,6 +166,7 @@ def test_a_killed_training_leaves_the_old_run_and_goes_on(start_popdyn, here):
     assert sorted(os.listdir(here)) == ["0.zarr", "1.zarr", "cut"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_resumed_as_it_was_written_and_on_its_own_data(
     start_popdyn, here, run_popdyn
 ):

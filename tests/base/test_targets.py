@@ -337,6 +337,7 @@ group.main(sys.argv[1:], standalone_mode=False)
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_figure_or_none(here):
     energy = popdyn.FreeEnergy("quadratic")
     data = popdyn.simulate(energy, particles=100, snapshots=2, out="st.zarr", seed=0)

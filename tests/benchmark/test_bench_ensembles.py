@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
 from popdyn.benchmark import bench
 from popdyn.benchmark.cells import cell_options
 from popdyn.benchmark.suites import SUITES
 from popdyn.learners import load_run
 
 
+@pytest.mark.slow
 def test_ensembles_are_of_learners_that_learn(small_suite, tmp_path):
     found = bench(
         small_suite,

@@ -75,6 +75,7 @@ def test_an_edited_score_is_named_and_its_cell_alone_run_again(small_suite, copi
         bench(small_suite, out, overwrite=True, **QUICK)
 
 
+@pytest.mark.slow
 def test_what_is_cut_or_strange_is_named_and_the_bench_goes_on(small_suite, copied):
     results, out = copied
     cells, references = out / "cells", out / "references"
@@ -190,6 +191,7 @@ def test_overwrite_takes_only_what_is_popdyns(small_suite, copied, tmp_path, lay
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
+@pytest.mark.slow
 def test_overwrite_keeps_the_old_results_until_the_new_are_whole(
     start_popdyn, small_suite, copied, tmp_path
 ):

@@ -51,6 +51,7 @@ def test_same_command_twice_gives_equal_arrays(run_popdyn, tmp_path):
         np.testing.assert_array_equal(a[group].x.values, b[group].x.values)
 
 
+@pytest.mark.slow
 def test_real_cells(run_popdyn, eb5):
     assert run_popdyn("import", eb5, "--out", "eb5.zarr").code == 0
     made = run_popdyn(

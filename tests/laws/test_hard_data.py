@@ -96,7 +96,15 @@ def test_cells_that_all_stand_twice_count_once(learner):
     )
 
 
-@every
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param(
+            learner, id=name, marks=[pytest.mark.slow] * (name in ("weak_form", "network"))
+        )
+        for name, learner in EVERY.items()
+    ],
+)
 def test_the_same_cell_over_and_over(learner):
     x = clouds(300)
     run = fitted(learner, [np.concatenate([c, np.repeat(c[:1], 50, 0)]) for c in x])

@@ -45,7 +45,7 @@ def case(learner, learn, slow=False):
 CASES = [
     case(WEAK, V),
     case(WEAK, BETA),
-    case(WEAK, ALL),
+    case(WEAK, ALL, slow=True),
     case(FEATURES, V),
     case(FEATURES, BETA, slow=True),
     case(FEATURES, ALL, slow=True),

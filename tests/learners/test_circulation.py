@@ -19,6 +19,7 @@ def turning(dim: int = 2, **params):
     return flow, popdyn.simulate(flow, dim=dim, particles=2000, times=TIMES, seed=0, **how)
 
 
+@pytest.mark.slow
 def test_a_rotation_is_learned_and_named_where_it_is_not(tmp_path):
     flow, data = turning()
     run = popdyn.fit(data, learner="weak_form", learn=LEARN)

@@ -34,6 +34,7 @@ def test_cells_of_equal_weight_have_the_weighted_law(growing):
     assert all(np.array_equal(a, b) for a, b in zip(training.cells, again.cells, strict=True))
 
 
+@pytest.mark.slow
 def test_a_learner_without_growth_says_so_and_does_not_explain(growing):
     run = popdyn.fit(growing, learner="weak_form", learn=("potential", "diffusion"))
     assert any("each kept with the odds of its weight" in note for note in run.notes)

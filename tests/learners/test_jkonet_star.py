@@ -145,6 +145,7 @@ def test_a_moving_potential_is_saved_and_loaded(tmp_path, options):
     np.testing.assert_array_equal(late, loaded.potential_gradient(x, 0.4))
 
 
+@pytest.mark.slow
 def test_a_moving_potential_is_followed(skill):
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=1000, snapshots=5, dt=0.1, seed=0)
     assert skill(fit(data, time_varying=True).energy, FreeEnergy("moving_well"), data) > 0.8

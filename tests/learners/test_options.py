@@ -55,6 +55,7 @@ def test_every_option_is_a_flag_with_its_meaning_and_default(name):
             assert not option.text or f"[default: {option.text}" in text
 
 
+@pytest.mark.slow
 def test_a_line_and_a_file_and_python_mean_the_same(run_popdyn, small_data, tmp_path):
     options = {"tests": 100, "learn": ["potential", "diffusion"], "time_varying": False}
     popdyn.write(small_data, tmp_path / "small.zarr")

@@ -127,7 +127,7 @@ def test_an_unreachable_scheduler_is_one_line():
     ("victim", "line"),
     [
         pytest.param("worker", "has had no worker for 30 s", marks=pytest.mark.slow),
-        ("scheduler", "the scheduler was lost"),
+        pytest.param("scheduler", "the scheduler was lost", marks=pytest.mark.slow),
     ],
 )
 def test_a_cluster_that_dies_is_one_line(victim, line, tmp_path):
