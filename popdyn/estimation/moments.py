@@ -14,7 +14,7 @@ from popdyn.base.intervals import Intervals
 from popdyn.estimation.flow import Drive, Path, Unknowns
 from popdyn.estimation.jacobian import JACOBIAN, Jacobian, Sensitivity
 from popdyn.estimation.linearised import Linearised
-from popdyn.estimation.noise import SharedNoise, covariance, shrinkage, tridiagonal
+from popdyn.estimation.noise import SharedNoise, covariance, shrinkage, tridiagonal, worth
 from popdyn.families.features import FeatureMap
 
 __all__ = ["FITS", "Equations", "MomentEquations"]
@@ -208,7 +208,7 @@ class MomentEquations:
         added, across_too = np.zeros((K, q)), np.zeros((K - 1, q))
         diagonal, upper = np.zeros((K, q, q)), np.zeros((K - 1, q, q))
         for i, k in enumerate(self.intervals.before):
-            here, ahead = len(self.observed[k]), len(self.observed[k + 1])
+            here, ahead = (worth(len(self.observed[j]), 2 * q) for j in (k, k + 1))
             diagonal[i] = (own[i] + shared.carried(k)) / here
             diagonal[i] += (self.spreads[k + 1] + shared.excess[k + 1]) / ahead
             # As if f had that much noise of its own, which goes where the particle goes.

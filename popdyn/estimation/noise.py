@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.linalg.blas import get_blas_funcs
 from torch import Tensor
 
-__all__ = ["SharedNoise", "covariance", "shrinkage", "tridiagonal"]
+__all__ = ["SharedNoise", "covariance", "shrinkage", "tridiagonal", "worth"]
 
 RANK = 1e-6  # of the largest variance: what float32 sums leave of a smaller one is rounding
 LEAST, MOST = -0.9, 30.0  # an excess over independent particles' variance, in units of that
@@ -92,6 +92,18 @@ def shrinkage(S: np.ndarray, count: int) -> float:
         with the share that the sample itself asks for.
     """
     return float(np.trace(S)) / count
+
+
+def worth(count: int, numbers: int) -> float:
+    """Return by how many particles to divide a sample covariance, lest its inverse be too large.
+
+    That of p Gaussian numbers from n draws has the mean (n − 1)/(n − p − 2) times the inverse of
+    what they come from: so n (n − p − 2)/(n − 1), and no less than half of them.
+
+    References:
+        Hartlap, Simon and Schneider, Astron. Astrophys. 464 (2007) 399.
+    """
+    return count * max(0.5, (count - numbers - 2.0) / (count - 1.0))
 
 
 def tridiagonal(covariance: tuple[np.ndarray, np.ndarray]):  # type: ignore[no-untyped-def]

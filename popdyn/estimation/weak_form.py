@@ -249,6 +249,8 @@ def _look(ways: Levels, theta: np.ndarray, posterior: Posterior) -> _Look:
     # equations switch off what is needed: now and then the bumps 0.1 wide of `bohachevsky`, whose
     # fit then had χ² of 32 for each degree of freedom.
     kept = {*first_groups(unknowns), CONSTANT, BETA}
+    # What the coarse solution has stays: each step says again whether it earns its place.
+    kept |= {g for g, s in posterior.strengths.items() if s > 0.0}
     if len(unknowns.log_density):  # V has it whatever the motion asks for
         kept |= set(ways.start[0].groups)
     off = _off(found.posterior, kept) + [g for g in found.gone if g not in kept]
