@@ -14,6 +14,8 @@ from popdyn.snapshots import inspect, open_snapshots, times
 
 __all__ = ["command"]
 
+SHORT = {"potential": "V", "interaction": "W", "diffusion": "β"}
+
 
 @click.command(name="inspect")
 @click.argument("store", type=click.Path())
@@ -78,8 +80,8 @@ def _kinds(found: dict[str, Any]) -> Table:
         right = name in ("p", "β", "s")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for k, row in enumerate([found["chosen"], *found["kinds"]]):
-        learned = ", ".join(row["learn"]) + ", moving" * row["time_varying"]
-        cells = [learned + " (by default)" * (k == 0)]
+        learned = ", ".join(SHORT.get(part, part) for part in row["learn"])
+        cells = [learned + ", moving" * row["time_varying"] + " (default)" * (k == 0)]
         if "error" in row:
             continue
         share, p = row["explained_share"], row["p_value"]

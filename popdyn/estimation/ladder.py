@@ -180,6 +180,8 @@ class _Ladder:
             parts = [part for part in noise if self._coarse("potential", *noise)[part]]
         if _met(every):
             return self._asked(self._least_of(parts))
+        if "interaction" in parts and _met(self._whole("potential", *parts)):
+            return self._asked(parts)
         if noise and _met(self._whole("potential", *noise)):  # all three together may go astray
             return self._asked(noise)
         self.found_noise = [part for part in parts if part == "diffusion"]

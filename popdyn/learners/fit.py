@@ -110,7 +110,7 @@ def fit(
     def fitted(place: Workplace) -> Run:
         run = fitting.learned(place)
         run.config = config | {"ensemble": fitting.members}
-        fitting.judge(run)
+        run = fitting.judged(run)
         run.seconds = time.monotonic() - begin
         run.data = [x.data for x in experiments]
         return run

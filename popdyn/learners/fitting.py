@@ -118,12 +118,11 @@ class Fitting:
         say_what_can_be_told(run, self.options, self.training)
         return run
 
-    def judge(self, run: Run) -> None:
-        """Give a run its verdict, and say what it lacks."""
-        to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
-        judging = Judging(self, run)
-        run.verdict = judging.verdict()
-        run.certificate |= run.verdict.certificate()
+    def judged(self, run: Run) -> Run:
+        """Return a run with its verdict, and what it lacks; one without W where that explains."""
+        judging = self._verdict_on(run)
+        if (other := self._without_interaction(run)) is not None:
+            run, judging = other
         if len(self.experiments) > 1:
             self._compare(run, judging.of_each())
         if between := run.certificate.get("between"):
@@ -133,6 +132,36 @@ class Fitting:
         if run.word != "explained":
             assert run.verdict is not None
             run.notes = [*run.notes, run.verdict.note, *self._more_than_energy(run)]
+        return run
+
+    def _verdict_on(self, run: Run) -> Judging:
+        to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
+        judging = Judging(self, run)
+        run.verdict = judging.verdict()
+        run.certificate |= run.verdict.certificate()
+        return judging
+
+    def _without_interaction(self, run: Run) -> tuple[Run, Judging] | None:
+        """Return a fit without W that is explained where the one with a W is not.
+
+        What W's functions earned beside a coarse dictionary, narrow functions of V may do as well.
+        """
+        chosen_by_data = self.settled is not self.options and "ladder" in run.certificate
+        if run.word != "unexplained" or not chosen_by_data or "between" in run.certificate:
+            return None
+        learn = tuple(part for part in run.certificate["learn"] if part != "interaction")
+        if self.members > 1 or self.training is None or len(learn) == len(run.certificate["learn"]):
+            return None
+        before, self.settled = self.settled, dataclasses.replace(self.settled, learn=learn)
+        other = self.fit_one(self.training, self.settled, Workplace())
+        other.certificate |= {"learn": list(learn), "ladder": run.certificate["ladder"]}
+        say_what_can_be_told(other, self.settled, self.training)
+        other.config = run.config
+        judging = self._verdict_on(other)
+        if other.word == "explained":
+            return other, judging
+        self.settled = before
+        return None
 
     def _compare(self, run: Run, each: Sequence[Verdict]) -> None:
         """Put into the certificate what each experiment says, and whether they differ."""

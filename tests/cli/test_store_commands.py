@@ -80,9 +80,9 @@ def test_inspect_deep_says_what_each_kind_of_dynamics_would_explain(run_popdyn, 
     write(data, tmp_path / "noisy.zarr")
     told = run_popdyn("inspect", "noisy.zarr", "--deep").out
     rows = {line.split("  ")[0]: line for line in told.splitlines()}
-    assert " explained" in rows["potential, diffusion (by default)"]
-    assert " explained" in rows["potential, diffusion"]
-    assert "unexplained" in rows["potential"]
+    assert " explained" in rows["V, β (default)"]
+    assert " explained" in rows["V, β"]
+    assert "unexplained" in rows["V"]
     assert "note: potential, circulation: a circulation in 1 dimension" in told
 
 

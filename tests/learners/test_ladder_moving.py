@@ -14,3 +14,18 @@ def test_what_only_a_moving_potential_explains_is_not_called_explained():
     assert run.certificate["ladder"][-1]["time_varying"] is True
     assert run.word != "explained"
     assert popdyn.score(run, data)["gradient"]["potential"]["skill"] > 0.9
+
+
+@pytest.mark.slow
+def test_an_interaction_that_no_fit_needs_is_not_learned():
+    # From a narrow start a coarse dictionary lacks what W's functions make up for.
+    data = popdyn.simulate(
+        FreeEnergy("double_well", None, 0.2), particles=3000, times=[0, 0.2, 0.4, 0.8],
+        initial="gaussian", initial_params={"std": 0.3}, seed=0,
+    )  # fmt: skip
+    run = popdyn.fit(data)
+    assert list(run.learned) == ["potential", "diffusion"]
+    assert run.word == "explained"
+    assert run.energy.W is None
+    assert abs(run.energy.diffusivity - 0.2) < 2.0 * run.energy.diffusivity_standard_error
+    assert popdyn.score(run, data, points=100)["gradient"]["force"]["skill"] > 0.95
