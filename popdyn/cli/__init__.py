@@ -131,7 +131,8 @@ def main() -> None:
     else:
         sys.exit(status if isinstance(status, int) else 0)
     finally:
-        _end_reader()
+        # After Zarr's own, so before it: whoever goes on in this process may still read.
+        atexit.register(_end_reader)
 
 
 def _end_reader() -> None:
@@ -170,6 +171,7 @@ def _interrupted() -> NoReturn:
     """
     with contextlib.suppress(OSError):  # the terminal may be gone
         click.echo("popdyn: error: interrupted; what was already written is kept", err=True)
+    _end_reader()
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -80,10 +80,10 @@ def _kinds(found: dict[str, Any]) -> Table:
         right = name in ("p", "β", "s")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for k, row in enumerate([found["chosen"], *found["kinds"]]):
-        learned = ", ".join(SHORT.get(part, part) for part in row["learn"])
-        cells = [learned + ", moving" * row["time_varying"] + " (default)" * (k == 0)]
         if "error" in row:
             continue
+        learned = ", ".join(SHORT.get(part, part) for part in row["learn"])
+        cells = [learned + ", moving" * row["time_varying"] + " (default)" * (k == 0)]
         share, p = row["explained_share"], row["p_value"]
         cells.append(row["verdict"])
         cells.append("–" if share is None else f"{share:.3f} ± {row['standard_error'] or 0:.3f}")

@@ -30,6 +30,7 @@ from popdyn.families.units import RateInUnits, StreamInUnits, TermInUnits, Units
 
 __all__ = [
     "FITS",
+    "MOST",
     "REJECTED",
     "SETTLED",
     "WeakFormSolution",
@@ -40,7 +41,7 @@ __all__ = [
 
 SETTLED = 0.1  # standard errors
 REJECTED = 0.01  # level of the test whether the energy explains the data
-MOST = 100_000  # particles of each snapshot over which a function has mean 0
+MOST = 100_000  # particles of each snapshot, in memory with all their features
 
 
 @dataclass(frozen=True)

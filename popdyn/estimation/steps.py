@@ -26,7 +26,7 @@ from popdyn.estimation.jacobian import Jacobian
 from popdyn.estimation.linearised import Linearised
 from popdyn.estimation.moments import Equations, MomentEquations
 
-__all__ = ["FAR", "HALVINGS", "descend", "estimated", "narrowed"]
+__all__ = ["FAR", "descend", "estimated", "narrowed"]
 
 SIGNAL = 0.5  # share of regressors' squares that may not be noise where tests are to tell of β
 LOOSE = 3.0  # times the prior's width, at which β hardly feels it: 20 gives the same

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popdyn.estimation.couplings import optimal_pairs
+from popdyn.estimation.couplings import couple
 from popdyn.estimation.evidence import Posterior
 from popdyn.estimation.flow import Unknowns
 from popdyn.estimation.groups import BETA, CONSTANT, Group
@@ -25,7 +25,7 @@ from popdyn.estimation.levels import (
 )
 from popdyn.estimation.moments import FITS, Equations, MomentEquations
 from popdyn.estimation.options import WeakFormOptions
-from popdyn.estimation.solution import SETTLED, WeakFormSolution, solution_of
+from popdyn.estimation.solution import MOST, SETTLED, WeakFormSolution, solution_of
 from popdyn.estimation.steps import descend, estimated
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.families.features import FeatureMap
@@ -46,7 +46,6 @@ TESTS_PER_KNOWN = 4.0
 TESTS_OF_MORE = 100.0
 # Fewer particles than this for each test would not tell the covariance of the moments.
 PARTICLES_OF_COVARIANCE = 10
-MOST = 100_000  # particles of each snapshot, in memory with all their features
 SCREENED = 5000  # particles of each snapshot that say which groups take part
 BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
@@ -121,15 +120,12 @@ class Levels:
         """
         first = self.start[0]
         assert first.features is not None
-        places, speeds = [], []
-        for k, tau in zip(self.data.intervals.before, self.data.intervals.tau, strict=True):
-            x, y = (self.few[i][:COUPLED].double() for i in (k, k + 1))
-            rows, columns, _ = optimal_pairs(x.numpy(), y.numpy())
-            places.append(0.5 * (x[rows] + y[columns]))
-            speeds.append((y[columns] - x[rows]) / tau)
-        v = torch.cat(speeds).T.flatten().numpy()
+        few = [x[:COUPLED].double() for x in self.few]
+        pairs = couple(few, self.data.intervals, 0, self.data.seed)
+        middles = pairs.ends - 0.5 * pairs.intervals[:, None] * pairs.speeds
+        v = pairs.speeds.T.flatten().numpy()
         mixing = torch.from_numpy(first.mixing)
-        slopes = first.features.gradient_of(torch.cat(places), mixing).flatten(0, 1).numpy()
+        slopes = first.features.gradient_of(middles, mixing).flatten(0, 1).numpy()
         gram, right = slopes.T @ slopes, -slopes.T @ v
         left = v + slopes @ np.linalg.lstsq(slopes, -v)[0]
         theta = np.zeros(first.size)

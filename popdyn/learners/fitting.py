@@ -115,7 +115,7 @@ class Fitting:
         else:
             run = self.fit_one(self.training, self.settled, place)
         run.certificate |= choice
-        say_what_can_be_told(run, self.options, self.training)
+        _say_what_can_be_told(run, self.options, self.training)
         return run
 
     def judged(self, run: Run) -> Run:
@@ -135,7 +135,7 @@ class Fitting:
         return run
 
     def _verdict_on(self, run: Run) -> Judging:
-        to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
+        _to_cpu(run.energy)  # whoever evaluates it has NumPy arrays
         judging = Judging(self, run)
         run.verdict = judging.verdict()
         run.certificate |= run.verdict.certificate()
@@ -146,16 +146,20 @@ class Fitting:
 
         What W's functions earned beside a coarse dictionary, narrow functions of V may do as well.
         """
-        chosen_by_data = self.settled is not self.options and "ladder" in run.certificate
-        if run.word != "unexplained" or not chosen_by_data or "between" in run.certificate:
+        asked_for = "ladder" in run.certificate and "interaction" in run.certificate["learn"]
+        if self.training is None or self.members > 1 or "between" in run.certificate:
+            return None
+        if run.word != "unexplained" or not asked_for:
             return None
         learn = tuple(part for part in run.certificate["learn"] if part != "interaction")
-        if self.members > 1 or self.training is None or len(learn) == len(run.certificate["learn"]):
-            return None
         before, self.settled = self.settled, dataclasses.replace(self.settled, learn=learn)
-        other = self.fit_one(self.training, self.settled, Workplace())
+        try:
+            other = self.fit_one(self.training, self.settled, Workplace())
+        except PopdynError:  # what there is stays
+            self.settled = before
+            return None
         other.certificate |= {"learn": list(learn), "ladder": run.certificate["ladder"]}
-        say_what_can_be_told(other, self.settled, self.training)
+        _say_what_can_be_told(other, self.settled, self.training)
         other.config = run.config
         judging = self._verdict_on(other)
         if other.word == "explained":
@@ -184,7 +188,7 @@ class Fitting:
         alone = []
         for part in self.training.experiments():
             fitted = self.fit_one(part, chosen(part, self.options)[0], Workplace())
-            to_cpu(fitted.energy)
+            _to_cpu(fitted.energy)
             alone.append(judge(fitted.dynamics, part.sample(), lambda: None, seed=self.seed))
         tests = [v.two_sample or {} for v in alone]
         run.certificate["difference"]["alone"] = [test.get("p_value") for test in tests]
@@ -259,7 +263,7 @@ class Judging:
             return run.dynamics, training.sample(training.validation)
         less, left_out = training.split(fitting.fraction, LEAST)
         sibling = fitting.fit_one(less, fitting.settled, Workplace())
-        to_cpu(sibling.energy)
+        _to_cpu(sibling.energy)
         return sibling.dynamics, training.sample(left_out)
 
 
@@ -315,13 +319,13 @@ def _of_one_truth(experiments: Sequence[Experiment]) -> xr.DataTree:
     return first.data
 
 
-def to_cpu(energy: FreeEnergy) -> None:
+def _to_cpu(energy: FreeEnergy) -> None:
     for term in (energy.V, energy.W):
         if isinstance(term, nn.Module):
             term.cpu()
 
 
-def say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
+def _say_what_can_be_told(run: Run, options: Any, training: TrainingSet) -> None:
     """Put into the certificate how well the data tells the energies apart, and warnings."""
     learned = run.certificate.get("learn", getattr(options, "learn", ()))
     if len(learned) < 2:

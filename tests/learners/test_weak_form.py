@@ -475,3 +475,16 @@ def test_steps_do_not_climb_away_from_the_data():
     solution = solve_weak_form(data, WeakFormOptions(learn=("potential", "diffusion")))
     misfits = [record["misfit"] for record in solution.trace[3:]]
     assert misfits[-1] < 1.05 * min(misfits)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 6])
+def test_a_narrow_population_that_goes_far(seed):
+    # Many functions do not vary in such a snapshot: what their derivatives say is noise.
+    data = popdyn.simulate(
+        FreeEnergy("quadratic", None, 0.5), particles=1500, times=[0, 0.2, 0.4, 0.8], dim=1,
+        initial="gaussian", initial_params={"mean": [3.0], "std": 0.3}, seed=seed,
+    )  # fmt: skip
+    run = popdyn.fit(data, "weak_form", learn=("potential", "diffusion"))
+    assert run.energy.diffusivity_standard_error < 0.1
+    assert abs(run.energy.diffusivity - 0.5) < 3.0 * run.energy.diffusivity_standard_error
+    assert popdyn.score(run, data, points=100)["gradient"]["force"]["skill"] > 0.98
