@@ -266,7 +266,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int, now: float = 0.0
         system: The normal equations.
         precision: The prior's, ``(p,)``; infinite for unknowns that are 0.
         j: The unknown; it has no prior.
-        now: Its value where the equations say nothing of it.
+        now: Its value where the equations say nothing of it: no end, or no regressor but noise.
 
     References:
         Anderson and Rubin, Ann. Math. Stat. 20 (1949) 46; Fieller, J. R. Stat. Soc. B 16 (1954)
@@ -291,7 +291,7 @@ def profiled(system: Linearised, precision: np.ndarray, j: int, now: float = 0.0
     square = LEVEL**2
     lead = 1.0 - square * second
     if lead <= UNKNOWN:  # no end
-        return Profile(value, max(variance, ratio**2, NO_END**2), a / raw)
+        return Profile(now, max(variance, ratio**2, NO_END**2), a / raw)
     root = math.sqrt((square * first) ** 2 + lead * square * variance)
     most = ratio + (square * first + root) / lead
     least = max(0.0, ratio + (square * first - root) / lead)

@@ -96,6 +96,12 @@ class Unknowns:
         return self.diffusivity is None or any(part is not None for part in more)
 
     @property
+    def noise_alone(self) -> bool:
+        """Whether β, and nothing else, is learned beside V."""
+        more = (self.radial, self.rates, self.streams)
+        return self.diffusivity is None and all(part is None for part in more)
+
+    @property
     def alike(self) -> bool:
         """Whether a growth or a circulation is learned, which look like V but to rough functions.
 

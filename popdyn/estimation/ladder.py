@@ -15,7 +15,7 @@ from popdyn.estimation.levels import FULL, PRODUCTS
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.solution import FITS, REJECTED, freedom_of, p_value_of
 from popdyn.estimation.steps import FAR
-from popdyn.estimation.trades import TRADED, traded
+from popdyn.estimation.trades import TRADED, spreads, traded
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.weak_form import Levels, solve_weak_form
 
@@ -153,11 +153,14 @@ class _Ladder:
                 continue
             if not self.noise:
                 return self._asked()
-            # V may make up for a β that fewer assumptions would find, or leave open.
+            # V may make up for a β that fewer assumptions would find, or leave open; where it
+            # pushes a population apart that may diffuse as well, the solution takes the less force.
             found = dictionary("potential", *self.noise)
             if _met(found) and found["diffusion"]:
                 return self._asked(self.noise)
             open_ = found["traded"] > TRADED
+            if open_ and found["spreads"]:
+                return self._asked(self.noise)
             return self._asked(noise=self.noise_error if open_ else None)
         return None
 
@@ -250,8 +253,11 @@ class _Ladder:
         more: dict[str, Any] = {"dictionary": "whole"}
         if moves:
             more["time_varying"] = True
-        if "diffusion" in learn and found.unknowns is not None and found.posterior is not None:
-            more |= self._noise(found.unknowns, found.posterior.mean, found.posterior, found.misfit)
+        if "diffusion" in learn:
+            assert found.unknowns is not None
+            assert found.theta is not None
+            assert found.posterior is not None
+            more |= self._noise(found.unknowns, found.theta, found.posterior, found.misfit)
         return self._rung(learn, found.misfit, found.freedom, **more)
 
     def _noise(
@@ -261,7 +267,12 @@ class _Ladder:
         self.noise_error = math.sqrt(variance)
         share = traded(unknowns, theta, posterior, self.few.turned.fit)
         asked = bool(theta[-1] > LEVEL * self.noise_error)
-        return {"diffusion": asked, "traded": min(share, NO_SHARE)}
+        return {
+            "diffusion": asked,
+            "traded": min(share, NO_SHARE),
+            # By noise rather than by a force, if they are not told apart.
+            "spreads": bool(theta[-1] > 0.0) or spreads(unknowns, theta, self.few.turned.fit),
+        }
 
     def _is_far(self, misfit: float, bound: float = FAR) -> bool:
         share = min(len(x) for x in self.few.cells) / REJECTING

@@ -76,13 +76,23 @@ class Dictionary(NamedTuple):
 
 
 def levels(
-    data: TrainingSet, snapshots: Sequence[Tensor], options: WeakFormOptions
+    data: TrainingSet,
+    snapshots: Sequence[Tensor],
+    options: WeakFormOptions,
+    at_rest: bool = True,
 ) -> list[tuple[Unknowns, FeatureMap]]:
-    """Return the unknowns and the tests of three levels: polynomials, coarse and fine."""
+    """Return the unknowns and the tests of three levels: polynomials, coarse and fine.
+
+    Args:
+        data: The training set.
+        snapshots: The particles of each snapshot.
+        options: What is learned.
+        at_rest: Whether, where V and β are learned, no motion is thought likelier than no V.
+    """
     scaling = data.scaling().cpu()
     everything = torch.cat(list(snapshots))
     words = dictionary(data, snapshots, scaling, options.time_varying)
-    both = "potential" in options.learn and _learns_diffusivity(options)
+    both = at_rest and "potential" in options.learn and _learns_diffusivity(options)
     smooth = FeatureMap(scaling, words.smooth)
     log_density = _log_density(smooth, snapshots) if both else np.zeros(0)
     learned = "interaction" in options.learn
@@ -98,7 +108,9 @@ def levels(
         beside = tests if n < 2 else out[1][1]
         unknowns = _unknowns(tests, beside, own, distances, fields, log_density, data, options)
         out.append((unknowns, tests))
-    least = _least(words, out[1][0].groups, out[2][0].groups, min(len(x) for x in snapshots))
+    polynomials = EARNED_POLYNOMIALS if at_rest else EARNED
+    fewest = min(len(x) for x in snapshots)
+    least = _least(words, out[1][0].groups, out[2][0].groups, fewest, polynomials)
     return [
         (
             dataclasses.replace(
@@ -148,7 +160,11 @@ def dictionary(
 
 
 def _least(
-    words: Dictionary, coarse: Sequence[Group], fine: Sequence[Group], fewest: int
+    words: Dictionary,
+    coarse: Sequence[Group],
+    fine: Sequence[Group],
+    fewest: int,
+    polynomials: float,
 ) -> dict[Group, float]:
     """Return what each group has to earn, in log evidence, to take part.
 
@@ -158,7 +174,7 @@ def _least(
     """
     smooth, narrow = ({b.group for b in blocks} for blocks in (words.smooth, words.narrow))
     least = {
-        g: EARNED_POLYNOMIALS if g.functions in smooth else EARNED
+        g: polynomials if g.functions in smooth else EARNED
         for g in dict.fromkeys(coarse)
         if g not in (BETA, CONSTANT) and (g.part != "W" or g.functions == OF_DISTANCE)
     }

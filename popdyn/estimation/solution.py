@@ -58,7 +58,8 @@ class WeakFormSolution:
         determined: How many unknowns of each group the data determines.
         trace: One record for each Gauss–Newton step: its number, χ² for each degree of freedom
             where it begins, its size in standard errors, and how often it was halved.
-        posterior: Estimate and covariance of all unknowns.
+        theta: The unknowns. A last step that led to nothing better was not done.
+        posterior: Where that step led, and the covariance of all unknowns.
         unknowns: What they stand for.
         tests: The test functions of its last equations, with the combinations that were taken.
         freedom: Degrees of freedom of the misfit.
@@ -76,6 +77,7 @@ class WeakFormSolution:
     misfit: float
     determined: dict[str, float]
     trace: list[dict[str, float]] = field(default_factory=list)
+    theta: np.ndarray | None = None
     posterior: Posterior | None = None
     unknowns: Unknowns | None = None
     tests: tuple[FeatureMap, np.ndarray, int] | None = None
@@ -228,6 +230,7 @@ def solution_of(
         misfit,
         {str(g): known for g, known in posterior.determined.items()},
         trace,
+        theta,
         posterior,
         unknowns,
         tests,

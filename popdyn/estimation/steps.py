@@ -89,9 +89,11 @@ def estimated(
     posterior = estimate(system, unknowns.groups, flat, off)
     rest, groups, given_up, count = system, unknowns.groups, 0.0, system.count
     if flat:
-        # A prior pulls V towards 0, and β has to make up for what V lacks. What V would have to be
-        # for another β is not off, though evidence may have had no use for it.
-        wide, last = posterior.precision / LOOSE**2, unknowns.size - 1
+        # A prior pulls V towards 0, and β has to make up for what V lacks: as it shall where the
+        # least force is looked for. What V would have to be for another β is not off, though
+        # evidence may have had no use for it.
+        loose = LOOSE if len(unknowns.log_density) else 1.0
+        wide, last = posterior.precision / loose**2, unknowns.size - 1
         held = np.flatnonzero(~np.isfinite(wide[: len(unknowns.log_density)]))
         largest = max(posterior.strengths.values(), default=0.0) or 1.0
         wide[held] = 1.0 / (LOOSE * largest) ** 2
@@ -282,7 +284,10 @@ def _step(
     objectives = [state.objective(at, posterior) for state in seen]
     best, most = seen[int(np.argmin(objectives))], min(objectives) + 0.25 * known + found.given_up
     for halving in range(HALVINGS):
-        ahead = equations.evaluate(at.theta + step * 0.5**halving)
+        try:
+            ahead = equations.evaluate(at.theta + step * 0.5**halving)
+        except np.linalg.LinAlgError:  # so far away that nothing is known of the moments' noise
+            continue
         if _Seen.of(ahead).objective(at, posterior) <= most:
             break
     else:

@@ -12,7 +12,7 @@ from torch import Tensor
 from popdyn.estimation.evidence import Posterior
 from popdyn.estimation.flow import Unknowns
 
-__all__ = ["TRADED", "traded", "traded_growth"]
+__all__ = ["TRADED", "force", "spreads", "traded", "traded_growth"]
 
 # Of ∇V, that may be another for a standard error of what trades: a tenth of the skill.
 TRADED = math.sqrt(0.1)
@@ -30,13 +30,34 @@ def traded(
     if unknowns.diffusivity is not None or unknowns.features is None:
         return 0.0
     error = math.sqrt(max(posterior.covariance[-1, -1], 1e-300))
-    weights = [
-        unknowns.potential_weights(x)[:, 0] for x in (posterior.covariance[-1] / error, theta)
-    ]
+    columns = np.stack([posterior.covariance[-1] / error, theta], 1)
+    change, own = _gradients(unknowns, columns, snapshots).square().sum((0, 1)).tolist()
+    return math.sqrt(change / own) if own > 0.0 else math.inf
+
+
+def spreads(unknowns: Unknowns, theta: np.ndarray, snapshots: Sequence[Tensor]) -> bool:
+    """Return whether more of β, V = −β log ρ̄ with it, goes with a smaller force.
+
+    It does where V pushes a population apart, which noise might do as well.
+    """
+    noise = np.zeros_like(theta)
+    noise[-1] = 1.0
+    slopes = _gradients(unknowns, np.stack([noise, theta], 1), snapshots)
+    return float((slopes[..., 0] * slopes[..., 1]).sum()) < 0.0
+
+
+def force(unknowns: Unknowns, theta: np.ndarray, snapshots: Sequence[Tensor]) -> float:
+    """Return the root mean square of ∇V over the snapshots."""
+    squares = _gradients(unknowns, theta[:, None], snapshots).square()
+    return math.sqrt(float(squares.sum(0).mean()))
+
+
+def _gradients(unknowns: Unknowns, columns: np.ndarray, snapshots: Sequence[Tensor]) -> Tensor:
+    """Return ∇V of some θ, ``(p, c) → (d, n, c)``; of a V in time its mean."""
+    assert unknowns.features is not None
     x = torch.cat([x[:COMPARED].cpu() for x in snapshots])
-    slopes = unknowns.features.gradient_of(x, torch.from_numpy(np.stack(weights, 1)).to(x))
-    change, own = slopes.square().sum((0, 1)).sqrt().tolist()
-    return change / own if own > 0.0 else math.inf
+    weights = unknowns.potential_weights(columns)[:, 0]
+    return unknowns.features.gradient_of(x, torch.from_numpy(weights).to(x))
 
 
 def traded_growth(

@@ -25,8 +25,15 @@ from popdyn.estimation.levels import (
 )
 from popdyn.estimation.moments import FITS, Equations, MomentEquations
 from popdyn.estimation.options import WeakFormOptions
-from popdyn.estimation.solution import MOST, SETTLED, WeakFormSolution, solution_of
+from popdyn.estimation.solution import (
+    MOST,
+    REJECTED,
+    SETTLED,
+    WeakFormSolution,
+    solution_of,
+)
 from popdyn.estimation.steps import descend, estimated
+from popdyn.estimation.trades import TRADED, force, spreads
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.families.features import FeatureMap
 
@@ -63,12 +70,12 @@ def particles_of(data: TrainingSet) -> list[Tensor]:
 class Levels:
     """The data set's moment equations at each level, and the way to the coarse solution."""
 
-    def __init__(self, data: TrainingSet, options: WeakFormOptions) -> None:
+    def __init__(self, data: TrainingSet, options: WeakFormOptions, at_rest: bool = True) -> None:
         self.given, data = data, data.turned
         self.data, self.options = data, options
         self.snapshots = particles_of(data)
         self.smallest = min(len(x) for x in self.snapshots)
-        self.start, self.coarse, self.fine = levels(data, self.snapshots, options)
+        self.start, self.coarse, self.fine = levels(data, self.snapshots, options, at_rest)
         self.beyond = self.fine[0].beyond_potential
         # A sum over components has some numbers for each, and the tests have to see them all.
         pairs = 0 if data.structure is None else len(data.structure.pairs)
@@ -184,6 +191,11 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
 
 def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
     ways = Levels(data, options)
+    found = _solution(ways, *_solved_on(ways))
+    return _with_less_force(ways, found) or found
+
+
+def _solved_on(ways: Levels) -> tuple[_Solved, list[dict[str, float]]]:
     trace: list[dict[str, float]] = []
     at, posterior, _ = ways.begin(trace)
     look = _look(ways, at.theta, posterior)
@@ -192,11 +204,54 @@ def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
         own = _solved_without(ways, look, gone, trace)
         narrow = [g for g in look.narrow if g not in (*gone, *own.left_out)]
         if not narrow or _gain(ways, look, own) >= 2.0 * EARNED_NARROW:
-            used = (own.equations.tests, own.equations.weights, own.equations.count)
-            return solution_of(
-                own.equations.unknowns, own.at, own.posterior, own.misfit, trace, ways.given, used
-            )
+            return own, trace
         gone = gone + [g for g in look.narrow if g not in gone]
+
+
+def _solution(ways: Levels, own: _Solved, trace: list[dict[str, float]]) -> WeakFormSolution:
+    equations = own.equations
+    used = (equations.tests, equations.weights, equations.count)
+    return solution_of(
+        equations.unknowns, own.at, own.posterior, own.misfit, trace, ways.given, used
+    )
+
+
+def _with_less_force(ways: Levels, found: WeakFormSolution) -> WeakFormSolution | None:
+    """Return what explains as well with a smaller force, where V and β are not told apart.
+
+    A population that spreads may be pushed apart or diffuse. Of all that explain, that with the
+    least force is taken: V is shrunk here, and in what was found its motion was. How little is
+    known of β, and of V with it, stays as it was found.
+    """
+    unknowns, theta, posterior = found.unknowns, found.theta, found.posterior
+    assert unknowns is not None
+    assert theta is not None
+    assert posterior is not None
+    open_ = found.traded > TRADED and found.p_value >= REJECTED and unknowns.noise_alone
+    x = ways.data.fit
+    if not open_ or not spreads(unknowns, theta, x):
+        return None
+    other = Levels(ways.given, ways.options, at_rest=False)
+    own, trace = _solved_on(other)
+    wide = _traded_too(own, ways.start[0], float(posterior.covariance[-1, -1]))
+    leaner = _solution(other, wide, trace)
+    if leaner.p_value < REJECTED:
+        return None
+    smaller = force(own.equations.unknowns, own.at.theta, x)
+    return leaner if smaller < force(unknowns, theta, x) else None
+
+
+def _traded_too(own: _Solved, start: Unknowns, variance: float) -> _Solved:
+    """Return a solution whose posterior knows that V = −β log ρ̄ + const goes with any β."""
+    unknowns, count = own.equations.unknowns, len(start.log_density)
+    kept = [j for j, g in enumerate(start.groups[:count]) if g in unknowns.groups]
+    along = np.zeros(unknowns.size)
+    along[: len(kept)] = -start.log_density[kept]
+    along[-1] = 1.0
+    covariance = own.posterior.covariance + variance * np.outer(along, along)
+    return dataclasses.replace(
+        own, posterior=dataclasses.replace(own.posterior, covariance=covariance)
+    )
 
 
 @dataclass(frozen=True)
