@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -414,6 +416,8 @@ class Target:
         traceback: TracebackType | None,
     ) -> None:
         try:
+            if kind is not None:
+                _let_zarr_finish()
             if kind is None and self.place != self.path:
                 self._swap()
             elif not self.keep:
@@ -478,13 +482,15 @@ class _Workshop:
                 time.sleep(0.01)
                 continue
             if self._holds_the_name():
-                mark = self.folder / MANIFEST
                 if not self.is_marked():
-                    mark.write_text(json.dumps(_mark("workshop", 1, {})) + "\n")
+                    self._mark()
                 return
             self._lock.release()
             time.sleep(0.01)
         raise PopdynError(f"'{self.folder}' cannot be locked: expected to be alone")
+
+    def _mark(self) -> None:
+        (self.folder / MANIFEST).write_text(json.dumps(_mark("workshop", 1, {})) + "\n")
 
     def put_back(self) -> None:
         """Undo the first half of a swap whose process died before the second."""
@@ -501,7 +507,10 @@ class _Workshop:
                 (self.folder / _LOCK).unlink(missing_ok=True)
                 self.folder.rmdir()
         except OSError:
-            pass  # another process has come in: it is its own now
+            # Another process has come in, and it is its own now; or one of our threads wrote on.
+            with contextlib.suppress(OSError):
+                if not self.is_marked() and not self.is_ours():
+                    self._mark()
         finally:
             self._lock.release()
         for parent in self._made:
@@ -592,6 +601,24 @@ def _overlap(path: Path, read: Path) -> bool:
         marked = any((source / name).exists() for name in (MANIFEST, "zarr.json"))
         return marked or os.path.lexists(path)
     return target == source or target in source.parents
+
+
+def _let_zarr_finish(seconds: float = 5.0) -> None:
+    """Wait until Zarr's threads have written what they had begun when their caller was interrupted.
+
+    An exception ends the wait for them, not them: they would write on in a folder that is gone.
+    """
+    sync = sys.modules.get("zarr.core.sync")
+    loop = getattr(sync, "loop", [None])[0]
+    if loop is None or not loop.is_running():
+        return
+
+    async def idle() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=seconds)
+
+    asyncio.run_coroutine_threadsafe(idle(), loop).result(2.0 * seconds)
 
 
 def _remove(path: Path) -> None:

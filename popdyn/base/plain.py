@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from popdyn.base.errors import PopdynError
@@ -42,11 +42,11 @@ def json_of(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def plain_numbers(whole: Iterable[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def plain_numbers(whole: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function take numbers of any library, and see Python's own.
 
     Args:
-        whole: Arguments that are whole numbers, or None.
+        whole: Arguments that are whole numbers, or None where that is the default.
 
     Raises:
         PopdynError: By the function, where one of these is something else.
@@ -54,6 +54,7 @@ def plain_numbers(whole: Iterable[str] = ()) -> Callable[[Callable[P, R]], Calla
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
+        may_lack = [n for n in whole if signature.parameters[n].default is None]
         further = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
 
         @functools.wraps(function)
@@ -65,8 +66,9 @@ def plain_numbers(whole: Iterable[str] = ()) -> Callable[[Callable[P, R]], Calla
             for name in further:
                 # Options of a learner are written down as JSON: arrays become lists.
                 given[name] = {k: _listed(v) for k, v in given.get(name, {}).items()}
-            for name in (n for n in whole if given.get(n) is not None):
-                given[name] = _whole(given[name], name)
+            for name in (n for n in whole if n in given):
+                if given[name] is not None or name not in may_lack:
+                    given[name] = _whole(given[name], name)
             return function(*bound.args, **bound.kwargs)
 
         return called

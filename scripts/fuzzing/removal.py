@@ -269,6 +269,8 @@ def _target(
                     _copy(work / str(word), inner)
                 words[i] = f"{name}/{inner.name}"
                 break
+        else:  # nothing is read: an output like any other
+            expendable = {Path("home/work") / name}
     return shown_name, expendable
 
 

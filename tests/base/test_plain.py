@@ -80,3 +80,9 @@ def test_what_is_no_such_number_is_one_line_without_the_name_of_a_library(data, 
         call(data)
     assert "numpy" not in str(error.value)
     assert "float32" not in str(error.value)
+
+
+def test_no_seed_is_no_whole_number(data):
+    for call in (popdyn.fit, lambda data, seed: popdyn.score(popdyn.FreeEnergy(), data, seed=seed)):
+        with pytest.raises(popdyn.PopdynError, match="seed is None: expected a whole number"):
+            call(data, seed=None)

@@ -1,11 +1,14 @@
 """What may be written where: nothing of the user's is removed, whatever the command or kill."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
+from zarr.core.sync import _get_loop
 
 import popdyn
 from popdyn.base.errors import PopdynError
@@ -175,6 +178,26 @@ def test_an_error_leaves_the_old_one_and_no_folder(here):
     assert (here / "a/b/c/a.txt").read_text() == "old"
     assert os.listdir(here) == ["a"]
     assert os.listdir(here / "a/b") == ["c"]
+
+
+def test_what_a_thread_of_zarrs_still_writes_leaves_no_folder(here):
+    make(here / "new")
+
+    async def write_on(place):
+        await asyncio.sleep(0.3)
+        (place / "c").mkdir(parents=True, exist_ok=True)
+        (place / "c" / "0").write_bytes(b"a chunk")
+
+    def interrupted():
+        with Target(here / "new", "run", overwrite=True) as target:
+            asyncio.run_coroutine_threadsafe(write_on(target.place), _get_loop())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    time.sleep(0.5)
+    assert [p.name for p in here.iterdir()] == ["new"]
+    make(here / "new", "again", overwrite=True)
 
 
 def test_what_comes_in_the_meantime_is_the_users(here):
