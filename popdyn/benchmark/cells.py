@@ -20,7 +20,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.files import MANIFEST, check_manifest
 from popdyn.base.options import options_in
 from popdyn.benchmark.records import digest, put_aside, read_record, write_record
-from popdyn.benchmark.stores import make_store, store_digest
+from popdyn.benchmark.stores import experiments, make_store, store_digest
 from popdyn.benchmark.suite import Entry
 from popdyn.benchmark.variants import folder_name, learner_of
 from popdyn.estimation.parts import AUTO
@@ -129,8 +129,15 @@ class Task:
     prepare: bool = False
 
     @property
+    def experiments(self) -> list[tuple[Entry, Path, int]]:
+        """What is simulated or imported, where its store is, and with which seed."""
+        own = experiments(self.cell.entry, self.cell.data, self.cell.seed)
+        return [(entry, self.folder / "stores" / name, seed) for entry, name, seed in own]
+
+    @property
     def store(self) -> Path:
-        return self.folder / "stores" / f"{self.cell.data}.zarr"
+        """That of the first experiment, on which a learner is scored."""
+        return self.experiments[0][1]
 
     @property
     def references(self) -> Path:
@@ -179,8 +186,11 @@ class Task:
     def _prepare(self) -> None:
         """Make the store; score its reference rows; record ``{name, key, digest, rows, said}``."""
         cell = self.cell
-        data, said = self._make_store()
+        made = [self._make_store(*own) for own in self.experiments]
+        data, said = made[0][0], [line for _, lines in made for line in lines]
         found = store_digest(data)
+        if len(made) > 1:
+            found = digest([found, *(store_digest(more) for more, _ in made[1:])])
         key = digest([found, cell.entry.hold_out, cell.seed, cell.score, versions()["popdyn"]])
         known = read_references(self.references)
         if known is None or known["key"] != key or said:
@@ -188,9 +198,9 @@ class Task:
             record = {"name": cell.data, "key": key, "digest": found, "rows": rows, "said": said}
             write_record(self.references, record)
 
-    def _make_store(self) -> tuple[xr.DataTree, list[str]]:
+    @staticmethod
+    def _make_store(entry: Entry, path: Path, seed: int) -> tuple[xr.DataTree, list[str]]:
         """Return the data, and what has to be said of it: a damaged store is made again."""
-        path, entry, seed = self.store, self.cell.entry, self.cell.seed
         there = path.exists()
         try:
             make_store(entry, path, seed=seed)
@@ -223,14 +233,16 @@ class Task:
         write_record(place / "cell.json", {**record, "run": _run_digest(place)})
 
     def _train(self) -> dict[str, Any]:
+        stores = [path for _, path, _ in self.experiments]
+        data = [open_snapshots(path) for path in stores]
         run = fit(
-            open_snapshots(self.store),
+            data if len(data) > 1 else data[0],
             learner_of(self.cell.learner),
             hold_out=self.cell.entry.hold_out,
             seed=self.cell.seed,
             out=self.place / "run",
             overwrite=True,
-            source=str(self.final / self.store.relative_to(self.folder)),
+            source=[str(self.final / path.relative_to(self.folder)) for path in stores],
             **self.cell.options,
         )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,7 +10,8 @@ from typing import Any
 
 from popdyn.base.options import Options, options_in
 from popdyn.benchmark.cells import Cell
-from popdyn.benchmark.suite import Suite
+from popdyn.benchmark.stores import experiments
+from popdyn.benchmark.suite import Entry, Suite
 from popdyn.benchmark.variants import learner_of
 from popdyn.learners import LEARNERS
 from popdyn.simulation import SimulationOptions
@@ -32,7 +33,9 @@ def reproduce(cell: Cell) -> list[str]:
         popdyn train flat-seed0.zarr --learner zero --seed 0 --threads 1 --out flat-zero-seed0
         popdyn score flat-zero-seed0 --points 20 --seed 0
     """
-    store, run, seed = f"{cell.data}.zarr", cell.name, ["--seed", str(cell.seed)]
+    run, seed = cell.name, ["--seed", str(cell.seed)]
+    own = experiments(cell.entry, cell.data, cell.seed)
+    stores = [store for _, store, _ in own]
     score: list[str] = []
     for name, value in cell.score.items():
         if (name, value) != ("from_", "previous"):
@@ -40,9 +43,9 @@ def reproduce(cell: Cell) -> list[str]:
     held = ",".join(map(str, cell.entry.hold_out))
     learner = learner_of(cell.learner)
     lines = [
-        [*_data(cell), *seed, "--out", store],
+        *([*_data(entry), "--seed", str(s), "--out", store] for entry, store, s in own),
         [
-            *("popdyn", "train", store, "--learner", learner, *seed, "--threads", "1"),
+            *("popdyn", "train", *stores, "--learner", learner, *seed, "--threads", "1"),
             *(["--hold-out", held] if held else []),
             *_flags(cell.options, LEARNERS[learner].options),
             *("--out", run),
@@ -73,8 +76,7 @@ def bench_command(
     return shlex.join([*line, "--out", os.fspath(out)])
 
 
-def _data(cell: Cell) -> list[str]:
-    entry = cell.entry
+def _data(entry: Entry) -> list[str]:
     if entry.source is not None:
         out = ["popdyn", "import", str(entry.source["file"])]
         return out + _flags(entry.reading, ImportOptions)

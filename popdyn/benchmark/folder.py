@@ -25,7 +25,7 @@ from popdyn.base.files import (
 from popdyn.benchmark.cells import cell_breaches, read_cell, read_references
 from popdyn.benchmark.records import is_record, put_aside, read_record, write_record
 from popdyn.benchmark.results import csv_of
-from popdyn.benchmark.stores import made_from
+from popdyn.benchmark.stores import experiments, made_from
 from popdyn.benchmark.suite import Entry, Suite
 from popdyn.learners.run import KIND as RUN
 from popdyn.learners.run import RUN_FORMAT
@@ -82,7 +82,8 @@ def claim(folder: Path, suite: Suite, entries: list[Entry], seeds: int, say: Say
         )
     for entry in entries:
         for seed in range(seeds):
-            if not made_from(entry, seed, folder / "stores" / f"{entry.name}-seed{seed}.zarr"):
+            own = experiments(entry, f"{entry.name}-seed{seed}", seed)
+            if not all(made_from(one, s, folder / "stores" / name) for one, name, s in own):
                 raise PopdynError(
                     f"--out '{folder}' holds results of another definition of '{entry.name}': "
                     "expected another folder, or --overwrite"

@@ -19,10 +19,11 @@ from popdyn.benchmark.suites import load_suite
 from popdyn.simulation import simulate
 from popdyn.snapshots import counts, import_data, open_snapshots, positions, times, write
 
-__all__ = ["definition", "made_from", "make_store", "make_suite", "store_digest"]
+__all__ = ["definition", "experiments", "made_from", "make_store", "make_suite", "store_digest"]
 
 ATTRIBUTE = "suite_entry"
 BLOCK = 1 << 20
+APART = 2**32  # between the seeds of an entry's experiments: further than anybody counts
 
 
 def definition(entry: Entry, seed: int) -> str:
@@ -35,6 +36,22 @@ def definition(entry: Entry, seed: int) -> str:
     if entry.source is not None:
         parts["source"] = entry.reading
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def experiments(entry: Entry, name: str, seed: int) -> list[tuple[Entry, str, int]]:
+    """Return the experiments of an entry, each with the name of its store and its seed.
+
+    Example:
+        >>> start = {"initial_params": {"std": 2.0}}
+        >>> two = Entry("q", energy={"potential": "quadratic"}, starts=(start,))
+        >>> [name for _, name, _ in experiments(two, "q-seed0", 0)]
+        ['q-seed0.zarr', 'q-seed0.start2.zarr']
+    """
+    names = [name, *(f"{name}.start{n}" for n in range(2, 2 + len(entry.starts)))]
+    return [
+        (own, f"{name}.zarr", seed + APART * n)
+        for n, (own, name) in enumerate(zip(entry.experiments, names, strict=True))
+    ]
 
 
 def make_store(
@@ -122,6 +139,8 @@ def make_suite(
 ) -> list[Path]:
     """Write the stores of a suite into a folder, ``OUT/ENTRY.zarr``; finished ones are kept.
 
+    Those of further experiments of an entry are ``OUT/ENTRY.start2.zarr`` and so on.
+
     Args:
         suite: A suite, its name, or the path of its file.
         out: Folder.
@@ -150,9 +169,9 @@ def make_suite(
         raise PopdynError(f"--out '{folder}' is a file: expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for entry in chosen:
-        path = folder / f"{entry.name}.zarr"
-        report(path, make_store(entry, path, seed=seed, overwrite=overwrite, progress=progress))
+    for one, name, own in (e for entry in chosen for e in experiments(entry, entry.name, seed)):
+        path = folder / name
+        report(path, make_store(one, path, seed=own, overwrite=overwrite, progress=progress))
         paths.append(path)
     return paths
 

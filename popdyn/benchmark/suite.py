@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ from popdyn.scores.protocol import parse_points
 from popdyn.simulation import SimulationOptions, configure
 from popdyn.snapshots.cells import ImportOptions
 
-__all__ = ["Entry", "Suite", "check_names", "entry_from"]
+__all__ = ["Entry", "Suite", "check_names", "entry_from", "merged"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ class Entry(Options):
         simulation: Keywords of ``simulate``.
         source: For real data: ``file``, in the folder that ``POPDYN_DATA`` names if it is there;
             its ``origin``, a few words; and keywords of ``import_data``.
-        hold_out: Indices of the snapshots that no learner sees.
+        starts: Further experiments with the same energy, which a learner sees beside the first:
+            of each the keywords of ``simulate`` that differ.
+        hold_out: Indices of the snapshots that no learner sees, of each experiment.
         fit: Options for every learner that has them, such as ``learn``.
 
     Raises:
@@ -95,6 +98,7 @@ class Entry(Options):
     energy: Mapping[str, Any] = field(default_factory=dict)
     simulation: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] | None = None
+    starts: tuple[Mapping[str, Any], ...] = ()
     hold_out: tuple[int, ...] = ()
     fit: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,7 +108,7 @@ class Entry(Options):
         if self.source is not None:
             check_names(self.source, SOURCE)
             read_options(SourceOptions, self.source, "an import")
-            for name in (*self.energy, *self.simulation):
+            for name in (*self.energy, *self.simulation, *["starts"] * len(self.starts)):
                 raise PopdynError(f"{name} is given: an imported entry has none", field=name)
         else:
             last = self._check_simulation()
@@ -138,7 +142,20 @@ class Entry(Options):
             if isinstance(part, NamedField) and config.dim < part.entry.min_dim:
                 wanted = f"{part.label()} needs {part.entry.min_dim} or more"
                 raise PopdynError(f"dim is {config.dim}: {wanted}", field="dim")
+        with blaming("starts"):
+            for start in self.starts:
+                check_names(start, SIMULATION)
+            for entry in self.experiments[1:]:
+                entry.check()
         return len(config.times) - 1
+
+    @property
+    def experiments(self) -> tuple[Entry, ...]:
+        """Each experiment as an entry of its own, the first one first."""
+        if not self.starts:
+            return (self,)
+        own = [self.simulation, *(merged(self.simulation, start) for start in self.starts)]
+        return tuple(dataclasses.replace(self, simulation=x, starts=()) for x in own)
 
     @property
     def free_energy(self) -> FreeEnergy:
@@ -170,6 +187,7 @@ class Entry(Options):
         """Return the entry as a table of a suite file; :func:`entry_from` reads it."""
         out: dict[str, Any] = {"name": self.name, **self.energy, **self.simulation}
         out |= {"summary": self.summary, "group": self.group, "fit": dict(self.fit)}
+        out |= {"starts": list(map(dict, self.starts))} if self.starts else {}
         out["hold_out"] = list(self.hold_out)
         return out if self.source is None else out | {"import": dict(self.source)}
 
@@ -231,6 +249,19 @@ class Suite(Options):
             PopdynError: If there is none; names the nearest.
         """
         return lookup({e.name: e for e in self.entries}, name, f"entry of suite '{self.name}'")
+
+
+def merged(defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table over its defaults; ``times`` replaces ``snapshots`` and ``dt``."""
+    replaced = {"times": ("snapshots", "dt"), "initial": ("initial_params",)}
+    for name in ("potential", "interaction"):
+        replaced[name] = (f"{name}_params",)
+    dropped = {old for new, olds in replaced.items() if new in table for old in olds}
+    kept = {k: v for k, v in defaults.items() if k not in dropped}
+    for key in ("fit", "import"):
+        if isinstance(kept.get(key), dict) and isinstance(table.get(key), dict):
+            table = {**table, key: {**kept[key], **table[key]}}
+    return {**kept, **table}
 
 
 def entry_from(table: Mapping[str, Any]) -> Entry:

@@ -14,7 +14,7 @@ from typing import Any
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Options, options_in, read_options
 from popdyn.base.registry import lookup
-from popdyn.benchmark.suite import Entry, Suite, check_names, entry_from
+from popdyn.benchmark.suite import Entry, Suite, check_names, entry_from, merged
 from popdyn.benchmark.toml_lines import line_of
 
 __all__ = ["SUITES", "load_suite", "read_suite"]
@@ -84,7 +84,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     entries: list[Entry] = []
     for index, table in enumerate(top.entry):
         with located(("entry", index, table), ("defaults", 0, top.defaults)):
-            entry = entry_from(_merged(top.defaults, table))
+            entry = entry_from(merged(top.defaults, table))
             if entry.name in {e.name for e in entries}:
                 raise PopdynError(f"'{entry.name}' stands there a second time", field="name")
         entries.append(entry)
@@ -122,19 +122,6 @@ def load_suite(suite: str | os.PathLike[str] | Suite) -> Suite:
     if text.endswith(".toml") or os.sep in text or Path(text, FILE).is_file():
         return read_suite(text)
     return lookup(SUITES, text, "suite")
-
-
-def _merged(defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table over the defaults; ``times`` replaces ``snapshots`` and ``dt``."""
-    replaced = {"times": ("snapshots", "dt"), "initial": ("initial_params",)}
-    for name in ("potential", "interaction"):
-        replaced[name] = (f"{name}_params",)
-    dropped = {old for new, olds in replaced.items() if new in table for old in olds}
-    kept = {k: v for k, v in defaults.items() if k not in dropped}
-    for key in ("fit", "import"):
-        if isinstance(kept.get(key), dict) and isinstance(table.get(key), dict):
-            table = {**table, key: {**kept[key], **table[key]}}
-    return {**kept, **table}
 
 
 def _packaged() -> dict[str, Suite]:

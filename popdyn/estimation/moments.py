@@ -119,6 +119,8 @@ class MomentEquations:
         pooled = sum(_spread(v) for v in values) / len(values)
         strengths, vectors = np.linalg.eigh(weights.T @ pooled @ weights)
         kept = np.flatnonzero(strengths > 1e-7 * strengths[-1])[::-1][:count]
+        if not len(kept):
+            raise np.linalg.LinAlgError("no test function varies")
         combined = vectors[:, kept] / np.sqrt(strengths[kept])
         self.projection = torch.from_numpy(weights @ combined).float()
         self.count = self.telling = len(kept) + (self.masses is not None)
