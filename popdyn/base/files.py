@@ -595,7 +595,10 @@ def unfinished(path: str | os.PathLike[str]) -> str | None:
 
 def _overlap(path: Path, read: Path) -> bool:
     """Return whether writing one would touch the other; links are followed."""
-    target, source = path.resolve(), read.resolve()
+    try:
+        target, source = path.resolve(), read.resolve()
+    except (OSError, RuntimeError) as error:  # links that go round in a circle
+        raise PopdynError(f"'{path}' cannot be followed: {error}") from None
     if source in target.parents:
         # Beside the user's own files something new does no harm; in a store or a run it does.
         marked = any((source / name).exists() for name in (MANIFEST, "zarr.json"))

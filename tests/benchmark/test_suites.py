@@ -32,6 +32,7 @@ NAMES = [
         "robust",
         "three_marginals",
         "timevarying",
+        "two_starts",
     ),
 ]
 CARD = [
