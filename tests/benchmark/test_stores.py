@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.benchmark import Entry, bench, make_store, make_suite
+from popdyn.benchmark import Entry, Suite, bench, make_store, make_suite
 from popdyn.benchmark.stores import definition, store_digest
+from popdyn.learners import load_run
 from popdyn.snapshots import counts, make_tree, open_snapshots, positions, validate
 
 SMALL = {"particles": 40, "snapshots": 3}
@@ -104,3 +105,18 @@ def test_a_bench_of_cells_whose_energy_nobody_knows(tmp_path, monkeypatch):
     results = bench(tmp_path / "suite.toml", tmp_path / "out", learners=("zero",))
     assert [row["status"] for row in results["rows"]] == ["ok"]
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_learner_sees_every_start_of_an_entry(tmp_path):
+    start = {"initial_params": {"mean": [3.0, 0.0], "std": 0.2}}
+    settings = {"particles": 60, "snapshots": 3, "dt": 0.2, "initial": "gaussian"}
+    suite = Suite("mine", "two starts", (entry(simulation=settings, starts=(start,)),))
+    first, second = (open_snapshots(path) for path in make_suite(suite, tmp_path / "made"))
+    assert abs(positions(first, 0).mean(0)[0]) < 1.0
+    assert positions(second, 0).mean(0)[0] > 2.5
+    out = tmp_path / "out"
+    found = bench(suite, out, learners="weak_form", points=20)
+    assert [row["status"] for row in found["rows"]] == ["ok"]
+    stores = [f"a-seed0{start}.zarr" for start in ("", ".start2")]
+    config = load_run(out / "cells" / "a-weak_form-seed0" / "run").config
+    assert all(name in str(config) for name in stores)
