@@ -621,7 +621,8 @@ def _let_zarr_finish(seconds: float = 5.0) -> None:
         if others:
             await asyncio.wait(others, timeout=seconds)
 
-    asyncio.run_coroutine_threadsafe(idle(), loop).result(2.0 * seconds)
+    with contextlib.suppress(TimeoutError):  # what the caller says matters more
+        asyncio.run_coroutine_threadsafe(idle(), loop).result(2.0 * seconds)
 
 
 def _remove(path: Path) -> None:

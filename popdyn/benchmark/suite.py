@@ -145,8 +145,7 @@ class Entry(Options):
         with blaming("starts"):
             for start in self.starts:
                 check_names(start, SIMULATION)
-            for entry in self.experiments[1:]:
-                entry.check()
+            list(self.experiments)  # each is checked as it is made
         return len(config.times) - 1
 
     @property

@@ -98,8 +98,13 @@ class Unknowns:
     @property
     def noise_alone(self) -> bool:
         """Whether β, and nothing else, is learned beside V."""
-        more = (self.radial, self.rates, self.streams)
-        return self.diffusivity is None and all(part is None for part in more)
+        return self.diffusivity is None and self.radial is None and not self.alike
+
+    @property
+    def shrinks_force(self) -> bool:
+        """Whether V itself is shrunk where β is learned beside it, and not the motion."""
+        both = self.diffusivity is None and self.features is not None
+        return both and not len(self.log_density)
 
     @property
     def alike(self) -> bool:

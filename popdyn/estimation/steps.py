@@ -92,7 +92,7 @@ def estimated(
         # A prior pulls V towards 0, and β has to make up for what V lacks: as it shall where the
         # least force is looked for. What V would have to be for another β is not off, though
         # evidence may have had no use for it.
-        loose = LOOSE if len(unknowns.log_density) else 1.0
+        loose = 1.0 if unknowns.shrinks_force else LOOSE
         wide, last = posterior.precision / loose**2, unknowns.size - 1
         held = np.flatnonzero(~np.isfinite(wide[: len(unknowns.log_density)]))
         largest = max(posterior.strengths.values(), default=0.0) or 1.0
