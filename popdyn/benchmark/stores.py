@@ -42,7 +42,7 @@ def experiments(entry: Entry, name: str, seed: int) -> list[tuple[Entry, str, in
     """Return the experiments of an entry, each with the name of its store and its seed.
 
     Example:
-        >>> start = {"initial_params": {"std": 2.0}}
+        >>> start = {"initial_params": {"high": 2.0}}
         >>> two = Entry("q", energy={"potential": "quadratic"}, starts=(start,))
         >>> [name for _, name, _ in experiments(two, "q-seed0", 0)]
         ['q-seed0.zarr', 'q-seed0.start2.zarr']
