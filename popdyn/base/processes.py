@@ -28,6 +28,8 @@ __all__ = ["Helper", "HelperDiedError", "die_with_parent", "run_all"]
 MAX_DEATHS = 3  # of helpers on one and the same task, as Dask allows its workers
 POLL_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1  # Linux's <sys/prctl.h>
+# Sent to the whole group of processes, and answered by the parent.
+GROUP_SIGNALS = {getattr(signal, n) for n in ("SIGINT", "SIGHUP") if hasattr(signal, n)}
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -86,7 +88,7 @@ class Helper:
             f"import sys; sys.path[:] = {path!r}; "
             f"from popdyn.base.processes import _serve; _serve({number}, {os.getpid()})"
         )
-        with theirs:
+        with theirs, _group_signals_held():
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
@@ -220,6 +222,19 @@ def _pickled(task: tuple[int, tuple[Any, ...]] | None) -> tuple[int, bytes, int]
     return None if task is None else (task[0], cloudpickle.dumps(task[1]), 0)
 
 
+@contextlib.contextmanager
+def _group_signals_held() -> Iterator[None]:
+    """Hold back the group's signals: a process begun here has them so until it can ignore them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def die_with_parent(parent: int | None = None) -> None:
     """Let this process end as soon as its parent ends, be it by SIGKILL.
 
@@ -243,9 +258,10 @@ def _serve(number: int, parent: int) -> NoReturn:
     """Answer calls until the other end is closed: the main function of a helper."""
     die_with_parent(parent)
     keep_freed_memory()
-    for name in ("SIGINT", "SIGHUP"):  # sent to the whole group, and answered by the parent
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for ignored in GROUP_SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     connection = Connection(number)
     function: Callable[..., Any] | None = None
     while True:

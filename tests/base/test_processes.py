@@ -120,6 +120,16 @@ def die_or_say_who(dies):
     return os.getpid()
 
 
+def test_a_group_interrupted_while_a_helper_starts_is_its_parents_affair(capfd):
+    for number in (signal.SIGINT, signal.SIGHUP):
+        with Helper(divmod) as helper:
+            for _ in range(10):  # its imports take longer
+                helper.process.send_signal(number)
+                time.sleep(0.02)
+            assert helper.call(7, 2) == (3, 1)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_lost_task_is_a_value_where_that_is_asked_for():
     """It is not tried again, and one worker is then another process, too."""
     deaths = []
