@@ -45,7 +45,7 @@ def explained_by(
 
     Example:
         >>> import popdyn
-        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=300, dt=0.3, seed=0)
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=200, dim=1, dt=0.3)
         >>> found = explained_by(data)
         >>> found["chosen"]["learn"], found["kinds"][0]["verdict"]
         (['potential'], 'explained')

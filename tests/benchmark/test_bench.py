@@ -67,6 +67,7 @@ def test_seeds_are_of_data_and_training(small_bench):
     assert a["threads"] == b["threads"] == 1
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_numbers_as_one(small_suite, small_bench, tmp_path):
     again = bench(small_suite, tmp_path / "out", workers=2, **BOWL)
     assert numbers(again) == numbers(small_bench[0])
@@ -135,6 +136,7 @@ def test_nothing_but_failures_is_an_error(tmp_path):
         bench(file, tmp_path / "out", learners=("zero",))
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_row(small_suite, tmp_path, monkeypatch):
     from popdyn.benchmark import workers
 

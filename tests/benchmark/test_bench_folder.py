@@ -326,6 +326,7 @@ def test_a_script_runs_once(small_suite, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_first_two_files_blocks_nothing(small_suite, finished, tmp_path):
     """`suite.json` stands alone where a process died before it wrote the mark."""
     results, whole = finished

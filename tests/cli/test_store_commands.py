@@ -70,6 +70,7 @@ def test_import_inspect_and_export(run_popdyn, tmp_path):
         assert set(archive["sample_labels"]) == {"ctrl", "mid", "late"}
 
 
+@pytest.mark.slow
 def test_inspect_deep_says_what_each_kind_of_dynamics_would_explain(run_popdyn, tmp_path):
     # A population that falls into a bowl with noise: V without β is not enough.
     data = popdyn.simulate(

@@ -33,7 +33,11 @@ def test_an_ascii_locale(tmp_path):
     store = tmp_path / "a.zarr"
     popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=40, out=store)
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    for command in (["list", "potentials"], ["inspect", store], ["train", store, "--out", "run"]):
+    for command in (
+        ["list", "potentials"],
+        ["inspect", store],
+        ["train", store, "--learn", "potential", "--out", "run"],
+    ):
         done = subprocess.run(
             [*POPDYN, *command], env=environment, cwd=tmp_path, capture_output=True
         )

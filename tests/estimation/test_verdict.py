@@ -116,9 +116,8 @@ def test_terms_that_trade_are_undetermined(data):
     assert "potential with interaction" in found.note
 
 
-@pytest.mark.parametrize(
-    ("mean", "told"), [(0.0, False), pytest.param(2.0, True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("mean", "told"), [(0.0, False), (2.0, True)])
 def test_where_the_mean_rests_potential_and_interaction_trade(mean, told):
     energy = FreeEnergy("quadratic", "gaussian_repulsion", interaction_params={"strength": 3.0})
     law = {"initial": "gaussian", "initial_params": {"mean": [mean, 0.0]}}
@@ -210,6 +209,7 @@ def test_commands_say_it_first(data, run_popdyn, tmp_path):
     assert set(again["certificate"]["explained_share"]) == {"value", "standard_error"}
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything(data, run):
     assert popdyn.fit(data).verdict == run.verdict
     other = popdyn.fit(data, seed=1).verdict

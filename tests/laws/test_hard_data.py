@@ -18,7 +18,13 @@ EVERY = {
     "jkonet_star": {"learner": "jkonet_star"},
     "jkonet": {"learner": "jkonet", "steps": 2, "inner_steps": 2, "batch": 40},
 }
-every = pytest.mark.parametrize("learner", list(EVERY.values()), ids=list(EVERY))
+every = pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param(learner, id=name, marks=[pytest.mark.slow] * (name == "jkonet_star"))
+        for name, learner in EVERY.items()
+    ],
+)
 TIMES = (0.0, 0.15, 0.3, 0.45)
 
 
@@ -96,15 +102,8 @@ def test_cells_that_all_stand_twice_count_once(learner):
     )
 
 
-@pytest.mark.parametrize(
-    "learner",
-    [
-        pytest.param(
-            learner, id=name, marks=[pytest.mark.slow] * (name in ("weak_form", "network"))
-        )
-        for name, learner in EVERY.items()
-    ],
-)
+@pytest.mark.slow
+@every
 def test_the_same_cell_over_and_over(learner):
     x = clouds(300)
     run = fitted(learner, [np.concatenate([c, np.repeat(c[:1], 50, 0)]) for c in x])
@@ -128,6 +127,7 @@ def test_a_constant_component_beside_a_single_one(learner):
         fitted(learner, [0 * c + 3 for c in x])
 
 
+@pytest.mark.slow
 def test_a_point_where_all_cells_start():
     rng = np.random.default_rng(0)
     x = [np.ones((1000, 2))] + [1 + 0.3 * k**0.5 * rng.normal(size=(1000, 2)) for k in (1, 2, 3)]

@@ -95,6 +95,7 @@ def test_recovers_styblinski_tang(tang, options, least, skill):
         assert run.certificate["held_out"] == min(m["criterion"] for m in run.metrics)
 
 
+@pytest.mark.slow
 def test_held_out_couplings_stop_what_would_fit_noise(skill):
     # At N = 300 the sampling noise of `flowers` is far larger than its signal.
     data = popdyn.simulate(FreeEnergy("flowers"), particles=300, test_particles=1000, seed=0)
@@ -132,7 +133,10 @@ def test_every_particle_is_held_out_once_in_each_way_to_part_them():
 NETWORK = {"model": "network", "epochs": 3}
 
 
-@pytest.mark.parametrize("options", [{}, NETWORK, NETWORK | {"model": "published"}])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), NETWORK, NETWORK | {"model": "published"}],
+)
 def test_a_moving_potential_is_saved_and_loaded(tmp_path, options):
     data = popdyn.simulate(FreeEnergy("moving_well"), particles=300, snapshots=5, dt=0.1, seed=0)
     run = fit(data, time_varying=True, **options)
@@ -151,6 +155,7 @@ def test_a_moving_potential_is_followed(skill):
     assert skill(fit(data, time_varying=True).energy, FreeEnergy("moving_well"), data) > 0.8
 
 
+@pytest.mark.slow
 def test_networks_learn_interaction_and_diffusion(tmp_path):
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
     options = {"model": "network", "early_stop": False, "batch": 100, "epochs": 80}
@@ -186,6 +191,7 @@ def test_the_truth_and_the_test_group_stay_out_of_reach(small_data):
     np.testing.assert_array_equal(*(r.energy.potential_gradient(x) for r in (one, two)))
 
 
+@pytest.mark.slow
 def test_learned_potential_has_mean_zero(small_data):
     for options in ({}, NETWORK):
         energy = fit(small_data, **options).energy

@@ -203,6 +203,7 @@ def test_a_resumed_network_has_the_bits_of_an_usual_torch_one(joint_data, tmp_pa
         assert torch.equal(value, two.solution()[name]), name
 
 
+@pytest.mark.slow
 def test_beta_is_held_at_the_weak_form_unless_entropies_are_asked_for(joint_data):
     given = {"learn": ("potential", "diffusion"), "seed": 0}
     seed = popdyn.fit(joint_data, **given).energy

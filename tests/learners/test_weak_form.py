@@ -251,7 +251,7 @@ def test_where_nothing_moves_nothing_is_learned(seed):
     assert float(found) < noise
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_diffusivity_is_within_its_standard_errors(seed):
     truth = FreeEnergy("quadratic", diffusivity=0.2)
     data = training_set(

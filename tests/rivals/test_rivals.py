@@ -19,7 +19,7 @@ def data():
     )
 
 
-@pytest.mark.parametrize("name", ["otcfm", "node", "bridge"])
+@pytest.mark.parametrize("name", ["otcfm", "node", pytest.param("bridge", marks=pytest.mark.slow)])
 def test_each_learns_most_of_a_bowl(name, data, tmp_path):
     assert LEARNERS[name].fit.__module__.startswith("popdyn.rivals.")
     known = {"diffusivity": 0.01} if name == "bridge" else {}

@@ -112,6 +112,7 @@ def test_a_worker_with_another_version_is_refused(tmp_path):
             worker.wait()
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler_is_one_line():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

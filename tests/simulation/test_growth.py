@@ -76,7 +76,7 @@ def test_particles_against_the_pde(growth, how):
         assert mass < 5
 
 
-@pytest.mark.parametrize("how", ["weights", "births"])
+@pytest.mark.parametrize("how", ["weights", pytest.param("births", marks=pytest.mark.slow)])
 def test_interacting_particles_against_the_pde(how):
     """The mean field is that of the mass: with weights of 1 the repulsion would be too weak."""
     flow = Dynamics(REPELLING, growth="constant", growth_params={"rate": 1.5})
@@ -126,7 +126,7 @@ def test_proportions_alone():
 
 
 @pytest.mark.parametrize("how", ["weights", "births"])
-@pytest.mark.parametrize("proportions", [False, True])
+@pytest.mark.parametrize("proportions", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_store_holds_what_memory_does(tmp_path, how, proportions):
     flow = Dynamics(WELL, **FRONT)
     options = {"particles": 250, "test_particles": 90, "times": TIMES, "seed": 4, "block": 100}

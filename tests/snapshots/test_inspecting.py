@@ -124,6 +124,7 @@ def test_paired_particles_are_less_noisy():
     assert paired > max(0.9, apart)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_store(tmp_path):
     peaks, sizes = [], []
     for n in (300_000, 1_500_000):

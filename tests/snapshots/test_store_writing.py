@@ -342,6 +342,7 @@ def killed(folder, how, times):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_killed_at_ten_random_moments_then_resumed_is_bit_equal(tmp_path):
     killed(tmp_path, "fresh", 10)
     whole = contents(tmp_path / "whole")
