@@ -88,6 +88,7 @@ print(json.dumps([said.last_line, len(left), stopped.code, stopped.killed, hung.
 """
 
 
+@pytest.mark.slow
 def test_children_are_watched(tmp_path):
     """A traceback, a helper that stays, a kill before the third change, and a hang are seen."""
     code = PLANTED.format(scripts=str(SCRIPT.parent), here=str(tmp_path))

@@ -98,6 +98,7 @@ def test_its_run_is_plotted_and_predicts(popdyn, work):
     popdyn(work, "predict", "r", "--times", "0,0.1", "--out", "p.zarr")
 
 
+@pytest.mark.slow
 def test_a_bench_takes_it_in_processes_of_its_own(popdyn, work):
     (work / "suite.toml").write_text(SUITE)
     line = ("bench", "suite.toml", "--learners", "zero,bowl", "--out", "bench", "--json")
@@ -128,6 +129,7 @@ def test_a_broken_one_leaves_the_others_alone(popdyn, target, work, tmp_path):
     assert "'popdyn-bowls' cannot be loaded: ModuleNotFoundError" in error
 
 
+@pytest.mark.slow
 def test_without_it_its_store_and_its_run_say_what_is_missing(popdyn, work, tmp_path):
     error = popdyn(work, "score", "r", "--points", "100", code=1, site=tmp_path)[1]
     assert "unknown learned term 'Bowl'" in error

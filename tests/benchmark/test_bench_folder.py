@@ -252,6 +252,7 @@ def ours(mark):
     return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -284,6 +285,7 @@ def test_a_kill_leaves_no_process_and_is_gone_on_with(
     assert check_bench(out) == []
 
 
+@pytest.mark.slow
 def test_a_task_that_dies_is_a_row(small_suite, tmp_path):
     out, mark = tmp_path / "out", f"{os.getpid()}-child"
     command = [sys.executable, "-m", "popdyn", "bench", small_suite, "--out", out]

@@ -14,7 +14,9 @@ import popdyn
 POPDYN = [sys.executable, "-m", "popdyn"]
 
 
-@pytest.mark.parametrize("command", [["list"], ["list", "potentials"], ["--help"]])
+@pytest.mark.parametrize(
+    "command", [pytest.param(["list"], marks=pytest.mark.slow), ["list", "potentials"], ["--help"]]
+)
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(command, closed):
     line = " ".join([*POPDYN, *command, closed])
@@ -48,6 +50,7 @@ def test_an_ascii_locale(tmp_path):
     json.loads(done.stdout.decode("ascii"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )

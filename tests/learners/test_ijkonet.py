@@ -28,7 +28,11 @@ NETWORK = {"model": "network", "batch": 300, "every": 10}
         ({}, 0.9),
         ({"model": "network", "steps": 150, "every": 50, "batch": 500}, 0.6),
         ({"inner": "proximal", "steps": 100, "every": 50, "batch": 500}, 0.6),
-        ({"inner": "network", "steps": 100, "every": 50, "batch": 500}, 0.3),
+        pytest.param(
+            {"inner": "network", "steps": 100, "every": 50, "batch": 500},
+            0.3,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_recovers_styblinski_tang(small_data, options, least, skill):

@@ -83,7 +83,7 @@ def tang():
 @pytest.mark.parametrize(
     ("options", "least"),
     [
-        ({}, 0.85),
+        pytest.param({}, 0.85, marks=pytest.mark.slow),
         ({"model": "network", "epochs": 8}, 0.5),
         ({"model": "published", "early_stop": False, "epochs": 40}, 0.4),
     ],

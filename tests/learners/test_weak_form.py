@@ -294,7 +294,7 @@ def test_wells_a_tenth_wide_are_found():
     assert solution.unknowns.size < 100  # the narrow bumps that stayed off are left out
 
 
-@pytest.mark.parametrize("learner", ["weak_form", "ijkonet"])
+@pytest.mark.parametrize("learner", [pytest.param("weak_form", marks=pytest.mark.slow), "ijkonet"])
 def test_a_run_says_whether_its_steps_have_settled(learner):
     data = popdyn.simulate(FreeEnergy("relu"), particles=500, seed=0)
     settled = popdyn.fit(data, learner)

@@ -75,7 +75,10 @@ def test_every_lost_file_is_reported(store):
     assert validate(store) == []
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize(
+    "kept",
+    [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(0.99, marks=pytest.mark.slow)],
+)
 def test_half_written_files_are_reported(store, kept):
     for file in files_of(store):
         whole = file.read_bytes()
