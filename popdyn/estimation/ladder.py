@@ -17,6 +17,7 @@ from popdyn.estimation.solution import FITS, REJECTED, freedom_of, p_value_of
 from popdyn.estimation.steps import FAR
 from popdyn.estimation.trades import TRADED, spreads, traded
 from popdyn.estimation.training_set import TrainingSet
+from popdyn.estimation.verdict import REFUTED
 from popdyn.estimation.weak_form import Levels, solve_weak_form
 
 __all__ = ["Asked", "parts_asked_for"]
@@ -57,12 +58,13 @@ def parts_asked_for(
 ) -> Asked:
     """Return what is to be learned, and what each rung that was tried says.
 
-    Where V alone meets the moments of all particles, with a coarse dictionary or with the whole
-    one, only β is asked for beside it: where it is outside its own 90 % interval around 0, V has
-    made up for it, and where V would be quite another within that interval, that is said. Where V
-    does not meet them, V, W and β are solved for together: W takes part where its functions earn
-    their place by evidence, β as before. Where not even all three meet the moments, V and β are
-    tried with the whole dictionary; and where nothing meets them, what comes nearest is learned.
+    Where V alone meets the moments of all particles, with a coarse dictionary that the whole one
+    does not refute or with the whole one, only β is asked for beside it: where it is outside its
+    own 90 % interval around 0, V has made up for it, and where V would be quite another within that
+    interval, that is said. Where V does not meet them, V, W and β are solved for together: W takes
+    part where its functions earn their place by evidence, β as before, and again the whole
+    dictionary must not refute it. Where not even all three meet the moments, V and β are tried with
+    the whole dictionary; and where nothing meets them, what comes nearest is learned.
 
     In more than three dimensions the dictionary holds no functions of all components together, and
     the forces of pairs cost the square of the particles. So V and β, and the directions and pairs
@@ -152,17 +154,22 @@ class _Ladder:
             if not _met(dictionary("potential")):
                 continue
             if not self.noise:
-                return self._asked()
+                if self._holds():
+                    return self._asked()
+                continue
             # V may make up for a β that fewer assumptions would find, or leave open; where it
             # pushes a population apart that may diffuse as well, the solution takes the less force.
             found = dictionary("potential", *self.noise)
-            if _met(found) and found["diffusion"]:
-                return self._asked(self.noise)
             open_ = found["traded"] > TRADED
-            if open_ and found["spreads"]:
-                return self._asked(self.noise)
-            return self._asked(noise=self.noise_error if open_ else None)
+            asks = (_met(found) and found["diffusion"]) or (open_ and found["spreads"])
+            noise_error = self.noise_error if open_ and not asks else None
+            if self._holds(*self.noise * asks):
+                return self._asked(self.noise * asks, noise=noise_error)
         return None
+
+    def _holds(self, *beside: str) -> bool:
+        """Whether the whole dictionary, more of it and of its tests, does not refute a rung."""
+        return bool(self._whole("potential", *beside)["p_value"] >= REFUTED)
 
     def _structure(self) -> Asked | None:
         if not self.many:
@@ -181,8 +188,8 @@ class _Ladder:
         parts = [part for part in ("interaction", "diffusion") if every.get(part, False)]
         if noise and not parts:  # W, though it is not asked for, may have hidden β
             parts = [part for part in noise if self._coarse("potential", *noise)[part]]
-        if _met(every):
-            return self._asked(self._least_of(parts))
+        if _met(every) and (least := self._least_of(parts)) is not None:
+            return self._asked(least)
         if "interaction" in parts and _met(self._whole("potential", *parts)):
             return self._asked(parts)
         if noise and _met(self._whole("potential", *noise)):  # all three together may go astray
@@ -193,15 +200,14 @@ class _Ladder:
         few_times = self.data.intervals.distinct < ENOUGH and not self.many
         return self._asked(parts, met=explains) if few_times or explains else None
 
-    def _least_of(self, parts: Sequence[str]) -> Sequence[str]:
+    def _least_of(self, parts: Sequence[str]) -> Sequence[str] | None:
         """Return the first parts that meet the moments: those asked for, one alone, or all."""
         every = ("interaction", *self.noise)
-        for some in dict.fromkeys((tuple(parts), *((part,) for part in every))):
-            if some == every:
-                break
-            if some and _met(self._coarse("potential", *some)):
+        for some in dict.fromkeys((tuple(parts), *((part,) for part in every), every)):
+            meets = some == every or (some and _met(self._coarse("potential", *some)))
+            if meets and self._holds(*some):
                 return some
-        return every
+        return None
 
     def _network(self) -> Asked | None:
         if not self.many or self.restructure is None or not self.restructure(True):
@@ -232,8 +238,10 @@ class _Ladder:
         p_value = p_value_of(misfit, freedom)
         if self.data.structure:
             more["structure"] = str(self.data.structure)
-        self.rungs.append({"learn": list(learn), "misfit": misfit, "p_value": p_value} | more)
-        return self.rungs[-1]
+        rung = {"learn": list(learn), "misfit": misfit, "p_value": p_value} | more
+        if rung not in self.rungs:
+            self.rungs.append(rung)
+        return rung
 
     def _coarse(self, *learn: str) -> dict[str, Any]:
         levels = Levels(self.fewest, self._options(learn))

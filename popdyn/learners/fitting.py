@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.estimation.difference import difference
 from popdyn.estimation.identifiability import diagnose, gauge_trade
+from popdyn.estimation.levels import FULL
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.weak_form import solve_weak_form
@@ -119,9 +120,9 @@ class Fitting:
         return run
 
     def judged(self, run: Run) -> Run:
-        """Return a run with its verdict, and what it lacks; one without W where that explains."""
+        """Return a run with its verdict, and what it lacks; one with other parts if these do."""
         judging = self._verdict_on(run)
-        if (other := self._without_interaction(run)) is not None:
+        if (other := self._otherwise(run)) is not None:
             run, judging = other
         if len(self.experiments) > 1:
             self._compare(run, judging.of_each())
@@ -141,31 +142,45 @@ class Fitting:
         run.certificate |= run.verdict.certificate()
         return judging
 
-    def _without_interaction(self, run: Run) -> tuple[Run, Judging] | None:
-        """Return a fit without W that is explained where the one with a W is not.
+    def _otherwise(self, run: Run) -> tuple[Run, Judging] | None:
+        """Return a fit with other parts that carries the snapshots where the ladder's does not.
 
-        What W's functions earned beside a coarse dictionary, narrow functions of V may do as well.
+        Moments ask for parts, and fresh particles judge them: V alone may meet its own moments
+        where a W is missing, and what W's functions earned beside a coarse dictionary, narrow
+        functions of V may do as well. What the moments of the whole dictionary refute is not tried;
+        nor a W in more dimensions, where it takes minutes.
         """
-        asked_for = "ladder" in run.certificate and "interaction" in run.certificate["learn"]
+        ladder = run.certificate.get("ladder")
         if self.training is None or self.members > 1 or "between" in run.certificate:
             return None
-        if run.word != "unexplained" or not asked_for:
+        if run.word != "unexplained" or not ladder or run.certificate.get("time_varying"):
             return None
-        learn = tuple(part for part in run.certificate["learn"] if part != "interaction")
-        before, self.settled = self.settled, dataclasses.replace(self.settled, learn=learn)
-        try:
-            other = self.fit_one(self.training, self.settled, Workplace())
-        except PopdynError:  # what there is stays
-            self.settled = before
-            return None
-        other.certificate |= {"learn": list(learn), "ladder": run.certificate["ladder"]}
-        _say_what_can_be_told(other, self.settled, self.training)
-        other.config = run.config
-        judging = self._verdict_on(other)
-        if other.word == "explained":
-            return other, judging
+        no = [tuple(run.certificate["learn"])]
+        no += [tuple(r["learn"]) for r in ladder if _refuted(r)]
+        given = getattr(self.options, "diffusivity", None) is not None
+        found, before = [], self.settled
+        for learn in _ladder_of(with_noise=not given):
+            less = set(learn) < set(run.certificate["learn"])
+            if learn in no or ("interaction" in learn and self.training.dim > FULL and not less):
+                continue
+            self.settled = dataclasses.replace(before, learn=learn)
+            try:
+                other = self.fit_one(self.training, self.settled, Workplace())
+            except PopdynError:  # what there is stays
+                continue
+            other.certificate |= {"learn": list(learn), "ladder": ladder}
+            _say_what_can_be_told(other, self.settled, self.training)
+            other.config = run.config
+            judging = self._verdict_on(other)
+            if other.word == "explained":
+                return other, judging
+            if other.word != "unexplained":
+                found.append((self.settled, other, judging))
         self.settled = before
-        return None
+        if not found:
+            return None
+        self.settled, other, judging = found[0]
+        return other, judging
 
     def _compare(self, run: Run, each: Sequence[Verdict]) -> None:
         """Put into the certificate what each experiment says, and whether they differ."""
@@ -265,6 +280,18 @@ class Judging:
         sibling = fitting.fit_one(less, fitting.settled, Workplace())
         _to_cpu(sibling.energy)
         return sibling.dynamics, training.sample(left_out)
+
+
+def _ladder_of(with_noise: bool) -> list[tuple[str, ...]]:
+    """Return the parts of each rung, from the fewest up."""
+    noise = [("potential", "diffusion")] if with_noise else []
+    more = [("potential", "interaction", "diffusion")] if with_noise else []
+    return [("potential",), *noise, ("potential", "interaction"), *more]
+
+
+def _refuted(rung: Mapping[str, Any]) -> bool:
+    whole = rung["dictionary"] == "whole" and not rung.get("time_varying")
+    return whole and rung["p_value"] < REFUTED
 
 
 def _refuse(run: Run, note: str) -> None:
