@@ -181,7 +181,10 @@ def call(
         begin = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _child(function, said, cwd, kill, environment or {})
+            try:
+                _child(function, said, cwd, kill, environment or {})
+            finally:  # a signal between its own ways out: not this function's end twice
+                os._exit(128 + signal.SIGINT)
         # The clock of a kill begins with the command: a busy machine may take a while to fork.
         while kill is not None and not (said / READY).exists():
             time.sleep(0.002)

@@ -1,9 +1,12 @@
 """A potential that moves is the last rung: what it explains is not determined."""
 
+import dataclasses
+
 import pytest
 
 import popdyn
 from popdyn import FreeEnergy
+from popdyn.learners import fitting
 
 
 @pytest.mark.slow
@@ -29,3 +32,20 @@ def test_an_interaction_that_no_fit_needs_is_not_learned():
     assert run.energy.W is None
     assert abs(run.energy.diffusivity - 0.2) < 2.0 * run.energy.diffusivity_standard_error
     assert popdyn.score(run, data, points=100)["gradient"]["force"]["skill"] > 0.95
+
+
+def test_where_fresh_particles_refuse_a_choice_the_other_parts_are_tried(monkeypatch):
+    data = popdyn.simulate(
+        FreeEnergy("quadratic", None, 0.5), particles=600, times=[0, 0.3, 0.6], dim=1,
+        initial="gaussian", initial_params={"std": 0.2}, seed=0,
+    )  # fmt: skip
+
+    def chosen(training, options, place=None):
+        rung = {"learn": ["potential"], "misfit": 1.0, "p_value": 0.5, "dictionary": "coarse"}
+        told = {"learn": ["potential"], "ladder": [rung]}
+        return dataclasses.replace(options, learn=("potential",)), told
+
+    monkeypatch.setattr(fitting, "chosen", chosen)
+    run = popdyn.fit(data)
+    assert list(run.learned) == ["potential", "diffusion"]
+    assert run.word == "explained"
