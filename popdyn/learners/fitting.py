@@ -158,12 +158,13 @@ class Fitting:
         no = [tuple(run.certificate["learn"])]
         no += [tuple(r["learn"]) for r in ladder if _refuted(r)]
         given = getattr(self.options, "diffusivity", None) is not None
-        found, before = [], self.settled
+        before = self.settled
+        features = {"model": "features"} if hasattr(before, "model") else {}
         for learn in _ladder_of(with_noise=not given):
             less = set(learn) < set(run.certificate["learn"])
             if learn in no or ("interaction" in learn and self.training.dim > FULL and not less):
                 continue
-            self.settled = dataclasses.replace(before, learn=learn)
+            self.settled = dataclasses.replace(before, learn=learn, **features)
             try:
                 other = self.fit_one(self.training, self.settled, Workplace())
             except PopdynError:  # what there is stays
@@ -172,15 +173,10 @@ class Fitting:
             _say_what_can_be_told(other, self.settled, self.training)
             other.config = run.config
             judging = self._verdict_on(other)
-            if other.word == "explained":
-                return other, judging
             if other.word != "unexplained":
-                found.append((self.settled, other, judging))
+                return other, judging
         self.settled = before
-        if not found:
-            return None
-        self.settled, other, judging = found[0]
-        return other, judging
+        return None
 
     def _compare(self, run: Run, each: Sequence[Verdict]) -> None:
         """Put into the certificate what each experiment says, and whether they differ."""

@@ -36,8 +36,8 @@ def test_an_interaction_that_no_fit_needs_is_not_learned():
 
 def test_where_fresh_particles_refuse_a_choice_the_other_parts_are_tried(monkeypatch):
     data = popdyn.simulate(
-        FreeEnergy("quadratic", None, 0.5), particles=600, times=[0, 0.3, 0.6], dim=1,
-        initial="gaussian", initial_params={"std": 0.2}, seed=0,
+        FreeEnergy("quadratic", None, 0.5), particles=600, times=[0, 0.1, 0.3, 0.8],
+        initial="gaussian", initial_params={"mean": [2.0], "std": 0.2}, dim=1, seed=0,
     )  # fmt: skip
 
     def chosen(training, options, place=None):
@@ -46,6 +46,6 @@ def test_where_fresh_particles_refuse_a_choice_the_other_parts_are_tried(monkeyp
         return dataclasses.replace(options, learn=("potential",)), told
 
     monkeypatch.setattr(fitting, "chosen", chosen)
-    run = popdyn.fit(data)
+    run = popdyn.fit(data, model="features")
     assert list(run.learned) == ["potential", "diffusion"]
     assert run.word == "explained"
