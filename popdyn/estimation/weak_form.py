@@ -192,6 +192,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
 def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
     ways = Levels(data, options)
     found = _solution(ways, *_solved_on(ways))
+    found = _from_below(ways, found) or found
     return _with_less_force(ways, found) or found
 
 
@@ -214,6 +215,29 @@ def _solution(ways: Levels, own: _Solved, trace: list[dict[str, float]]) -> Weak
     return solution_of(
         equations.unknowns, own.at, own.posterior, own.misfit, trace, ways.given, used
     )
+
+
+def _from_below(ways: Levels, found: WeakFormSolution) -> WeakFormSolution | None:
+    """Return the solution that begins where β is 0, if the one that did not is the worse for β.
+
+    Far from the data V can make up for a β that is far too large, and no step leads back. What has
+    β as well can't explain less than what has not.
+    """
+    options, unknowns = ways.options, found.unknowns
+    assert unknowns is not None
+    learn = tuple(part for part in options.learn if part != "diffusion")
+    if found.misfit <= FITS or unknowns.diffusivity is not None or "potential" not in learn:
+        return None
+    below = solve_weak_form(ways.given, dataclasses.replace(options, learn=learn))
+    if below.misfit >= found.misfit:
+        return None
+    assert below.unknowns is not None
+    assert below.theta is not None
+    groups = (*below.unknowns.groups, BETA)
+    freer = dataclasses.replace(below.unknowns, diffusivity=None, groups=groups)
+    theta = np.append(below.theta, 0.0)
+    other = _resolved(ways.given, options, below, freer, theta, None)
+    return other if other.misfit < found.misfit else None
 
 
 def _with_less_force(ways: Levels, found: WeakFormSolution) -> WeakFormSolution | None:
@@ -374,11 +398,23 @@ def _solved_again(
     """Return the solution for other particles of the same data, with the functions of one near."""
     assert near.unknowns is not None
     assert near.posterior is not None
+    return _resolved(data, options, near, near.unknowns, near.posterior.mean, near.posterior)
+
+
+def _resolved(
+    data: TrainingSet,
+    options: WeakFormOptions,
+    near: WeakFormSolution,
+    unknowns: Unknowns,
+    theta: np.ndarray,
+    posterior: Posterior | None,
+) -> WeakFormSolution:
+    """Return the solution for some unknowns that begins at θ, with the tests of one near."""
     assert near.tests is not None
     tests, weights, count = near.tests
     trace: list[dict[str, float]] = []
     own = MomentEquations(
-        near.unknowns,
+        unknowns,
         tests,
         weights,
         particles_of(data.turned),
@@ -388,9 +424,8 @@ def _solved_again(
         options.correct,
         data.masses,
     )
-    theta, posterior = near.posterior.mean, near.posterior
     at, posterior, misfit = descend(own, theta, posterior, trace, options.fine, SETTLED)
-    return solution_of(near.unknowns, at, posterior, misfit, trace, data, near.tests)
+    return solution_of(unknowns, at, posterior, misfit, trace, data, near.tests)
 
 
 def first_groups(unknowns: Unknowns) -> list[Group]:

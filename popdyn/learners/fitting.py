@@ -147,22 +147,32 @@ class Fitting:
 
         Moments ask for parts, and fresh particles judge them: V alone may meet its own moments
         where a W is missing, and what W's functions earned beside a coarse dictionary, narrow
-        functions of V may do as well. What the moments of the whole dictionary refute is not tried;
-        nor a W in more dimensions, where it takes minutes.
+        functions of V may do as well. So a W that trades with V is not kept where none is needed,
+        and where the choice is refused the other parts are tried; but not what the moments of the
+        whole dictionary refute, nor a W in more dimensions, where it takes minutes.
         """
         ladder = run.certificate.get("ladder")
         if self.training is None or self.members > 1 or "between" in run.certificate:
             return None
-        if run.word != "unexplained" or not ladder or run.certificate.get("time_varying"):
+        if not ladder or run.certificate.get("time_varying"):
             return None
-        no = [tuple(run.certificate["learn"])]
-        no += [tuple(r["learn"]) for r in ladder if _refuted(r)]
-        given = getattr(self.options, "diffusivity", None) is not None
+        chosen = tuple(run.certificate["learn"])
+        less = tuple(part for part in chosen if part != "interaction")
+        accepted: tuple[str, ...] = ("explained",)
+        if run.word == "unexplained":
+            accepted += ("undetermined",)
+            given = getattr(self.options, "diffusivity", None) is not None
+            dear = self.training.dim > FULL
+            others = [x for x in _ladder_of(not given) if "interaction" not in x or not dear]
+        elif run.word == "undetermined" and less != chosen:
+            others = [less]
+        else:
+            return None
+        refuted = [tuple(rung["learn"]) for rung in ladder if _refuted(rung)]
         before = self.settled
         features = {"model": "features"} if hasattr(before, "model") else {}
-        for learn in _ladder_of(with_noise=not given):
-            less = set(learn) < set(run.certificate["learn"])
-            if learn in no or ("interaction" in learn and self.training.dim > FULL and not less):
+        for learn in others:
+            if learn in (chosen, *refuted):
                 continue
             self.settled = dataclasses.replace(before, learn=learn, **features)
             try:
@@ -173,7 +183,7 @@ class Fitting:
             _say_what_can_be_told(other, self.settled, self.training)
             other.config = run.config
             judging = self._verdict_on(other)
-            if other.word != "unexplained":
+            if other.word in accepted:
                 return other, judging
         self.settled = before
         return None

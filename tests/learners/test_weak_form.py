@@ -510,3 +510,22 @@ def test_a_narrow_population_that_goes_far(seed):
     assert run.energy.diffusivity_standard_error < 0.1
     assert abs(run.energy.diffusivity - 0.5) < 3.0 * run.energy.diffusivity_standard_error
     assert popdyn.score(run, data, points=100)["gradient"]["force"]["skill"] > 0.98
+
+
+def test_what_has_beta_too_explains_no_less():
+    # Wells into which cells fall together, and a W that nobody asks for: from the coarse solution
+    # V and β went up together, to χ² of 15 for each degree of freedom where V alone has 2.
+    def potential(x):
+        return (0.26854 * x**2 + 1.49961 * torch.cos(2.27985 * x + 0.262865)).sum(-1)
+
+    energy = FreeEnergy(potential, "gaussian_repulsion", interaction_params={"strength": 2.314339})
+    data = popdyn.simulate(
+        energy, particles=1241, test_particles=1000, times=[0.1955023 * k for k in range(6)], dim=1,
+        initial="gaussian", initial_params={"mean": [1.961341], "std": 1.5}, seed=1234204898,
+    )  # fmt: skip
+    own = TrainingSet.from_data(data, validation_fraction=0.2, seed=0)
+    alone, both = (
+        solve_weak_form(own, WeakFormOptions(learn))
+        for learn in (("potential",), ("potential", "diffusion"))
+    )
+    assert both.misfit < 1.2 * alone.misfit
