@@ -351,6 +351,8 @@ def population(rng: Rng) -> tuple[str, np.ndarray, np.ndarray]:
         else:
             said.append(f"cells {which}")
             continue
+        both = min(len(counts), len(at))  # two draws may each have a number of their own
+        counts, at = counts[:both], at[:both]
         said.append(f"counts {counts}, times {at}, d {d}")
     blocks = [
         generator.normal(0.5 * k, 1 / (1 + 0.2 * k), size=(n, d)) for k, n in enumerate(counts)
