@@ -251,7 +251,7 @@ def _with_less_force(ways: Levels, found: WeakFormSolution) -> WeakFormSolution 
     assert unknowns is not None
     assert theta is not None
     assert posterior is not None
-    open_ = found.traded > TRADED and found.p_value >= REJECTED and unknowns.noise_alone
+    open_ = found.traded > TRADED and unknowns.noise_alone
     x = ways.data.fit
     if not open_ or not spreads(unknowns, theta, x):
         return None
