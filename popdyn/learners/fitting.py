@@ -154,7 +154,8 @@ class Fitting:
         ladder = run.certificate.get("ladder")
         if self.training is None or self.members > 1 or "between" in run.certificate:
             return None
-        if not ladder or run.certificate.get("time_varying"):
+        asked_for_network = getattr(self.settled, "model", None) == "network"
+        if not ladder or run.certificate.get("time_varying") or asked_for_network:
             return None
         chosen = tuple(run.certificate["learn"])
         less = tuple(part for part in chosen if part != "interaction")
