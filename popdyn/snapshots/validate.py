@@ -20,7 +20,7 @@ from popdyn.snapshots.documents import (
 from popdyn.snapshots.format_1 import check_digests, records_digest
 from popdyn.snapshots.layout import DIMENSIONS, FURTHER, PIECEWISE
 from popdyn.snapshots.metadata import KIND, ROOT, DamageError, metadata_files, read_document
-from popdyn.snapshots.reader import StrictStore, check_chunk, key_damage, open_strict
+from popdyn.snapshots.reader import StrictStore, check_chunk, chunk_pieces, key_damage, open_strict
 from popdyn.snapshots.rules import RULES
 from popdyn.snapshots.tree import FORMAT, GROUPS
 
@@ -204,6 +204,10 @@ class _Check:
                 what = (str(error).splitlines() or [type(error).__name__])[0]
                 self._add(node, [(f"zarr cannot open it ({what})", "nodes")])
             return
+        if 0 in chunk_pieces(array):  # zarr opens it
+            if not findings:
+                self._add(node, [("zarr cannot read it (a chunk holds nothing)", "nodes")])
+            return
         damages = key_damage(self.store, node, array)
         self._add_damages((d for d in damages if d.found == "is missing"), "chunks")
         self._add_damages((d for d in damages if d.found != "is missing"), "files")
@@ -215,7 +219,7 @@ class _Check:
 
     def _files(self, array: zarr.Array) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Yield what each file of an array holds; note those that are damaged."""
-        pieces = array.shards or array.chunks
+        pieces = chunk_pieces(array)
         grid = [-(-n // piece) for n, piece in zip(array.shape, pieces, strict=True)]
         for index in np.ndindex(*grid):
             file = "/".join((array.path, "c", *map(str, index)))

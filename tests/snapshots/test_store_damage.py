@@ -1,5 +1,6 @@
 """Damage: flipped bytes, lost chunks, truncated files. Nothing is read as a fill value."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -58,6 +59,22 @@ def test_random_flips_are_all_reported(store):
             read_all(store)
         assert "\n" not in str(error.value)
         file.write_bytes(whole)
+    assert validate(store) == []
+
+
+def test_a_chunk_that_holds_nothing_is_reported(store):
+    for file in store.rglob("zarr.json"):
+        whole = file.read_text()
+        document = json.loads(whole)
+        if document["node_type"] == "array":
+            shape = document["chunk_grid"]["configuration"]["chunk_shape"]
+            shape[-1] = 0
+            file.write_text(json.dumps(document))
+            name = file.relative_to(store).as_posix()
+            assert name in {b.node for b in validate(store)}
+            with pytest.raises(PopdynError, match=name):
+                read_all(store)
+        file.write_text(whole)
     assert validate(store) == []
 
 
