@@ -174,9 +174,11 @@ class _Ladder:
     def _structure(self) -> Asked | None:
         if not self.many:
             return None
-        found = self._coarse("potential", *self.noise) if self.noise else None
-        if found and _met(found) and found["diffusion"]:
-            return self._asked(self.noise)
+        # A β is not left to W or to a structure: the whole dictionary costs no forces of pairs.
+        for dictionary in (self._coarse, self._whole) if self.noise else ():
+            found = dictionary("potential", *self.noise)
+            if _met(found) and found["diffusion"]:
+                return self._asked(self.noise)
         if self.restructure is None or not self.restructure(False):
             return None
         asked = parts_asked_for(self.data, self.diffusivity, self.restructure)

@@ -175,10 +175,10 @@ class Fitting:
         for learn in others:
             if learn in (chosen, *refuted):
                 continue
-            self.settled = dataclasses.replace(before, learn=learn, **features)
             try:
+                self.settled = dataclasses.replace(before, learn=learn, **features)
                 other = self.fit_one(self.training, self.settled, Workplace())
-            except PopdynError:  # what there is stays
+            except PopdynError:  # other options do not go with it, or it cannot be solved for
                 continue
             other.certificate |= {"learn": list(learn), "ladder": ladder}
             _say_what_can_be_told(other, self.settled, self.training)
