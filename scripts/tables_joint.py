@@ -105,12 +105,12 @@ def turned(arguments: argparse.Namespace) -> None:
     back = torch.from_numpy(there.T)
     params = settings["initial_params"]
     moved = settings | {"initial_params": params | {"mean": list(there @ params["mean"])}}
-    spec = energy.spec()
+    own = load_suite("joint").entry("wells-repulsion").energy
     other = popdyn.FreeEnergy(
-        lambda x: styblinski_tang(x @ back.to(x).T, **spec["potential_params"]),
-        spec["interaction"],
-        spec["diffusivity"],
-        interaction_params=spec["interaction_params"],
+        lambda x: styblinski_tang(x @ back.to(x).T, **own["potential_params"]),
+        own["interaction"],
+        own["diffusivity"],
+        interaction_params=own["interaction_params"],
     )
     for name, truth, at in (("as it is", energy, settings), ("turned", other, moved)):
         for seed in range(arguments.seeds):
