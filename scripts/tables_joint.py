@@ -80,7 +80,7 @@ def scored(
         "residual": run.certificate.get("inner_residual"),
         "misfit": run.certificate.get("misfit"),
         "seconds": seconds,
-        "verdict": str(run.certificate.get("verdict")),
+        "verdict": run.word,
     }
     return run, row
 
@@ -107,7 +107,7 @@ def turned(arguments: argparse.Namespace) -> None:
     moved = settings | {"initial_params": params | {"mean": list(there @ params["mean"])}}
     own = load_suite("joint").entry("wells-repulsion").energy
     other = popdyn.FreeEnergy(
-        lambda x: styblinski_tang(x @ back.to(x).T, **own["potential_params"]),
+        lambda x: own["potential_params"]["scale"] * styblinski_tang(x @ back.to(x).T),
         own["interaction"],
         own["diffusivity"],
         interaction_params=own["interaction_params"],
