@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,15 @@ from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.verdict import REFUTED
 from popdyn.estimation.weak_form import Levels, solve_weak_form
 
-__all__ = ["Asked", "parts_asked_for"]
+__all__ = ["RUNGS", "Asked", "parts_asked_for", "refuted"]
+
+RUNGS = (
+    ("potential",),
+    ("potential", "diffusion"),
+    ("potential", "interaction"),
+    ("potential", "interaction", "diffusion"),
+)
+"""The parts of an energy that may be learned together, from the fewest up."""
 
 # Particles of each snapshot that are asked in more, and half of them for W and β, which cost most.
 DECIDING = 5000
@@ -153,15 +161,13 @@ class _Ladder:
         for dictionary in () if self.far else tried:
             if not _met(dictionary("potential")):
                 continue
-            if not self.noise:
-                if self._holds():
-                    return self._asked()
-                continue
-            # V may make up for a β that fewer assumptions would find, or leave open; where it
-            # pushes a population apart that may diffuse as well, the solution takes the less force.
-            found = dictionary("potential", *self.noise)
-            open_ = found["traded"] > TRADED
-            asks = (_met(found) and found["diffusion"]) or (open_ and found["spreads"])
+            asks = open_ = False
+            if self.noise:
+                # V may make up for a β that fewer assumptions would find, or leave open; where it
+                # pushes a population apart that may diffuse too, the solution takes the less force.
+                found = dictionary("potential", *self.noise)
+                open_ = found["traded"] > TRADED
+                asks = (_met(found) and found["diffusion"]) or (open_ and found["spreads"])
             noise_error = self.noise_error if open_ and not asks else None
             if self._holds(*self.noise * asks):
                 return self._asked(self.noise * asks, noise=noise_error)
@@ -169,7 +175,7 @@ class _Ladder:
 
     def _holds(self, *beside: str) -> bool:
         """Whether the whole dictionary, more of it and of its tests, does not refute a rung."""
-        return bool(self._whole("potential", *beside)["p_value"] >= REFUTED)
+        return not refuted(self._whole("potential", *beside))
 
     def _structure(self) -> Asked | None:
         if not self.many:
@@ -291,3 +297,13 @@ class _Ladder:
 
 def _met(rung: dict[str, Any]) -> bool:
     return bool(rung["p_value"] >= REJECTED)
+
+
+def refuted(rung: Mapping[str, Any]) -> bool:
+    """Whether a rung's moments reject it at the level of the verdict.
+
+    Example:
+        >>> refuted({"p_value": 1e-3}), refuted({"p_value": 1e-6})
+        (False, True)
+    """
+    return bool(rung["p_value"] < REFUTED)

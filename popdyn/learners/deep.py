@@ -9,16 +9,14 @@ import numpy as np
 import xarray as xr
 
 from popdyn.base.errors import PopdynError
+from popdyn.estimation.ladder import RUNGS
 from popdyn.learners.fit import fit
 from popdyn.learners.run import Run
 
 __all__ = ["KINDS", "explained_by"]
 
 KINDS: tuple[tuple[tuple[str, ...], bool], ...] = (
-    (("potential",), False),
-    (("potential", "diffusion"), False),
-    (("potential", "interaction"), False),
-    (("potential", "interaction", "diffusion"), False),
+    *((parts, False) for parts in RUNGS),
     (("potential",), True),
     (("potential", "growth"), False),
     (("potential", "circulation"), False),

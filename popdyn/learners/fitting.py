@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.estimation.difference import difference
 from popdyn.estimation.identifiability import diagnose, gauge_trade
+from popdyn.estimation.ladder import RUNGS, refuted
 from popdyn.estimation.levels import FULL
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.training_set import TrainingSet
@@ -154,26 +155,28 @@ class Fitting:
         ladder = run.certificate.get("ladder")
         if self.training is None or self.members > 1 or "between" in run.certificate:
             return None
-        asked_for_network = getattr(self.settled, "model", None) == "network"
-        if not ladder or run.certificate.get("time_varying") or asked_for_network:
+        as_asked = getattr(self.settled, "model", None) == "network"
+        if not ladder or run.certificate.get("time_varying") or as_asked:
             return None
         chosen = tuple(run.certificate["learn"])
         less = tuple(part for part in chosen if part != "interaction")
         accepted: tuple[str, ...] = ("explained",)
         if run.word == "unexplained":
             accepted += ("undetermined",)
-            given = getattr(self.options, "diffusivity", None) is not None
-            dear = self.training.dim > FULL
-            others = [x for x in _ladder_of(not given) if "interaction" not in x or not dear]
+            without = {"interaction"} if self.training.dim > FULL else set()
+            if getattr(self.options, "diffusivity", None) is not None:
+                without.add("diffusion")
+            others = [parts for parts in RUNGS if without.isdisjoint(parts)]
         elif run.word == "undetermined" and less != chosen:
             others = [less]
         else:
             return None
-        refuted = [tuple(rung["learn"]) for rung in ladder if _refuted(rung)]
+        whole = [r for r in ladder if r["dictionary"] == "whole" and not r.get("time_varying")]
+        tried = (chosen, *(tuple(rung["learn"]) for rung in whole if refuted(rung)))
         before = self.settled
         features = {"model": "features"} if hasattr(before, "model") else {}
         for learn in others:
-            if learn in (chosen, *refuted):
+            if learn in tried:
                 continue
             try:
                 self.settled = dataclasses.replace(before, learn=learn, **features)
@@ -287,18 +290,6 @@ class Judging:
         sibling = fitting.fit_one(less, fitting.settled, Workplace())
         _to_cpu(sibling.energy)
         return sibling.dynamics, training.sample(left_out)
-
-
-def _ladder_of(with_noise: bool) -> list[tuple[str, ...]]:
-    """Return the parts of each rung, from the fewest up."""
-    noise = [("potential", "diffusion")] if with_noise else []
-    more = [("potential", "interaction", "diffusion")] if with_noise else []
-    return [("potential",), *noise, ("potential", "interaction"), *more]
-
-
-def _refuted(rung: Mapping[str, Any]) -> bool:
-    whole = rung["dictionary"] == "whole" and not rung.get("time_varying")
-    return whole and rung["p_value"] < REFUTED
 
 
 def _refuse(run: Run, note: str) -> None:

@@ -253,15 +253,7 @@ def ours(mark):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "SIGKILL",
-        pytest.param("SIGTERM", marks=pytest.mark.slow),
-        pytest.param("SIGINT", marks=pytest.mark.slow),
-        pytest.param("SIGHUP", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_kill_leaves_no_process_and_is_gone_on_with(
     start_popdyn, small_suite, finished, tmp_path, name
 ):

@@ -51,9 +51,7 @@ def test_an_ascii_locale(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_terminal_that_goes_away_leaves_a_checkpoint(number, start_popdyn, tmp_path):
     store, run = tmp_path / "a.zarr", tmp_path / "run"
     checkpoint = tmp_path / "run.popdyn/new/checkpoint.safetensors"

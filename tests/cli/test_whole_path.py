@@ -157,7 +157,7 @@ def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, start_popdyn,
     assert run_popdyn(*SIMULATE, "--out", "st.zarr").code == 0
     train = ("train", "st.zarr", "--model", "network", "--steps", "400", "--batch", "300")
     assert run_popdyn(*train, "--out", "whole").code == 0
-    for patience in np.arange(1.5, 12.0, 0.5):
+    for patience in np.arange(0.5, 12.0, 0.5):
         process = start_popdyn(*train, "--out", "cut")
         deadline = time.monotonic() + 120
         while not (tmp_path / "cut.popdyn").exists():
