@@ -1,4 +1,4 @@
-"""The Python of the front page, and of the page on extending, runs as it stands."""
+"""The Python of the front page, and of the pages on extending, runs as it stands."""
 
 import re
 from pathlib import Path
@@ -6,25 +6,29 @@ from pathlib import Path
 import pytest
 
 from popdyn.dynamics import POTENTIALS
+from popdyn.learners import LEARNERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs" / "extending.md")
+PAGES = (README, ROOT / "docs" / "extending.md", ROOT / "docs" / "learners.md")
 BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text(), re.S) for page in PAGES}
 RUNNABLE = [(page.name, block) for page in PAGES for block in BLOCKS[page] if "import" in block]
 
 
 def test_there_are_examples():
-    assert [name for name, _ in RUNNABLE] == ["README.md", "README.md", "extending.md"]
+    pages = ["README.md", "README.md", "extending.md", "learners.md"]
+    assert [name for name, _ in RUNNABLE] == pages
 
 
 @pytest.mark.parametrize(("page", "block"), RUNNABLE, ids=range(len(RUNNABLE)))
 def test_example_runs(page, block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = set(POTENTIALS)
-    exec(compile(block, page, "exec"), {"__name__": "readme"})
-    for name in set(POTENTIALS) - before:
-        POTENTIALS.remove(name)
+    registries = (POTENTIALS, LEARNERS)
+    before = [set(registry) for registry in registries]
+    exec(compile(block, page, "exec"), {"__name__": "__main__"})
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry) - names:
+            registry.remove(name)
 
 
 def test_the_first_example_has_five_lines():

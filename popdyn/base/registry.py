@@ -72,6 +72,10 @@ class Registry(Mapping[str, T], Generic[T]):
         whose = f"plug-in '{owner}', {self.kind} '{name}'"
         self._entries[name] = _guarded(entry, whose) if foreign else entry
 
+    def owner(self, name: str) -> str | None:
+        """Return the package that brings an entry, None where there is no such entry."""
+        return self._owners.get(name) if name in self else None
+
     def remove(self, name: str) -> None:
         """Forget an entry."""
         del self._entries[name], self._owners[name]

@@ -34,7 +34,7 @@ LABELS = {
     "distribution.bw2_uvp": "BW²-UVP, %",
     "distribution.mmd": "MMD²",
 }
-"""Columns of the tables, in order; every score of ``SCORES`` is in the files beside the page."""
+"""Columns of the tables, in order, before the scores of other packages; all are in the files."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,9 @@ def _columns(headline: str, found: Iterable[Mapping[str, Any]]) -> list[str]:
     }
     if not any(name.startswith("gradient.interaction") for name in there):
         there.discard("gradient.force.skill")  # the force is ∇V alone, and has its column
-    return list(dict.fromkeys(n for n in (headline, *LABELS) if n in there))
+    # Who brings a score of his own wants to see it.
+    own = sorted(n for n in there if SCORES.owner(n.rpartition(".")[2]) not in (None, "popdyn"))
+    return list(dict.fromkeys(n for n in (headline, *LABELS, *own) if n in there))
 
 
 def _references(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:

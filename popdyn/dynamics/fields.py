@@ -25,6 +25,7 @@ __all__ = [
     "Time",
     "Vector",
     "beyond",
+    "check_gradient",
     "entry_of",
     "hill",
     "squared_norm",
@@ -63,11 +64,20 @@ class ScalarField:
         """Return the gradient in x, ``(..., d) → (..., d)``, dimensionless, in new memory."""
         with torch.inference_mode(False), torch.enable_grad():
             x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-            total = self.value(x, t).sum()
-            if not total.requires_grad:  # a function that does not depend on x
-                return torch.zeros_like(x)
-            (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
-        return torch.zeros_like(x) if gradient is None else gradient
+            values = self.value(x, t)
+            gradient = None
+            if values.requires_grad:
+                (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
+        if gradient is not None:
+            return gradient
+        # A function that does not depend on x; or one whose graph was cut, and no force is 0.
+        moves = isinstance(t, Tensor) and t.numel() > 1
+        if not moves and values.numel() > 1 and bool((values != values.flatten()[0]).any()):
+            raise PopdynError(
+                f"'{self.label()}' depends on positions, and no gradient comes back to them: "
+                "expected torch operations, without detach, no_grad or NumPy"
+            )
+        return torch.zeros_like(x)
 
     def time(self, t: Time) -> float | Tensor:
         """Return the time at which a term that depends on it is asked for.
@@ -284,7 +294,11 @@ class RadialField(RadialKernel, NamedField):
         return self._call(self.entry.function, squared_norm(x)[..., None], None)[..., 0]
 
     def slope(self, s: Tensor) -> Tensor:
-        assert self.entry.gradient is not None  # every radial entry brings its slope
+        if self.entry.gradient is None:
+            with torch.inference_mode(False), torch.enable_grad():
+                s = s.clone().requires_grad_(True)
+                values = self._call(self.entry.function, s, None)
+                return torch.autograd.grad(values.sum(), s)[0]
         with torch.no_grad():
             return self._call(self.entry.gradient, s, None)
 
@@ -318,9 +332,9 @@ class CallableField(ScalarField):
         if self.time_dependent:
             if isinstance(t, Tensor) and t.ndim:
                 t = t.to(x).expand(x.shape[:-1]).reshape(-1)
-            out = self.function(flat, t=self.time(t))
+            out = self._called(flat, t=self.time(t))
         else:
-            out = self.function(flat)
+            out = self._called(flat)
         if not isinstance(out, Tensor) or out.shape != flat.shape[:1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise PopdynError(
@@ -329,8 +343,68 @@ class CallableField(ScalarField):
             )
         return out.reshape(x.shape[:-1])
 
+    def _called(self, x: Tensor, **more: Any) -> Any:
+        weight = None
+        if isinstance(self.function, torch.nn.Module):
+            weight = next(self.function.parameters(), None)
+        try:
+            # A module has a precision of its own.
+            out = self.function(x if weight is None else x.to(weight.dtype), **more)
+        except (RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise PopdynError(
+                f"the callable '{self.label()}' fails on a tensor of shape {tuple(x.shape)}: "
+                f"{reason}; expected torch operations"
+            ) from error
+        return out if weight is None or not isinstance(out, Tensor) else out.to(x.dtype)
+
     def label(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+WRONG, MOST_WRONG = 1e-2, 0.1  # relative; of the points, for a formula may have a kink
+
+
+def check_gradient(term: ScalarField, dim: int, t: float, *, seed: int = 0) -> None:
+    """Refuse a named function whose closed-form gradient is not that of its values.
+
+    Args:
+        term: The function; only a named one with a gradient of its own is looked at.
+        dim: Dimension in which it will be used.
+        t: Time, of a function that depends on it.
+        seed: Seed of the 64 random points, normal with standard deviations from 0.1 to 10.
+
+    Raises:
+        PopdynError: If the two differ by more than a hundredth at more than a tenth of the points.
+
+    Example:
+        >>> from popdyn.dynamics import FreeEnergy
+        >>> check_gradient(FreeEnergy("styblinski_tang").V, dim=2, t=0.0)
+    """
+    if not isinstance(term, NamedField) or term.entry.gradient is None:
+        return
+    if dim < term.entry.min_dim:  # said where it is asked for
+        return
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.logspace(-1, 1, 64, dtype=torch.float64)
+    x = torch.randn(64, dim, generator=generator, dtype=torch.float64) * size[:, None]
+    when = t if term.time_dependent else None
+    own, true = term.gradient(x.clone(), when), ScalarField.gradient(term, x, when)
+    if own.shape != true.shape:
+        raise PopdynError(
+            f"the gradient of '{term.label()}' has shape {tuple(own.shape)} at positions of shape "
+            f"{tuple(x.shape)}: expected the same"
+        )
+    off = (own - true).norm(dim=1) > WRONG * (true.norm(dim=1) + true.norm(dim=1).median())
+    if float(off.double().mean()) > MOST_WRONG:
+        i = int(off.nonzero()[0, 0])
+        point, found, expected = (
+            ", ".join(f"{v:.3g}" for v in y[i].tolist()) for y in (x, own, true)
+        )
+        raise PopdynError(
+            f"the gradient of '{term.label()}' is not that of its values: found ({found}) at "
+            f"x = ({point}), expected ({expected})"
+        )
 
 
 def takes_time(function: Callable[..., Any]) -> bool:

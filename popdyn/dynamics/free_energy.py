@@ -255,11 +255,13 @@ def _interaction_term(term: FieldLike, params: Mapping[str, Any]) -> ScalarField
     if isinstance(term, str):
         return _named_interaction(term, params)
     out = unnamed(term, params, "interaction")
-    if out is not None and out.time_dependent:
-        raise PopdynError(
-            f"the interaction '{out.label()}' depends on time: expected none that does"
-        )
-    return out
+    return None if out is None else _static(out)
+
+
+def _static(W: ScalarField) -> ScalarField:
+    if W.time_dependent:
+        raise PopdynError(f"the interaction '{W.label()}' depends on time: expected none that does")
+    return W
 
 
 def _named_interaction(
@@ -267,4 +269,5 @@ def _named_interaction(
 ) -> ScalarField:
     if name in POTENTIALS and (symmetrised or name not in INTERACTIONS):
         return SymmetrisedField(POTENTIALS[name], params)
-    return RadialField(lookup({**POTENTIALS, **INTERACTIONS}, name, "interaction"), params)
+    entry = lookup({**POTENTIALS, **INTERACTIONS}, name, "interaction")
+    return _static(RadialField(entry, params) if entry.radial else NamedField(entry, params))

@@ -115,8 +115,6 @@ class _Ladder:
         self.few, self.fewest = (
             data.leading(n) if self.many else data for n in (DECIDING, DECIDING // 2)
         )
-        if data.structure:  # what it is for: the solution will be the fit's own
-            self.few = data
         self.rungs: list[dict[str, Any]] = []
         self.noise_error, self.far = 0.0, False
         self.found_noise: list[str] = []
@@ -140,7 +138,7 @@ class _Ladder:
 
     def _very_few(self) -> Asked | None:
         """Whether V alone is far from very few particles already."""
-        if self.few is self.data:
+        if self.few is self.data or self.data.structure:
             return None
         more, self.few = self.few, self.data.leading(REJECTING)
         self.far = self._is_far(self._whole("potential")["misfit"], FITS)
@@ -185,6 +183,8 @@ class _Ladder:
             found = dictionary("potential", *self.noise)
             if _met(found) and found["diffusion"]:
                 return self._asked(self.noise)
+            if not (_met(found) or found["diffusion"]):
+                break  # nothing speaks for β
         if self.restructure is None or not self.restructure(False):
             return None
         asked = parts_asked_for(self.data, self.diffusivity, self.restructure)
@@ -265,7 +265,9 @@ class _Ladder:
         return self._rung(learn, misfit, freedom_of(unknowns, at, posterior), **more)
 
     def _whole(self, *learn: str, moves: bool = False) -> dict[str, Any]:
-        found = solve_weak_form(self.few, self._options(learn, moves))
+        # Of V alone with a structure all particles are asked: it will be the fit's own solution.
+        own = self.data.structure and learn == ("potential",) and not moves
+        found = solve_weak_form(self.data if own else self.few, self._options(learn, moves))
         more: dict[str, Any] = {"dictionary": "whole"}
         if moves:
             more["time_varying"] = True

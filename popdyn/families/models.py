@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from popdyn.base.errors import PopdynError
 from popdyn.base.registry import Registry, lookup
-from popdyn.dynamics.fields import ScalarField, Time
+from popdyn.dynamics import FreeEnergy
+from popdyn.dynamics.fields import RadialKernel, ScalarField, Time
+from popdyn.dynamics.interactions import SymmetrisedField
 
 __all__ = [
     "MODELS",
@@ -180,7 +183,7 @@ class MLPPotential(LearnedTerm):
         """Return the activation and its slope."""
         s = torch.sigmoid(h)
         a = h * s
-        return a, s + a * (1 - s)
+        return a, torch.addcmul(a, a, s, value=-1.0).add_(s)
 
     def value(self, x: Tensor, t: Time = None) -> Tensor:
         z, h = self._inputs(x, t)
@@ -263,13 +266,29 @@ def empty_scaling(dim: int) -> Scaling:
     return Scaling(0 * one, one, -one, one, 1.0)
 
 
-def module_of(term: LearnedTerm) -> dict[str, Any]:
-    """Return the JSON that names a learned term and its configuration."""
-    return {"model": type(term).__name__, "config": term.config()}
+def module_of(term: ScalarField) -> dict[str, Any]:
+    """Return the JSON that names a learned term and its configuration, or a named one.
+
+    Raises:
+        PopdynError: If it is neither: no file can rebuild it.
+    """
+    if isinstance(term, LearnedTerm):
+        return {"model": type(term).__name__, "config": term.config()}
+    spec = term.spec()
+    if spec is None:
+        raise PopdynError(
+            f"'{term.label()}' is neither named nor a LearnedTerm: no file can rebuild it, keep "
+            "the run in memory"
+        )
+    pairs = isinstance(term, RadialKernel | SymmetrisedField)
+    return {"named": "interaction" if pairs else "potential", "spec": spec}
 
 
-def rebuild(spec: dict[str, Any]) -> LearnedTerm:
+def rebuild(spec: dict[str, Any]) -> Any:
     """Build the term that ``module_of`` described, with empty weights."""
+    if "named" in spec:
+        energy = FreeEnergy.from_spec({spec["named"]: spec["spec"]})
+        return energy.W if spec["named"] == "interaction" else energy.V
     return lookup(MODELS, spec["model"], MODELS.kind).from_config(spec["config"])
 
 

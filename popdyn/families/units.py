@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from popdyn.base.errors import PopdynError
-from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
+from popdyn.dynamics.fields import RadialKernel, ScalarField, Time, squared_norm
 from popdyn.families.models import LearnedTerm, module_of, rebuild
 
 __all__ = ["KernelInUnits", "RateInUnits", "StreamInUnits", "TermInUnits", "Units"]
@@ -116,17 +116,19 @@ class TermInUnits(LearnedTerm):
     to the precision of the positions. A component that was left out has gradient 0.
 
     Args:
-        inner: The term that was learned.
+        inner: The term that was learned, asked in the precision of its weights if it has any.
         units: Its units; of an interaction their mean is 0.
     """
 
-    def __init__(self, inner: LearnedTerm, units: Units) -> None:
+    def __init__(self, inner: ScalarField, units: Units) -> None:
         super().__init__()
-        self.inner, self.units = inner, units
+        self.inner: Any = inner
+        self.units = units
         self.time_dependent = inner.time_dependent
 
     def _inside(self, x: Tensor, t: Time) -> tuple[Tensor, Time]:
-        z = self.units.of_positions(x).to(x.dtype)
+        weight = next(self.parameters(), None)
+        z = self.units.of_positions(x).to(x.dtype if weight is None else weight.dtype)
         if not self.time_dependent or t is None:
             return z, None
         s = self.units.of_times(t.double() if isinstance(t, Tensor) else float(t))

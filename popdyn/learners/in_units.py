@@ -12,8 +12,10 @@ import torch
 
 from popdyn.base.errors import PopdynError
 from popdyn.dynamics import Dynamics, FreeEnergy
-from popdyn.dynamics.fields import RadialKernel
+from popdyn.dynamics.fields import CallableField, RadialKernel
 from popdyn.estimation.training_set import TrainingSet
+from popdyn.families.models import set_mean_zero
+from popdyn.families.module_potential import ModulePotential
 from popdyn.families.units import (
     KernelInUnits,
     RateInUnits,
@@ -47,7 +49,8 @@ def fit_in_units(
         place: Where checkpoints go.
 
     Raises:
-        PopdynError: Where no cell moves or differs, or the learner's equations are singular.
+        PopdynError: Where no cell moves or differs, the learner's equations are singular, or it
+            returns no run of an energy on the training set's positions.
     """
     units, notes = measured(data) if data.found is None else (data.found[0], [])
     own = in_units(data, units) if data.own is None else data.own
@@ -56,10 +59,12 @@ def fit_in_units(
     known = getattr(options, "diffusivity", None)
     with determined(notes):
         run = fit_one(own, options_in_units(options, units), place)
+    _check(run, own, getattr(fit_one, "whose", "the learner"))
     data.found = (units, own.solved, own.structure)
     inner = run.energy
     beta = units.energy * inner.diffusivity if known is None else known
-    energy = FreeEnergy(_outside(inner.V, units), _outside(inner.W, units, True), beta)
+    V = _with_tail(inner.V, own)
+    energy = FreeEnergy(_outside(V, units), _outside(inner.W, units, True), beta)
     error = inner.diffusivity_standard_error
     energy.diffusivity_standard_error = None if error is None else units.energy * error
     rate, stream = (_field(run.dynamics.terms.get(part)) for part in ("growth", "circulation"))
@@ -79,6 +84,41 @@ def fit_in_units(
     notes = [note for note in notes if rate is None or note not in data.unexplained_growth]
     notes += run.notes
     return dataclasses.replace(run, dynamics=dynamics, certificate=certificate, notes=notes)
+
+
+def _check(run: Any, data: TrainingSet, whose: str) -> None:
+    """Refuse what is no run, or whose energy does not map particles to numbers."""
+    if not (isinstance(run, Run) and isinstance(run.dynamics, Dynamics)):
+        found = f"a Run of {type(run.dynamics)}" if isinstance(run, Run) else f"{type(run)}"
+        raise PopdynError(
+            f"{whose}: the fit returned {found}: expected a Run of a FreeEnergy or other Dynamics"
+        )
+    x = data.fit[0][:8]
+    for name, term in (("potential", run.energy.V), ("interaction", run.energy.W)):
+        if term is None:
+            continue
+        try:
+            t = float(data.times[0]) if term.time_dependent else None
+            with torch.no_grad():
+                out = term.value(x, t)
+            term.gradient(x, t)
+        except PopdynError as error:
+            raise PopdynError(f"{whose}: the learned {name}: {error}") from error
+        if tuple(out.shape) != (len(x),):
+            raise PopdynError(
+                f"{whose}: the learned {name} '{term.label()}' maps {tuple(x.shape)} to "
+                f"{tuple(out.shape)}: expected {(len(x),)}"
+            )
+
+
+def _with_tail(V: Any, data: TrainingSet) -> Any:
+    """Return a bare module as a learned potential: saved, loaded, and confining outside the box."""
+    if not (isinstance(V, CallableField) and isinstance(V.function, torch.nn.Module)):
+        return V
+    learned = ModulePotential(V.function, data.scaling())
+    learned.requires_grad_(False)
+    set_mean_zero(learned, data.fit, [float(t) for t in data.times])
+    return learned
 
 
 def _field(term: Any) -> Any:

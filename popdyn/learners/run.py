@@ -92,7 +92,12 @@ class Run:
         """The parts of the energy that were learned; the rest is 0, or a β that was given."""
         options = self.config.get("options", {})
         known = set() if options.get("diffusivity") is None else {"diffusion"}
-        learn = self.certificate.get("learn", options.get("learn", ()))
+        learn = self.certificate.get("learn", options.get("learn"))
+        if learn is None:  # of a learner that has no such option
+            terms = {"potential": self.energy.V, "interaction": self.energy.W}
+            learn = [part for part, term in terms.items() if isinstance(term, LearnedTerm)]
+            if self.energy.diffusivity_standard_error is not None:
+                learn = [*learn, "diffusion"]
         return [part for part in learn if part not in known]
 
     @property

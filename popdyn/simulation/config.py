@@ -11,6 +11,7 @@ import torch
 
 from popdyn.base.errors import PopdynError, blaming
 from popdyn.dynamics import Dynamics
+from popdyn.dynamics.fields import check_gradient
 from popdyn.dynamics.interactions import check_even
 from popdyn.simulation.initial import InitialLaw
 from popdyn.simulation.schemes import DEFAULT_SCHEME, SCHEMES
@@ -148,6 +149,9 @@ class SimulationConfig:
                 "expected one, or no interaction_batch",
                 field="interaction_batch",
             )
+        if dynamics.energy.V is not None:
+            with blaming("potential"):
+                check_gradient(dynamics.energy.V, self.dim, self.times[0])
         if dynamics.energy.W is not None:
             with blaming("interaction"):
                 check_even(dynamics.energy.W, self.dim)

@@ -37,7 +37,6 @@ def test_an_ascii_locale(tmp_path):
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for command in (
         ["list", "potentials"],
-        ["inspect", store],
         ["train", store, "--learn", "potential", "--out", "run"],
     ):
         done = subprocess.run(

@@ -33,9 +33,10 @@ def test_train_ends_in_words(run_popdyn, store, tmp_path):
 
 
 def test_numbers_are_under_verbose_and_in_json(run_popdyn, store):
-    told = run_popdyn("train", store, "--out", "told", "--verbose")
+    named = ("train", store, "--learn", "potential,diffusion")
+    told = run_popdyn(*named, "--out", "told", "--verbose")
     assert all(f"{number}: " in told.err for number in NUMBERS)
-    found = run_popdyn("train", store, "--out", "json", "--json").json
+    found = run_popdyn(*named, "--out", "json", "--json").json
     assert set(NUMBERS) <= set(found["certificate"])
     assert found["model"] == "features"
     assert list(found)[:4] == ["run", "learner", "verdict", "learned"]

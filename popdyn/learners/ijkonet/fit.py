@@ -120,7 +120,9 @@ def find_structure(
 
 def _may_have_structure(data: TrainingSet, options: IJKOnetOptions) -> bool:
     asked = data.structure is not None and data.structure.network is not None
-    return data.dim > FULL and not options.time_varying and not asked
+    # The sibling of a fit, by which unseen particles judge it, has the structure that it has.
+    sibling = bool(data.near)
+    return data.dim > FULL and not (options.time_varying or asked or sibling)
 
 
 def _refuted(run: Run, data: TrainingSet) -> bool:
