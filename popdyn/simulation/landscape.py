@@ -31,6 +31,8 @@ CELLS = 2000  # of all snapshots that wells and passes are looked for with
 SUBSTEPS = 10  # of a mean interval, after which arrivals are looked at
 WAITED = 200  # mean intervals until the horizon
 ARRIVED = 0.99  # share of the runs that is not waited beyond
+# Of the distances of cells to their nearest: a bottom that is farther from all is not among them.
+AMONG = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +120,15 @@ class Landscape:
         arrival: Mean time until a cell is in a well, ``(n)``, of the runs that arrive; NaN if none.
         index: Snapshot of each cell, ``(n)``.
         horizon: Time after which nobody is waited for.
+        notes: What has to be known to believe it, a line each.
 
     Example:
         >>> import numpy as np
         >>> one, zero = np.ones(1), np.zeros((1, 1))
         >>> bowl = Landscape(zero, one, -one, 0.1 * one, zero, zero, zero + 1, one, one, 5.0)
         >>> print(bowl)
-        1 well(s), fates of 1 cells
-          0: depth -1 ± 0.1, 100% of the cells drain here, 100% end here
+        1 well(s), fates of 1 cells within a time of 5
+          0: V -1 ± 0.1 from its mean, 100% of the cells drain here, 100% end here, after 1
     """
 
     bottoms: np.ndarray
@@ -138,26 +141,40 @@ class Landscape:
     arrival: np.ndarray
     index: np.ndarray
     horizon: float
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.bottoms)} well(s), fates of {len(self.fates)} cells"]
+        many = f"fates of {len(self.fates)} cells within a time of {self.horizon:g}"
+        lines = [f"{len(self.bottoms)} well(s), {many}"]
+        after = np.nanmean(self.arrival) if np.isfinite(self.arrival).any() else np.nan
         for i, (share, depth, error) in enumerate(
             zip(self.shares, self.depths, self.depth_errors, strict=True)
         ):
             known = "" if np.isnan(error) else f" ± {error:.2g}"
             ends = np.nanmean(self.fates[:, i]) if len(self.fates) else np.nan
-            lowest = np.delete(self.barriers[i], i)
-            out = f", lowest pass {lowest.min():.3g}" if len(lowest) else ""
+            arrives = f", after {after:.3g}" if len(self.bottoms) == 1 and after > 0 else ""
             lines.append(
-                f"  {i}: depth {depth:.3g}{known}, {share:.0%} of the cells drain here, "
-                f"{ends:.0%} end here{out}"
+                f"  {i}: V {depth:.3g}{known} from its mean, {share:.0%} of the cells drain here, "
+                f"{ends:.0%} end here{arrives}{self._lowest_pass(i)}"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _lowest_pass(self, i: int) -> str:
+        if len(self.bottoms) < 2:
+            return ""
+        j = int(np.argmin(np.where(np.arange(len(self.bottoms)) == i, np.inf, self.barriers[i])))
+        error = np.asarray(self.pass_errors)[i, j]
+        return f", lowest pass {self.barriers[i, j]:.3g}" + (
+            "" if np.isnan(error) else f" ± {error:.2g}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain lists and numbers; NaN and ∞ as None."""
-        out = {}
+        out: dict[str, Any] = {}
         for name, value in vars(self).items():
+            if name == "notes":
+                out[name] = list(value)
+                continue
             plain = np.asarray(value).astype(object) if np.ndim(value) else value
             if np.ndim(value):
                 plain[~np.isfinite(np.asarray(value, dtype=float))] = None
@@ -248,7 +265,8 @@ def landscape(
     pooled = np.concatenate(everyone)
     pooled = pooled[rng.permutation(len(pooled))[:CELLS]]
     wells = find_wells(energy, pooled, last)
-    kept = wells.shares >= LEAST_SHARE
+    among = _among(pooled, wells.bottoms)
+    kept = (wells.shares >= LEAST_SHARE) & among
     bottoms, shares, depths = wells.bottoms[kept], wells.shares[kept], wells.depths[kept]
     if not len(bottoms):
         raise PopdynError("no well is found among the cells: V falls towards where there are none")
@@ -279,7 +297,44 @@ def landscape(
         np.concatenate(arrival),
         np.concatenate(index),
         waited,
+        tuple(
+            _notes(
+                getattr(learned, "word", None),
+                1.0 - float(wells.shares[among].sum()),
+                1.0 - float(np.concatenate(fates).sum(1).mean()),
+                float(np.nanmax(np.concatenate([[0.0], *arrival]))),
+                float(t[-1] - t[0]),
+            )
+        ),
     )
+
+
+def _among(cells: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """Return which bottoms have a cell near them: elsewhere V is not known."""
+    tree = cKDTree(cells)
+    away = np.asarray(tree.query(cells, k=[min(2, len(cells))])[0])
+    near: np.ndarray = tree.query(bottoms)[0] <= np.quantile(away, AMONG)
+    return near
+
+
+def _notes(word: str | None, lost: float, nowhere: float, latest: float, lasts: float) -> list[str]:
+    """Return what has to be known to believe a landscape."""
+    notes = []
+    if word not in (None, "explained"):
+        notes.append(f"the fit is {word}: so are its wells, passes and fates")
+    if lost > LEAST_SHARE:
+        notes.append(
+            f"{lost:.0%} of the cells descend to where there are none, or do not come to rest: no "
+            "well is known there"
+        )
+    if nowhere > LEAST_SHARE:
+        notes.append(f"{nowhere:.0%} of the runs reach none of the wells in time")
+    if latest > lasts:
+        notes.append(
+            f"arrivals take up to {latest:.3g} and the data lasts {lasts:.3g}: fates are "
+            "extrapolated, with a V that stands still after the last snapshot"
+        )
+    return notes
 
 
 def _held(dynamics: Dynamics, last: float) -> Dynamics:

@@ -56,6 +56,7 @@ class ExportedCells:
         masses: Total mass of each snapshot where it was measured, in the order of ``times``.
         learned: What a run adds, or None.
         into: An .h5ad file with the same cells that is written out with what was learned added.
+        rows: The row of the source that each cell comes from, ``(n)``, where that is known.
     """
 
     x: np.ndarray
@@ -68,6 +69,7 @@ class ExportedCells:
     masses: np.ndarray | None = None
     learned: Learned | None = None
     into: Path | None = None
+    rows: np.ndarray | None = None
 
     @property
     def further_arrays(self) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def cells_of(data: xr.DataTree, *, group: str = "all", units: str = "source") ->
         _basis(str((data.attrs.get("import") or {}).get("data", ""))),
         np.concatenate(mass)[rows] if mass else None,
         None if total is None else total[by_label],
+        rows=np.concatenate(order)[rows] if order else None,
     )
 
 

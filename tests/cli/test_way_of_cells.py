@@ -77,6 +77,26 @@ def popdyn(trained, monkeypatch):
     return lambda *line: Done(CliRunner().invoke(group, [str(part) for part in line]))
 
 
+def test_what_the_import_left_out_is_nan_in_the_file_it_came_from(popdyn, trained, adata):
+    some = adata.copy()
+    some.obs["day"] = some.obs["day"].astype(object)
+    left_out = np.arange(len(some)) % 7 == 0
+    some.obs.loc[left_out, "day"] = None
+    some.write_h5ad(trained / "some.h5ad")
+    imported = ("import", "some.h5ad", "--obs-key", "day", "--obsm-key", "X_pca")
+    more = ("--components", USED, "--drop-missing", "--out", "some.zarr")
+    assert (done := popdyn(*imported, *more)).code == 0, done.err
+    assert (done := popdyn("train", "some.zarr", "--learner", "zero", "--out", "none")).code == 0
+    done = popdyn("export", "none", "--to-h5ad", "back.h5ad", "--into", "some.h5ad")
+    assert done.code == 0, done.err
+    found = anndata.read_h5ad(trained / "back.h5ad")
+    missing = np.isnan(found.obs["popdyn_potential"].to_numpy())
+    np.testing.assert_array_equal(missing, left_out)
+    velocity = found.obsm["velocity_pca"][:, :USED]
+    np.testing.assert_array_equal(np.isnan(velocity).all(1), left_out)
+    assert not np.isnan(velocity[~left_out]).any()
+
+
 def test_all_the_way_and_back_into_the_file(popdyn, trained, adata):
     scored = popdyn("score", "run", "--points", "100", "--json")
     assert scored.code == 0, scored.err

@@ -70,3 +70,26 @@ def test_a_slope_has_no_well(data) -> None:
         popdyn.landscape(popdyn.FreeEnergy(lambda x: -3.0 * x[..., 0]), data)
     with pytest.raises(PopdynError, match="needs a potential"):
         popdyn.landscape(popdyn.FreeEnergy(None, diffusivity=0.1), data)
+
+
+@pytest.mark.parametrize(("center", "wells"), [(0.5, 1), (1.4, 0)])
+def test_a_well_is_one_only_where_there_are_cells(center, wells) -> None:
+    rng = np.random.default_rng(0)
+    cells = popdyn.from_arrays([rng.uniform(-1, 1, (300, 2)) for _ in range(3)], [0.0, 1.0, 2.0])
+    bowl = popdyn.FreeEnergy("quadratic", potential_params={"center": [center, 0.0]})
+    if not wells:
+        with pytest.raises(PopdynError, match="no well is found among the cells"):
+            popdyn.landscape(bowl, cells, cells=20)
+        return
+    found = popdyn.landscape(bowl, cells, cells=20)
+    assert len(found.bottoms) == wells
+    # 2 in time is not enough to come near: what is said of later times goes beyond the data.
+    assert "fates are extrapolated" in str(found)
+
+
+def test_what_is_not_explained_is_no_sure_landscape(data) -> None:
+    run = popdyn.fit(data, learner="weak_form", learn="potential")
+    run.verdict = type(run.verdict)("unexplained", None, None, None, "told so")
+    found = popdyn.landscape(run, snapshots=[0], cells=2)
+    assert "the fit is unexplained" in found.notes[0]
+    assert found.to_dict()["notes"] == list(found.notes)

@@ -154,7 +154,9 @@ def write_annotated(cells: ExportedCells, path: Path) -> None:
     else:
         adata = _same_cells(cells, cells.into)
     if cells.weights is not None:
-        adata.obs["weight"] = cells.weights
+        rows = _rows(cells, adata.n_obs)
+        assert rows is not None
+        adata.obs["weight"] = _spread(cells.weights, rows, adata.n_obs)
     if cells.masses is not None:
         adata.uns["popdyn_masses"] = cells.masses
     if cells.learned is not None:
@@ -173,27 +175,49 @@ def _same_cells(cells: ExportedCells, file: Path) -> Any:
     except (ValueError, OSError, KeyError) as error:
         raise PopdynError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
     key = f"X_{cells.basis}"
-    if adata.n_obs != len(cells.x):
+    rows = _rows(cells, adata.n_obs)
+    if rows is None:
         raise PopdynError(
-            f"{file} has {adata.n_obs} cells: expected the {len(cells.x)} that were imported"
+            f"{file} has {adata.n_obs} cells: expected the {len(cells.x)} that were imported, or "
+            "those and what the import left out"
         )
     if key in adata.obsm:
-        there = np.asarray(adata.obsm[key])[:, : cells.x.shape[1]]
+        there = np.asarray(adata.obsm[key])[rows, : cells.x.shape[1]]
         if not np.allclose(there, cells.x, rtol=1e-4, atol=1e-4 * np.abs(cells.x).max()):
             raise PopdynError(f"{file} has another {key}: expected the cells that were imported")
     else:
-        adata.obsm[key] = cells.x
+        adata.obsm[key] = _spread(cells.x, rows, adata.n_obs)
     return adata
 
 
+def _rows(cells: ExportedCells, count: int) -> np.ndarray | None:
+    """Return the row of each cell in a file of so many; None if they cannot be its cells."""
+    if count == len(cells.x):
+        return np.arange(count)
+    known = cells.rows
+    return None if known is None or known.max() >= count else known
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Return values of some rows as those of all: NaN, and False, for the others."""
+    if len(rows) == count:
+        return values
+    empty = False if values.dtype == bool else np.nan
+    out = np.full((count, *values.shape[1:]), empty, values.dtype)
+    out[rows] = values
+    return out
+
+
 def _add_learned(adata: Any, cells: ExportedCells, learned: Learned) -> None:
-    adata.obs["popdyn_potential"] = learned.potential
-    adata.obs["popdyn_held_out"] = learned.held_out
+    rows = _rows(cells, adata.n_obs)
+    assert rows is not None
+    adata.obs["popdyn_potential"] = _spread(learned.potential, rows, adata.n_obs)
+    adata.obs["popdyn_held_out"] = _spread(learned.held_out, rows, adata.n_obs)
     if learned.growth_rate is not None:
-        adata.obs["growth_rate"] = learned.growth_rate
+        adata.obs["growth_rate"] = _spread(learned.growth_rate, rows, adata.n_obs)
     # As wide as the positions: CellRank wants one shape, and drops the components that are NaN.
     velocity = np.full_like(np.asarray(adata.obsm[f"X_{cells.basis}"], np.float32), np.nan)
-    velocity[:, : learned.velocity.shape[1]] = learned.velocity
+    velocity[rows, : learned.velocity.shape[1]] = learned.velocity
     adata.obsm[f"velocity_{cells.basis}"] = velocity
     adata.uns["popdyn"] = learned.facts
     adata.uns["popdyn_predicted"] = {
