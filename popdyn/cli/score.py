@@ -101,7 +101,8 @@ def command(
                     references[key] = reference_rows(tree, hold_out=hold_out, **options)
                 found = score(run, tree, references=references[key], **options)
             each.append({"data": experiment, **found})
-            rows.setdefault(key, []).append((f"{name} ({run.how})", found))
+            which = f"{name}, {experiment}" if len(places) > 1 else name
+            rows.setdefault(key, []).append((f"{which} ({run.how})", found))
         if len(each) == 1:
             del each[0]["data"]
             results.append({"run": name, **each[0]})

@@ -122,6 +122,8 @@ def held_out_of(experiments: Sequence[Experiment], hold_out: Sequence[int]) -> l
         if not 0 <= k < max(sizes):
             each = zip(experiments, sizes, strict=True)
             have = ", ".join(f"{x.name} has snapshots 0 to {n - 1}" for x, n in each)
-            have = have if len(sizes) > 1 else f"the data has snapshots 0 to {sizes[0] - 1}"
+            if len(sizes) == 1:
+                t = times(experiments[0].data)
+                have = f"the data has snapshots 0 to {len(t) - 1}, at times {t[0]:g} to {t[-1]:g}"
             raise PopdynError(f"hold-out index {k}: {have}")
     return [[k for k in hold_out if k < n] for n in sizes]

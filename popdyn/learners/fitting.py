@@ -209,6 +209,10 @@ class Fitting:
             return
         run.certificate["difference"] = {"p_value": differ, "alone": None}
         if differ >= DIFFERENT:
+            weak = "; where no dynamics explains them the test is weak" * (
+                run.word == "unexplained"
+            )
+            run.notes.append(f"no sign that their dynamics differ (p = {differ:.2g}){weak}")
             return
         alone = []
         for part in self.training.experiments():

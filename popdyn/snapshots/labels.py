@@ -27,6 +27,7 @@ _WITH_WORD = re.compile(r"([A-Za-z]*)[ _.:=]*(\d+(?:\.\d+)?)[ _]*([A-Za-z]*)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[+-]\d\d:?\d\d)?)?")
 SHOWN = 40
+FEW = 5  # cells of a snapshot: one goes to the test group, and no learner takes fewer than four
 
 
 def snapshots_of(
@@ -72,6 +73,13 @@ def snapshots_of(
     index = {label: k for k, label in enumerate(labels)}
     order = np.array([index[v] for v in values])
     rows = [np.flatnonzero(order == k) for k in range(len(labels))]
+    few = [k for k, own in enumerate(rows) if len(own) < FEW]
+    if few:
+        notes = [
+            *notes,
+            f"{len(few)} of {len(labels)} snapshots have fewer than {FEW} cells ('{labels[few[0]]}' "
+            f"{len(rows[few[0]])}): no learner can use them; is {name} the time?",
+        ]
     return labels, np.array([found[label] for label in labels], dtype=np.float64), rows, notes
 
 
@@ -182,12 +190,13 @@ def _with_words(distinct: list[Any]) -> dict[Any, float] | None:
 
 
 def _ready(distinct: list[Any]) -> str:
-    """Return an argument of --time-map to correct: the numbers in the labels, or their order."""
+    """Return an argument of --time-map to fill in: with the numbers in the labels, if they say."""
     found = [_NUMBER.findall(str(label)) for label in distinct]
     if all(len(f) == 1 for f in found) and len({f[0] for f in found}) == len(found):
-        pairs = sorted((float(f[0]), str(v)) for f, v in zip(found, distinct, strict=True))
-    else:
-        pairs = [(float(i), v) for i, v in enumerate(sorted(map(str, distinct)))]
-    text = ",".join(f"{label}={time:g}" for time, label in pairs[:SHOWN])
-    more = f" … ({len(pairs)} labels in all)" if len(pairs) > SHOWN else ""
+        numbers = sorted((float(f[0]), str(v)) for f, v in zip(found, distinct, strict=True))
+        filled = [f"{label}={time:g}" for time, label in numbers]
+    else:  # an order that nobody knows is not made up
+        filled = [f"{label}=TIME" for label in sorted(map(str, distinct))]
+    text = ",".join(filled[:SHOWN])
+    more = f" … ({len(filled)} labels in all)" if len(filled) > SHOWN else ""
     return shlex.quote(text) + more

@@ -169,10 +169,10 @@ def test_labels_that_say_plainly_when(tmp_path, x, texts, as_bytes):
 @pytest.mark.parametrize(
     ("texts", "ready"),
     [
-        ("ctrl,late,end", "ctrl=0,end=1,late=2"),
+        ("ctrl,late,end", "ctrl=TIME,end=TIME,late=TIME"),
         ("donor1,donor2,donor3", "donor1=1,donor2=2,donor3=3"),
         ("24h,2d,9d", "2d=2,9d=9,24h=24"),
-        ("day -1,day 0,day 1", "'day -1=0,day 0=1,day 1=2'"),
+        ("day -1,day 0,day 1", "'day -1=TIME,day 0=TIME,day 1=TIME'"),
     ],
 )
 def test_other_labels_come_with_a_ready_time_map(tmp_path, x, texts, ready):

@@ -358,7 +358,7 @@ BAD = {
         lambda f: npz(f, pcs=X, sample_labels=np.array(["ctrl", "ctrl", "late", "late"])),
         {},
         r"label 'ctrl' of sample_labels is no number: expected numbers, or a time_map .* such as "
-        r"--time-map ctrl=0,late=1$",
+        r"--time-map ctrl=TIME,late=TIME$",
     ),
     "a label without a time": (
         lambda f: npz(f, pcs=X, sample_labels=np.array(["d0", "d0", "d3", "d3"])),
