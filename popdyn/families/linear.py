@@ -125,6 +125,11 @@ class LinearPotential(LearnedTerm):
             out = torch.einsum("dntr,nt->dnr", parts, basis.reshape(-1, count))
             return out.norm(dim=2).T.reshape(x.shape)
 
+    def stilled(self) -> LinearPotential:
+        """Return V = 0; what was found is one more direction of its errors."""
+        errors = torch.cat([self.errors, self.weights.float()[..., None]], 2)
+        return LinearPotential(self.features, torch.zeros_like(self.weights), self.span, errors)
+
     def config(self) -> dict[str, Any]:
         return {
             "features": self.features.config(),

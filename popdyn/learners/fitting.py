@@ -23,6 +23,8 @@ from popdyn.estimation.levels import FULL
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.weak_form import solve_weak_form
+from popdyn.families.linear import LinearPotential
+from popdyn.families.units import TermInUnits
 from popdyn.learners.auto import chosen
 from popdyn.learners.between import MEMBERS, NOT_PREDICTED, is_worse, words_of_choice
 from popdyn.learners.beyond import beyond_energy
@@ -131,6 +133,8 @@ class Fitting:
             run.notes = [*run.notes, words_of_choice(between)]
             if is_worse(between) and run.word in ("explained", "undetermined"):
                 _refuse(run, NOT_PREDICTED)
+        if run.verdict is not None and run.verdict.note == VERDICTS["below_noise"]:
+            _still(run)
         if run.word != "explained":
             assert run.verdict is not None
             run.notes = [*run.notes, run.verdict.note, *self._more_than_energy(run)]
@@ -209,10 +213,9 @@ class Fitting:
             return
         run.certificate["difference"] = {"p_value": differ, "alone": None}
         if differ >= DIFFERENT:
-            weak = "; where no dynamics explains them the test is weak" * (
-                run.word == "unexplained"
-            )
-            run.notes.append(f"no sign that their dynamics differ (p = {differ:.2g}){weak}")
+            note = f"no sign that their dynamics differ (p = {differ:.2g})"
+            weak = "; where nothing explains them that says little"
+            run.notes.append(note + weak * (run.word == "unexplained"))
             return
         alone = []
         for part in self.training.experiments():
@@ -294,6 +297,18 @@ class Judging:
         sibling = fitting.fit_one(less, fitting.settled, Workplace())
         _to_cpu(sibling.energy)
         return sibling.dynamics, training.sample(left_out)
+
+
+def _still(run: Run) -> None:
+    """Set V to 0 where nothing moves above the noise: what evidence found there is luck."""
+    V = run.energy.V
+    if (
+        isinstance(V, TermInUnits)
+        and isinstance(V.inner, LinearPotential)
+        and V.inner.weights.any()
+    ):
+        V.inner = V.inner.stilled()
+        run.notes.append("what was found of V is below sampling noise: V is 0 to its error")
 
 
 def _refuse(run: Run, note: str) -> None:

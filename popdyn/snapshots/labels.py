@@ -75,10 +75,11 @@ def snapshots_of(
     rows = [np.flatnonzero(order == k) for k in range(len(labels))]
     few = [k for k, own in enumerate(rows) if len(own) < FEW]
     if few:
+        least = f"'{labels[few[0]]}' {len(rows[few[0]])}"
         notes = [
             *notes,
-            f"{len(few)} of {len(labels)} snapshots have fewer than {FEW} cells ('{labels[few[0]]}' "
-            f"{len(rows[few[0]])}): no learner can use them; is {name} the time?",
+            f"{len(few)} of {len(labels)} snapshots have fewer than {FEW} cells ({least}): no "
+            f"learner can use them; is {name} the time?",
         ]
     return labels, np.array([found[label] for label in labels], dtype=np.float64), rows, notes
 

@@ -216,3 +216,26 @@ def test_the_seed_decides_everything(data, run):
     assert other != run.verdict
     assert other.verdict in WORDS
     assert np.isfinite(other.two_sample["statistic"])
+
+
+def test_what_evidence_finds_where_nothing_moves_is_nothing():
+    # A seed at which polynomials earn their place, by luck.
+    flat = FreeEnergy("quadratic", potential_params={"scale": 0.03})
+    data = popdyn.simulate(
+        flat,
+        dim=1,
+        particles=2328,
+        test_particles=1000,
+        times=[0.0, 0.13101400883496786, 0.34098399067449403, 0.46686871139766783]
+        + [0.5885690138475844, 0.671868485691683],
+        initial="gaussian",
+        initial_params={"mean": [-1.6811530106094255], "std": 1.5},
+        seed=426019768,
+    )
+    run = popdyn.fit(data, "weak_form", learn="potential")
+    assert run.word == "below_noise"
+    assert "what was found of V is below sampling noise: V is 0 to its error" in run.notes
+    x = data["train"]["x"].values[0]
+    assert not run.energy.potential_gradient(x).any()
+    # What was found is within two of its errors now, and the truth as well.
+    assert (np.abs(0.03 * x) < 2 * run.energy.potential_gradient_std(x)).mean() > 0.9

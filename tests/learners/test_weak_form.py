@@ -230,6 +230,22 @@ def test_fields_on_a_grid_are_those_of_all_pairs():
     assert float((grid - pairs).abs().max()) < 5e-3 * float(pairs.abs().max())
 
 
+def test_fields_of_some_are_those_of_all_on_average():
+    x = torch.randn(2600, 3, generator=torch.Generator().manual_seed(0))
+    features = RadialFeatures(9.0, torch.tensor([0.0, 1.0]), torch.tensor([0.6, 0.6]))
+    count = features.values(torch.ones(1)).shape[-1]
+    weights = torch.eye(count, dtype=torch.float64)
+    some = DirectFields(features).gradients(x, x, weights)
+    everyone = DirectFields(features).gradients(x, x.clone(), weights)
+    # The gradient of a kernel at one difference, of which each force is a mean over 1000.
+    spread = DirectFields(features).gradients(x[:1], x[1:2], weights).square().sum().sqrt()
+    assert float((some - everyone).square().mean().sqrt()) < 3.0 * float(spread) / 1000**0.5
+    # A moment of the forces: what it loses is little beside its own sampling error.
+    moments = everyone * x.T[..., None]
+    lost = ((some - everyone) * x.T[..., None]).mean(1).abs()
+    assert (lost < 0.5 * moments.std(1) / len(x) ** 0.5).all()
+
+
 def test_a_potential_comes_back():
     truth = FreeEnergy("styblinski_tang")
     solution = solve_weak_form(training_set(truth, 4000), WeakFormOptions(("potential",)))
