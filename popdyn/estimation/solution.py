@@ -219,9 +219,13 @@ def solution_of(
         spread = unknowns.interaction_weights(posterior.factor(own))
         W = RadialInteraction(unknowns.radial, kernel, torch.from_numpy(spread))
         W.requires_grad_(False).to(data.device)
-    error = None
+    error, freedom = None, freedom_of(unknowns, at, posterior)
     if unknowns.diffusivity is None:
-        error = float(math.sqrt(max(posterior.covariance[-1, -1], 0.0)))
+        variance = max(posterior.covariance[-1, -1], 0.0)
+        if p_value_of(misfit, freedom) < REJECTED:
+            variance *= misfit  # what is left over is larger than the noise that errors are of
+        # Where steps have not settled nothing is known to less than the last.
+        error = math.sqrt(variance) * max(1.0, trace[-1]["outer_step"] if trace else 1.0)
     return WeakFormSolution(
         V,
         W,
@@ -234,7 +238,7 @@ def solution_of(
         posterior,
         unknowns,
         tests,
-        freedom_of(unknowns, at, posterior),
+        freedom,
         traded(unknowns, theta, posterior, data.turned.fit),
         _growth(unknowns, theta, posterior, data),
         _circulation(unknowns, theta, posterior, data),

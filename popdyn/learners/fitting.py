@@ -302,12 +302,11 @@ class Judging:
 def _still(run: Run) -> None:
     """Set V to 0 where nothing moves above the noise: what evidence found there is luck."""
     V = run.energy.V
-    if (
-        isinstance(V, TermInUnits)
-        and isinstance(V.inner, LinearPotential)
-        and V.inner.weights.any()
-    ):
-        V.inner = V.inner.stilled()
+    while isinstance(V, TermInUnits) and isinstance(V.inner, TermInUnits):  # of directions
+        V = V.inner
+    found = V.inner if isinstance(V, TermInUnits) else None
+    if isinstance(V, TermInUnits) and isinstance(found, LinearPotential) and found.weights.any():
+        V.inner = found.stilled()
         run.notes.append("what was found of V is below sampling noise: V is 0 to its error")
 
 
