@@ -19,6 +19,7 @@ from popdyn.estimation.trades import TRADED, spreads, traded
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.verdict import REFUTED
 from popdyn.estimation.weak_form import Levels, solve_weak_form
+from popdyn.families.mean_fields import GRIDDED
 
 __all__ = ["RUNGS", "Asked", "parts_asked_for", "refuted"]
 
@@ -74,11 +75,11 @@ def parts_asked_for(
     dictionary must not refute it. Where not even all three meet the moments, V and β are tried with
     the whole dictionary; and where nothing meets them, what comes nearest is learned.
 
-    In more than three dimensions the dictionary holds no functions of all components together, and
-    the forces of pairs cost the square of the particles. So V and β, and the directions and pairs
-    that V may be made of, come before W, and a network's functions, which cost most, after it; and
-    some of the particles are asked, for what they do not see the fit to all of them will. Where
-    very few of them are far from what V explains, no structure is looked for.
+    In more than two dimensions the forces of pairs are dear, so that V and β come before W. In more
+    than three the dictionary holds no functions of all components together either: the directions
+    and pairs that V may be made of come before W, too, and a network's functions, which cost most,
+    after it; and some of the particles are asked, for what they do not see the fit to all of them
+    will. Where very few of them are far from what V explains, no structure is looked for.
 
     Where all that fails, V may move: any smooth curve of populations is carried by some V(x, t)
     (Benamou and Brenier, Numer. Math. 84 (2000) 375), so that it says how they move and not why.
@@ -97,6 +98,7 @@ class _Ladder:
 
     Attributes:
         few, fewest: Particles that are asked, and fewer for what costs most.
+        coarse: What the coarse dictionary said of each parts.
         noise: β, where it is asked for.
         noise_error: Its standard error on the last rung that had it, in units of the data's own.
         far: Whether very few particles are far from what V explains.
@@ -116,6 +118,7 @@ class _Ladder:
             data.leading(n) if self.many else data for n in (DECIDING, DECIDING // 2)
         )
         self.rungs: list[dict[str, Any]] = []
+        self.coarse: dict[tuple[str, ...], dict[str, Any]] = {}
         self.noise_error, self.far = 0.0, False
         self.found_noise: list[str] = []
 
@@ -123,6 +126,7 @@ class _Ladder:
         for step in (
             self._very_few,
             self._potential,
+            self._noise_alone,
             self._structure,
             self._everything,
             self._network,
@@ -175,16 +179,22 @@ class _Ladder:
         """Whether the whole dictionary, more of it and of its tests, does not refute a rung."""
         return not refuted(self._whole("potential", *beside))
 
+    def _noise_alone(self) -> Asked | None:
+        """Whether β is enough, where the forces of pairs are dear: it costs none."""
+        if self.data.dim <= GRIDDED or not self.noise:
+            return None
+        for dictionary in (self._coarse, self._whole):
+            found = dictionary("potential", *self.noise)
+            # The whole dictionary on all particles is the fit's own where there are few functions.
+            if _met(found) and found["diffusion"] and (self.many or self._holds(*self.noise)):
+                return self._asked(self.noise)
+            if not (_met(found) or found["diffusion"]):
+                return None  # nothing speaks for β
+        return None
+
     def _structure(self) -> Asked | None:
         if not self.many:
             return None
-        # A β is not left to W or to a structure: the whole dictionary costs no forces of pairs.
-        for dictionary in (self._coarse, self._whole) if self.noise else ():
-            found = dictionary("potential", *self.noise)
-            if _met(found) and found["diffusion"]:
-                return self._asked(self.noise)
-            if not (_met(found) or found["diffusion"]):
-                break  # nothing speaks for β
         if self.restructure is None or not self.restructure(False):
             return None
         asked = parts_asked_for(self.data, self.diffusivity, self.restructure)
@@ -252,6 +262,11 @@ class _Ladder:
         return rung
 
     def _coarse(self, *learn: str) -> dict[str, Any]:
+        if learn not in self.coarse:
+            self.coarse[learn] = self._coarsely(*learn)
+        return self.coarse[learn]
+
+    def _coarsely(self, *learn: str) -> dict[str, Any]:
         levels = Levels(self.fewest, self._options(learn))
         at, posterior, misfit = levels.begin([], everything=True)
         unknowns = levels.coarse[0]

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from popdyn.families.linear import RadialFeatures
 
-__all__ = ["DirectFields", "Fields", "GridFields", "fields_for", "influence"]
+__all__ = ["GRIDDED", "DirectFields", "Fields", "GridFields", "fields_for", "influence"]
+
+GRIDDED = 2  # dimensions up to which a grid has few cells
 
 
 class Fields(Protocol):
@@ -164,7 +166,7 @@ def _place(x: Tensor, y: Tensor, reach: float, nodes: int) -> Tensor:
 
 def fields_for(features: RadialFeatures, low: Tensor, high: Tensor) -> Fields:
     """Return the grid where its cells are few, all pairs otherwise."""
-    return GridFields(features, low, high) if len(low) <= 2 else DirectFields(features)
+    return GridFields(features, low, high) if len(low) <= GRIDDED else DirectFields(features)
 
 
 def influence(
