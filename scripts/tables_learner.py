@@ -59,7 +59,7 @@ def main() -> None:
             }
             print(
                 f"{entry.name:20s} seed {seed}  skill {skills[-1]:7.3f}  {seconds:5.1f} s  "
-                f"converged {run.converged}  {shown}",
+                f"{run.word}, converged {run.converged}  {shown}",
                 flush=True,
             )
         means[entry.name] = (np.mean(skills), np.std(skills, ddof=1) if len(skills) > 1 else 0.0)

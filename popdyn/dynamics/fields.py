@@ -350,11 +350,11 @@ class CallableField(ScalarField):
         try:
             # A module has a precision of its own.
             out = self.function(x if weight is None else x.to(weight.dtype), **more)
-        except (RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except RuntimeError as error:
+            if "numpy()" not in str(error):
+                raise
             raise PopdynError(
-                f"the callable '{self.label()}' fails on a tensor of shape {tuple(x.shape)}: "
-                f"{reason}; expected torch operations"
+                f"the callable '{self.label()}' takes NumPy arrays: expected torch operations"
             ) from error
         return out if weight is None or not isinstance(out, Tensor) else out.to(x.dtype)
 

@@ -133,7 +133,9 @@ class Fitting:
             run.notes = [*run.notes, words_of_choice(between)]
             if is_worse(between) and run.word in ("explained", "undetermined"):
                 _refuse(run, NOT_PREDICTED)
-        if run.verdict is not None and run.verdict.note == VERDICTS["below_noise"]:
+        below = run.verdict is not None and run.verdict.note == VERDICTS["below_noise"]
+        # Against noise V holds a population that stands still.
+        if below and run.energy.W is None and run.dynamics.beta == 0:
             _still(run)
         if run.word != "explained":
             assert run.verdict is not None

@@ -55,7 +55,8 @@ def test_a_bare_module_is_learned_saved_and_loaded(data, returning, tmp_path):
     module = torch.nn.Sequential(*net(1), torch.nn.Flatten(0))
     run = popdyn.fit(data, returning(lambda: run_of(popdyn.FreeEnergy(module))))
     assert (run.learned, run.model) == (["potential"], "network")
-    assert abs(run.energy.potential(data["train"]["x"].values.reshape(-1, 2)).mean()) < 1e-3
+    values = run.energy.potential(data["train"]["x"].values.reshape(-1, 2))
+    assert abs(values.mean()) < 0.1 * values.std()  # of those that it was fitted to 0
     popdyn.save_run(run, tmp_path / "run")
     again = popdyn.load_run(tmp_path / "run", potential=module)
     x = np.random.default_rng(0).normal(size=(5, 2))
