@@ -54,8 +54,8 @@ def find_wells(energy: FreeEnergy, x: np.ndarray, t: float = 0.0, steps: int = 6
     """Find the wells of V that the particles ``(n, d)`` lie in.
 
     Each particle descends V with a step of its own that grows while V falls and shrinks where
-    it does not; particles that end together share a well. A particle that runs off, or still
-    runs at the end, is in none.
+    it does not; particles that end together share a well. A particle that runs off, still runs at
+    the end, or ends where none of them was, is in none.
 
     Args:
         energy: Gives V.
@@ -96,12 +96,9 @@ def find_wells(energy: FreeEnergy, x: np.ndarray, t: float = 0.0, steps: int = 6
             sizes.append(mine.sum() / len(x))
             lows.append(float(depths[i]) - mean)
     rank = np.argsort(sizes)[::-1]
-    shape = (len(rank), x.shape[1])
-    return Wells(
-        np.array(bottoms).reshape(shape) if not len(rank) else np.array(bottoms)[rank],
-        np.array(sizes)[rank],
-        np.array(lows)[rank],
-    )
+    found = np.array(bottoms).reshape(len(rank), x.shape[1])
+    rank = rank[_among(x, found[rank])]
+    return Wells(found[rank], np.array(sizes)[rank], np.array(lows)[rank])
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,8 +262,7 @@ def landscape(
     pooled = np.concatenate(everyone)
     pooled = pooled[rng.permutation(len(pooled))[:CELLS]]
     wells = find_wells(energy, pooled, last)
-    among = _among(pooled, wells.bottoms)
-    kept = (wells.shares >= LEAST_SHARE) & among
+    kept = wells.shares >= LEAST_SHARE
     bottoms, shares, depths = wells.bottoms[kept], wells.shares[kept], wells.depths[kept]
     if not len(bottoms):
         raise PopdynError("no well is found among the cells: V falls towards where there are none")
@@ -300,7 +296,7 @@ def landscape(
         tuple(
             _notes(
                 getattr(learned, "word", None),
-                1.0 - float(wells.shares[among].sum()),
+                1.0 - float(wells.shares.sum()),
                 1.0 - float(np.concatenate(fates).sum(1).mean()),
                 float(np.nanmax(np.concatenate([[0.0], *arrival]))),
                 float(t[-1] - t[0]),
@@ -311,6 +307,8 @@ def landscape(
 
 def _among(cells: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
     """Return which bottoms have a cell near them: elsewhere V is not known."""
+    if not len(bottoms):
+        return np.zeros(0, dtype=bool)
     tree = cKDTree(cells)
     away = np.asarray(tree.query(cells, k=[min(2, len(cells))])[0])
     near: np.ndarray = tree.query(bottoms)[0] <= np.quantile(away, AMONG)
