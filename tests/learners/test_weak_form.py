@@ -388,7 +388,10 @@ def test_diffusion_alone_is_not_called_a_potential():
     assert abs(told.diffusivity - 0.3) < 3 * told.diffusivity_standard_error < 0.3
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+SECOND = [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]
+
+
+@pytest.mark.parametrize("seed", [0, *SECOND])
 def test_a_population_that_spreads_is_pushed_by_no_more_than_it_takes(seed):
     # A Gaussian cloud that spreads a little: V = −a|x|²/2 does it as well as β.
     data = popdyn.simulate(
