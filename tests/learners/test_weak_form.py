@@ -380,7 +380,7 @@ def test_a_fit_without_the_correction_of_noisy_regressors():
 def test_diffusion_alone_is_not_called_a_potential():
     # A Gaussian that spreads: noise and a bowl upside down have the same marginals.
     energy = FreeEnergy(None, None, 0.3)
-    data = popdyn.simulate(energy, particles=1000, dt=0.1, initial="gaussian", seed=0)
+    data = popdyn.simulate(energy, particles=3000, dt=0.1, initial="gaussian", seed=0)
     run = popdyn.fit(data)
     assert run.word == "undetermined"
     assert "potential with diffusion" in run.notes[-1]
