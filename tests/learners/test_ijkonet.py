@@ -27,7 +27,11 @@ NETWORK = {"model": "network", "batch": 300, "every": 10}
     [
         ({}, 0.9),
         ({"model": "network", "steps": 150, "every": 50, "batch": 500}, 0.6),
-        ({"inner": "proximal", "steps": 100, "every": 50, "batch": 500}, 0.6),
+        pytest.param(
+            {"inner": "proximal", "steps": 100, "every": 50, "batch": 500},
+            0.6,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"inner": "network", "steps": 100, "every": 50, "batch": 500},
             0.3,
