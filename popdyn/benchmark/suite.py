@@ -104,8 +104,9 @@ class Entry(Options):
 
     def check(self) -> None:
         _check_name(self.name)
-        known = [n for each in LEARNERS.values() for n in options_in(each.options)]
-        check_names(self.fit, dict.fromkeys([*known, "ensemble"]))
+        if self.fit:
+            known = [n for each in LEARNERS.values() for n in options_in(each.options)]
+            check_names(self.fit, [*known, "ensemble"])
         last = float("inf")
         if self.source is not None:
             check_names(self.source, SOURCE)

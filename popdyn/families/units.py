@@ -125,10 +125,11 @@ class TermInUnits(LearnedTerm):
         self.inner: Any = inner
         self.units = units
         self.time_dependent = inner.time_dependent
+        weight = next(self.parameters(), None)
+        self.precision = None if weight is None else weight.dtype
 
     def _inside(self, x: Tensor, t: Time) -> tuple[Tensor, Time]:
-        weight = next(self.parameters(), None)
-        z = self.units.of_positions(x).to(x.dtype if weight is None else weight.dtype)
+        z = self.units.of_positions(x).to(self.precision or x.dtype)
         if not self.time_dependent or t is None:
             return z, None
         s = self.units.of_times(t.double() if isinstance(t, Tensor) else float(t))

@@ -137,6 +137,7 @@ def write_annotated(cells: ExportedCells, path: Path) -> None:
     import h5py
     import pandas as pd
 
+    rows = np.arange(len(cells.x))
     if cells.into is None:
         # Times belong to snapshots in time order; labels of text are sorted in another one.
         distinct = np.unique(cells.labels)
@@ -152,22 +153,20 @@ def write_annotated(cells: ExportedCells, path: Path) -> None:
         adata = anndata.AnnData(obs=obs, obsm={f"X_{cells.basis}": cells.x})
         adata.uns["popdyn_times"] = cells.times
     else:
-        adata = _same_cells(cells, cells.into)
+        adata, rows = _same_cells(cells, cells.into)
     if cells.weights is not None:
-        rows = _rows(cells, adata.n_obs)
-        assert rows is not None
         adata.obs["weight"] = _spread(cells.weights, rows, adata.n_obs)
     if cells.masses is not None:
         adata.uns["popdyn_masses"] = cells.masses
     if cells.learned is not None:
-        _add_learned(adata, cells, cells.learned)
+        _add_learned(adata, rows, cells.basis, cells.learned)
     adata.write_h5ad(path)
     with h5py.File(path, "a") as file:
         file.attrs["popdyn"] = _outline(file)
 
 
-def _same_cells(cells: ExportedCells, file: Path) -> Any:
-    """Return the AnnData of a file, once it is sure that its rows are these cells."""
+def _same_cells(cells: ExportedCells, file: Path) -> tuple[Any, np.ndarray]:
+    """Return the AnnData of a file, once it is sure that it has these cells, and their rows."""
     import anndata
 
     try:
@@ -175,8 +174,8 @@ def _same_cells(cells: ExportedCells, file: Path) -> Any:
     except (ValueError, OSError, KeyError) as error:
         raise PopdynError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
     key = f"X_{cells.basis}"
-    rows = _rows(cells, adata.n_obs)
-    if rows is None:
+    rows = np.arange(len(cells.x)) if adata.n_obs == len(cells.x) else cells.rows
+    if rows is None or rows.max() >= adata.n_obs:
         raise PopdynError(
             f"{file} has {adata.n_obs} cells: expected the {len(cells.x)} that were imported, or "
             "those and what the import left out"
@@ -187,15 +186,7 @@ def _same_cells(cells: ExportedCells, file: Path) -> Any:
             raise PopdynError(f"{file} has another {key}: expected the cells that were imported")
     else:
         adata.obsm[key] = _spread(cells.x, rows, adata.n_obs)
-    return adata
-
-
-def _rows(cells: ExportedCells, count: int) -> np.ndarray | None:
-    """Return the row of each cell in a file of so many; None if they cannot be its cells."""
-    if count == len(cells.x):
-        return np.arange(count)
-    known = cells.rows
-    return None if known is None or known.max() >= count else known
+    return adata, rows
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
@@ -208,20 +199,18 @@ def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     return out
 
 
-def _add_learned(adata: Any, cells: ExportedCells, learned: Learned) -> None:
-    rows = _rows(cells, adata.n_obs)
-    assert rows is not None
+def _add_learned(adata: Any, rows: np.ndarray, basis: str, learned: Learned) -> None:
     adata.obs["popdyn_potential"] = _spread(learned.potential, rows, adata.n_obs)
     adata.obs["popdyn_held_out"] = _spread(learned.held_out, rows, adata.n_obs)
     if learned.growth_rate is not None:
         adata.obs["growth_rate"] = _spread(learned.growth_rate, rows, adata.n_obs)
     # As wide as the positions: CellRank wants one shape, and drops the components that are NaN.
-    velocity = np.full_like(np.asarray(adata.obsm[f"X_{cells.basis}"], np.float32), np.nan)
+    velocity = np.full_like(np.asarray(adata.obsm[f"X_{basis}"], np.float32), np.nan)
     velocity[rows, : learned.velocity.shape[1]] = learned.velocity
-    adata.obsm[f"velocity_{cells.basis}"] = velocity
+    adata.obsm[f"velocity_{basis}"] = velocity
     adata.uns["popdyn"] = learned.facts
     adata.uns["popdyn_predicted"] = {
-        f"X_{cells.basis}": learned.predicted,
+        f"X_{basis}": learned.predicted,
         "time": learned.predicted_times,
     }
 
