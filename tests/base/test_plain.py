@@ -22,7 +22,11 @@ def data():
     return popdyn.simulate(energy, particles=200, snapshots=4, dt=0.25, initial="gaussian")
 
 
-@pytest.mark.parametrize("library", SCALARS)
+# The rest of them is one more conversion by the same door.
+LATER = [pytest.param(name, marks=pytest.mark.slow) for name in ("float32", "arrays", "torch")]
+
+
+@pytest.mark.parametrize("library", ["numpy", "xarray", *LATER])
 def test_scalars_are_numbers_at_every_door(tmp_path, data, library):
     whole, real = SCALARS[library]
     energy = popdyn.FreeEnergy(

@@ -171,7 +171,11 @@ def test_a_potential_that_moves_and_times_far_from_zero():
             assert np.sqrt(np.mean((one - two) ** 2)) <= allowed
 
 
-@pytest.mark.parametrize("learner", [EVERY["weak_form"], SHORT], ids=["weak_form", "network"])
+@pytest.mark.parametrize(
+    "learner",
+    [EVERY["weak_form"], pytest.param(SHORT, marks=pytest.mark.slow)],
+    ids=["weak_form", "network"],
+)
 def test_what_a_host_has_set_in_torch(learner):
     x = clouds(100)
     at = np.random.default_rng(2).normal(size=(30, 2))
