@@ -162,10 +162,11 @@ def maximise_evidence(
 
 
 def _information(B: np.ndarray, mine: np.ndarray) -> np.ndarray:
-    """Return Fisher's information on the groups' log variances, ``(r, p), (p, g) → (g, g)``."""
-    squares = np.array([(B[:, m] @ B[:, m].T).ravel() for m in mine.T])
-    squares = squares.reshape(mine.shape[1], B.shape[0] ** 2)
-    return squares @ squares.T  # type: ignore[no-any-return]
+    """Return Fisher's information on the groups' log variances, ``(r, p), (p, g) → (g, g)``.
+
+    It is tr(B_g B_gᵀ B_h B_hᵀ) = |B_gᵀ B_h|².
+    """
+    return mine.T @ np.square(B.T @ B) @ mine  # type: ignore[no-any-return]
 
 
 def estimate(
