@@ -38,8 +38,9 @@ POTENTIAL = (
 )
 DEEP = " Averaged over the particles seen there."
 ERROR = (
-    "|∇V̂ − ∇V*|. The brightest colour is an error as large as the true gradient itself "
-    "(its 98 % quantile): a map that is bright all over is no better than predicting nothing."
+    "|∇V̂ − ∇V*| in units of the true gradient's root mean square over the particles. The "
+    "brightest colour is an error as large as the gradient itself: a map that is bright all over "
+    "is no better than predicting nothing. Titles say the error's root mean square."
 )
 LANDSCAPE = (
     "Triangles mark wells of the learned potential, with their depth below the mean and the share "

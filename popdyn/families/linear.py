@@ -404,6 +404,18 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
         return inside.mul_(reach**2 / s.clamp_min(reach**2))
 
+    def value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+        """Return the standard error of W(z) less its mean over a reference, ``(n, d) → (n)``."""
+        reach, errors = float(self.features.reach), self.errors.double()
+
+        def moved(z: Tensor) -> Tensor:
+            r = squared_norm(z).double().sqrt()
+            edge = 2.0 * reach**2 * self.features.slopes(r.new_tensor(reach)) @ errors
+            beyond = (r / reach).clamp_min(1.0).log()[..., None] * edge
+            return self.features.values(r.clamp_max(reach)) @ errors + beyond
+
+        return (moved(x) - moved(reference).mean(0)).norm(dim=-1).to(x.dtype)
+
     def gradient_std(self, z: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
         s, reach = squared_norm(z).double(), float(self.features.reach)

@@ -16,7 +16,13 @@ from popdyn.plots.plane import sample
 from popdyn.plots.style import COLORS, GREY, legend_below
 from popdyn.snapshots import times
 
-__all__ = ["certificate_lines", "draw_interaction", "draw_training", "pair_distances"]
+__all__ = [
+    "certificate_lines",
+    "draw_band",
+    "draw_interaction",
+    "draw_training",
+    "pair_distances",
+]
 
 
 def draw_training(axis: Axes, shown: Sequence[Mapping[str, Any]], title: str) -> None:
@@ -25,35 +31,41 @@ def draw_training(axis: Axes, shown: Sequence[Mapping[str, Any]], title: str) ->
     The dot marks the state that was kept: the lowest criterion. Gauss–Newton steps have χ² for each
     degree of freedom (``misfit``) and their size in standard errors in place of these, on
     logarithmic scales. A learner that solves its problem in one go has no curve, and the panel
-    says so.
+    says so. Each member of an ensemble has a line of its own.
     """
     axis.set_title(title)
     rows = [m for m in shown if "step" in m]
-    names = [k for k in (rows[0] if rows else {}) if k != "step" and _numbers(rows, k)]
+    found = rows[0] if rows else {}
+    names = [k for k in found if k not in ("step", "member") and _numbers(rows, k)]
     if not names:
         axis.text(0.5, 0.5, "no training loop", ha="center", va="center", transform=axis.transAxes)
         axis.set_axis_off()
         return
-    steps = [m["step"] for m in rows]
     left = "loss" if "loss" in names else names[0]
-    handles = axis.plot(steps, _column(rows, left), color=COLORS[0], lw=1.2, label=left)
-    axis.set(xlabel="step", ylabel=left)
-    axis.yaxis.label.set_color(COLORS[0])
-    if left == "misfit":
-        _logarithmic(axis, _column(rows, left))
     right = next((n for n in ("criterion", *names) if n in names and n != left), None)
-    if right is not None:
-        other = axis.twinx()
-        values = _column(rows, right)
-        words = {"criterion": "held-out criterion", "outer_step": "outer step"}
+    words = {"criterion": "held-out criterion", "outer_step": "outer step"}
+    handles, other = [], axis.twinx() if right else None
+    for member in dict.fromkeys(m.get("member") for m in rows):  # of an ensemble, else None
+        own = [m for m in rows if m.get("member") == member]
+        steps = [m["step"] for m in own]
+        handles += axis.plot(steps, _column(own, left), color=COLORS[0], lw=1.2, label=left)
+        if other is None or right is None:
+            continue
+        values = _column(own, right)
         name = words.get(right, right)
         handles += other.plot(steps, values, color=COLORS[1], lw=1.2, label=name)
         if right == "criterion":
             best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
             handles += other.plot(steps[best], values[best], "o", color=COLORS[1], label="kept")
+    axis.set(xlabel="step", ylabel=left)
+    axis.yaxis.label.set_color(COLORS[0])
+    if left == "misfit":
+        _logarithmic(axis, _column(rows, left))
+    if other is not None and right is not None:
         if right == "outer_step":
-            _logarithmic(other, values)
-        other.set_ylabel(name, color=COLORS[1])
+            _logarithmic(other, _column(rows, right))
+        other.set_ylabel(words.get(right, right), color=COLORS[1])
+    handles = list({line.get_label(): line for line in handles}.values())
     for line in handles[1:]:  # one legend for the lines of both axes
         dot = line.get_marker() == "o"
         name = str(line.get_label())
@@ -101,8 +113,8 @@ def draw_interaction(
 ) -> None:
     """Fill a panel with W by distance, 0 at 0, averaged over directions.
 
-    Behind the curves stands how often a distance occurs: where pairs are rare W is a guess. The
-    spread of an ensemble's members is a band of one standard deviation on either side.
+    Behind the curves stands how often a distance occurs: where pairs are rare W is a guess. A band
+    is one standard error on either side.
 
     Args:
         axis: The panel.
@@ -117,14 +129,15 @@ def draw_interaction(
     directions = rng.standard_normal((16, dim))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     z = (r[:, None, None] * directions).reshape(-1, dim).astype(np.float32)
+    at, zero = torch.from_numpy(z), torch.zeros(1, dim)
     curves = {
         name: np.asarray(energy.interaction(z)).reshape(len(r), -1).mean(1)
         for name, energy in shown.items()
     }
-    spreads = {
-        name: spread.reshape(len(r), -1).mean(1)
+    bands = {
+        name: np.asarray(std(at, zero)).reshape(len(r), -1).mean(1)
         for name, energy in shown.items()
-        if (spread := _member_spread(energy, z)) is not None
+        if (std := getattr(energy.W, "value_std", None))
     }
     behind = axis.twinx()
     behind.hist(distances, list(np.linspace(0, far, 41)), density=True, color=GREY, alpha=0.25)
@@ -135,20 +148,17 @@ def draw_interaction(
         true = name.startswith("true")
         paint = GREY if true else COLORS[i % len(COLORS)]
         axis.plot(r, values, color=paint, lw=3 if true else 1.4, alpha=0.8, label=name)
-        if name in spreads:
-            low, high = values - spreads[name], values + spreads[name]
-            axis.fill_between(r, low, high, color=paint, alpha=0.25, lw=0, label="members' spread")
+        if name in bands:
+            draw_band(axis, r, values, bands[name], paint)
     axis.set(title=title, xlabel="distance |z|", ylabel="W(z) − W(0)")
     legend_below(axis, 2)
 
 
-def _member_spread(energy: FreeEnergy, z: np.ndarray) -> np.ndarray | None:
-    """Return the standard deviation of W(z) − W(0) over an ensemble's members, None if single."""
-    values = getattr(energy.W, "values", None)
-    if values is None:
-        return None
-    at = values(torch.from_numpy(z)) - values(torch.zeros(1, z.shape[1]))
-    return np.asarray(at.std(0).detach())
+def draw_band(axis: Axes, x: np.ndarray, values: np.ndarray, std: np.ndarray, color: str) -> None:
+    """Draw one standard error on either side of a curve, all of one name in the legend."""
+    axis.fill_between(
+        x, values - std, values + std, color=color, alpha=0.25, lw=0, label="standard error"
+    )
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> bool:

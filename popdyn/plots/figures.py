@@ -299,9 +299,18 @@ def potential(scene: Scene) -> Rows:
 
 
 def values(scene: Scene) -> Rows:
-    """Show true and recovered potentials on one colour scale, first and last snapshot on top."""
+    """Show true and recovered potentials on one colour scale, first and last snapshot on top.
+
+    In one dimension they are curves in one panel.
+    """
     rows, ends = [], None if scene.page else scene.data
     for t in scene.moments:
+        if scene.view.low.size == 1:
+            draw_all = partial(maps.draw_curves, view=scene.view, t=t)
+            rows.append(
+                _row("Curves of the", draw_all, {f"potential{scene.at(t)}": scene.shown("V")})
+            )
+            continue
         shown = {
             f"{title}{scene.at(t)}": maps.surface(energy, scene.view, t, scene.grid)
             for title, energy in scene.shown("V").items()
@@ -315,8 +324,8 @@ def values(scene: Scene) -> Rows:
 def errors(scene: Scene) -> Rows:
     """Show |∇V̂ − ∇V*|, and in a figure the standard error of ∇V̂ where it is known.
 
-    On a page the brightest colour is an error as large as the true gradient, for learners to be
-    compared.
+    The brightest colour is an error as large as the gradient itself (its root mean square over the
+    particles), everywhere: figures can be compared. A title says what the error is on the whole.
     """
     rows = []
     for t in scene.moments:
@@ -325,32 +334,39 @@ def errors(scene: Scene) -> Rows:
             by = f" by {name}{scene.at(t)}" if name else scene.at(t)
             if scene.truth is not None:
                 error = maps.gradient_error(energy, scene.truth, view, t, scene.grid)
-                shown[f"error of ∇V{by}"] = error
+                share = maps.gradient_off(energy, scene.truth, view, t)
+                shown[f"error of ∇V{by}: {share:.2g}"] = error
             if hasattr(energy.V, "gradient_std") and not scene.page:
-                shown[f"standard error of ∇V{by}"] = maps.gradient_std(energy, view, t, scene.grid)
-        scale = list(shown.values())
-        if scene.truth is not None and scene.page:
-            scale.insert(0, maps.gradient_error(FreeEnergy(), scene.truth, view, t, scene.grid))
-        highest = next((s.range[1] for s in scale if s.range[1]), 1.0)
-        rows.append(_row("Map of the", partial(maps.draw_error, view=view, highest=highest), shown))
+                of = energy if scene.truth is None else scene.truth
+                std = maps.gradient_std(energy, of, view, t, scene.grid)
+                shown[f"standard error of ∇V{by}"] = std
+        rows.append(_row("Map of the", partial(maps.draw_error, view=view), shown))
     return rows
 
 
 @_figure("The force field, true and recovered.")
 def force(scene: Scene) -> Rows:
-    """Show −∇V − mean ∇W as arrows on one scale, that of the first panel."""
+    """Show −∇V − mean ∇W as arrows on one scale, that of the first panel.
+
+    In one dimension they are curves in one panel.
+    """
     rows, points = [], 13 if scene.page else 17
     for t in scene.moments:
         x = scene.near(t, 1000)
         shown = {
-            f"{title}, t = {t:g}": maps.force_field(energy, scene.view, x, t, points)
+            title: maps.force_field(energy, scene.view, x, t, points)
             for title, energy in scene.shown("force").items()
         }
+        if scene.view.low.size == 1:
+            draw_all = partial(maps.draw_forces, view=scene.view)
+            rows.append(_row("Curves of the", draw_all, {f"force, t = {t:g}": shown}))
+            continue
         longest = next(iter(shown.values())).longest
         draw = partial(
             maps.draw_force, view=scene.view, population=x[: scene.points], longest=longest
         )
-        rows.append(_row("Arrows of the", draw, shown))
+        fields = {f"{title}, t = {t:g}": field for title, field in shown.items()}
+        rows.append(_row("Arrows of the", draw, fields))
     return rows
 
 
@@ -371,7 +387,8 @@ def landscape(scene: Scene) -> Rows:
             title = f"wells by {name}, t = {t:g}" if name else f"landscape and wells, t = {t:g}"
             surface = maps.surface(energy, scene.view, t, scene.grid)
             shown[title] = surface, find_wells(energy, scene.near(t, 400), t)
-    return [_row("Landscape and", partial(draw_landscape, view=scene.view), shown)]
+    levels = maps.shared_levels([surface for surface, _ in shown.values()])
+    return [_row("Landscape and", partial(draw_landscape, view=scene.view, levels=levels), shown)]
 
 
 @_figure("The particles of all snapshots, by time.")
@@ -415,6 +432,9 @@ def _compared(scene: Scene, said: Mapping[int, str], *, origins: bool) -> list[P
         for k, words in said.items():
             start = populations.start_of(k, held) if origins else None
             title = f"t = {scene.times[k]:g}{words}" + (f" by {name}" if name else "")
+            if k in found:
+                begun = populations.start_of(k, held)
+                title += "\n" + populations.distances(scene.data, k, begun, found[k], scene.points)
             draw = partial(
                 populations.draw_comparison,
                 observed=sample(scene.data, k, scene.points),

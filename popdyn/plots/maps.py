@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -13,18 +14,23 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap, Normalize
 
 from popdyn.dynamics import FreeEnergy
+from popdyn.plots.curves import draw_band
 from popdyn.plots.plane import View, sample
-from popdyn.plots.style import COLORS, GREY, SHADES, color_bar
+from popdyn.plots.style import COLORS, GREY, SHADES, color_bar, legend_below
 from popdyn.snapshots import times
 
 __all__ = [
     "ForceField",
     "Surface",
+    "draw_curves",
     "draw_error",
     "draw_force",
+    "draw_forces",
     "draw_potential",
     "force_field",
     "gradient_error",
+    "gradient_off",
+    "gradient_size",
     "gradient_std",
     "shared_levels",
     "surface",
@@ -69,25 +75,49 @@ def surface(energy: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID)
     return _shown(lambda x: energy.potential(x, t) - mean, view, points, "V")
 
 
+def gradient_size(energy: FreeEnergy, view: View, t: float = 0.0) -> float:
+    """Return the root mean square of |∇V| over the particles; 1 where there is no force."""
+    gradient = energy.potential_gradient(view.particles, t)
+    return float(np.sqrt(np.square(gradient).sum(1).mean())) or 1.0
+
+
+def gradient_off(estimate: FreeEnergy, truth: FreeEnergy, view: View, t: float = 0.0) -> float:
+    """Return the root mean square of ∇V̂ − ∇V* over the particles, in the unit of ∇V*'s own."""
+    gap = estimate.potential_gradient(view.particles, t)
+    gap = gap - truth.potential_gradient(view.particles, t)
+    return float(np.sqrt(np.square(gap).sum(1).mean())) / gradient_size(truth, view, t)
+
+
 def gradient_error(
     estimate: FreeEnergy, truth: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID
 ) -> Surface:
-    """Return |∇V̂ − ∇V*| on the view's grid, for d > 2 averaged as in :func:`surface`."""
+    """Return |∇V̂ − ∇V*| on the view's grid, for d > 2 averaged as in :func:`surface`.
+
+    The unit is the gradient's own root mean square, so that 1 is as wrong as no gradient at all.
+    """
+    size = gradient_size(truth, view, t)
 
     def error(x: np.ndarray) -> np.ndarray:
         gap = estimate.potential_gradient(x, t) - truth.potential_gradient(x, t)
-        return np.linalg.norm(gap, axis=1)
+        return np.linalg.norm(gap, axis=1) / size
 
-    return _shown(error, view, points, "|∇V̂ − ∇V*|")
+    return _shown(error, view, points, "share of the gradient")
 
 
-def gradient_std(estimate: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID) -> Surface:
-    """Return the standard error of an ensemble's ∇V̂, its length, on the view's grid."""
+def gradient_std(
+    estimate: FreeEnergy,
+    of: FreeEnergy,
+    view: View,
+    t: float = 0.0,
+    points: int = _GRID,
+) -> Surface:
+    """Return the standard error of ∇V̂, its length, in the unit of ∇V of another energy."""
+    size = gradient_size(of, view, t)
 
     def std(x: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(estimate.potential_gradient_std(x, t), axis=1)
+        return np.linalg.norm(estimate.potential_gradient_std(x, t), axis=1) / size
 
-    return _shown(std, view, points, "standard error of ∇V̂")
+    return _shown(std, view, points, "share of the gradient")
 
 
 def shared_levels(surfaces: Sequence[Surface], count: int = 25) -> np.ndarray:
@@ -128,10 +158,40 @@ def draw_potential(
     )
 
 
-def draw_error(axis: Axes, shown: Surface, view: View, highest: float, title: str) -> None:
-    """Fill a panel with an error: colours from 0 to ``highest``."""
-    levels = np.linspace(0.0, max(highest, 1e-9), 25)
-    _fill(axis, shown, view, levels, title, colormaps["magma"])
+def draw_error(axis: Axes, shown: Surface, view: View, title: str) -> None:
+    """Fill a panel with an error: colours from 0 to as large as the gradient itself."""
+    _fill(axis, shown, view, np.linspace(0.0, 1.0, 26), title, colormaps["magma"])
+
+
+def draw_curves(
+    axis: Axes, shown: Mapping[str, FreeEnergy], view: View, t: float, title: str
+) -> None:
+    """Fill a panel with potentials of one dimension, and a standard error on either side.
+
+    Args:
+        axis: The panel.
+        shown: Energies by name; a name that starts with ``true`` is drawn in grey.
+        view: Where to look; curves are faint where no particles are near.
+        t: Time.
+        title: Of the panel.
+    """
+    ticks, x = view.grid(_GRID)
+    near = view.supported(x)
+    high: list[float] = []
+    for i, (name, energy) in enumerate(shown.items()):
+        values = energy.potential(x, t) - energy.potential(view.particles, t).mean()
+        paint, wide = (GREY, 3.0) if name.startswith("true") else (COLORS[i % len(COLORS)], 1.4)
+        axis.plot(ticks[0], values, color=paint, lw=wide, alpha=_FAINT)
+        axis.plot(ticks[0], np.where(near, values, np.nan), color=paint, lw=wide, label=name)
+        std = getattr(energy.V, "value_std", None)
+        if std is not None:
+            here, there = (torch.from_numpy(np.array(y)) for y in (x, view.particles))
+            draw_band(axis, ticks[0], values, std(here, there, t).numpy(), paint)
+        high += [*values[near & np.isfinite(values)]]
+    low, top = (min(high), max(high)) if high else (0.0, 1.0)
+    pad = 0.1 * (top - low) or 1.0
+    axis.set(title=title, xlabel=view.plane.labels[0], ylabel="V", ylim=(low - pad, top + pad))
+    legend_below(axis, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +235,17 @@ def force_field(
     return ForceField(x, force, np.linalg.norm(force, axis=1), view.supported(x), spacing)
 
 
+def draw_forces(axis: Axes, shown: Mapping[str, ForceField], view: View, title: str) -> None:
+    """Fill a panel with forces of one dimension by name, the truth in grey."""
+    for i, (name, field) in enumerate(shown.items()):
+        paint, wide = (GREY, 3.0) if name.startswith("true") else (COLORS[i % len(COLORS)], 1.4)
+        x, force = view.plane.project(field.x)[:, 0], field.force[:, 0]
+        axis.plot(x, force, color=paint, lw=wide, alpha=_FAINT)
+        axis.plot(x, np.where(field.near, force, np.nan), color=paint, lw=wide, label=name)
+    axis.set(title=title, xlabel=view.plane.labels[0], ylabel="force")
+    legend_below(axis, 2)
+
+
 def draw_force(
     axis: Axes,
     shown: ForceField,
@@ -195,10 +266,6 @@ def draw_force(
     """
     axis.set_title(title)
     u, size, near = view.plane.project(shown.x), shown.size, shown.near
-    if u.shape[1] == 1:
-        axis.plot(u[:, 0], shown.force[:, 0], color=COLORS[0])
-        axis.set(xlabel=view.plane.labels[0], ylabel="force")
-        return
     view.dots(axis, population, 3, GREY, alpha=0.35)
     # Lengths by the square root: weak forces keep a direction that can be seen, and none is
     # so long that it covers its neighbours.

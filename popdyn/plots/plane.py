@@ -125,13 +125,23 @@ class View:
         return ticks, self.plane.lift(np.stack(np.meshgrid(*ticks), -1).reshape(-1, len(ticks)))
 
     def dots(
-        self, axis: Axes, x: np.ndarray, size: float, color: Color, name: str = "", **looks: Any
+        self,
+        axis: Axes,
+        x: np.ndarray,
+        size: float,
+        color: Color,
+        name: str = "",
+        ring: bool = False,
+        **looks: Any,
     ) -> None:
-        """Draw particles ``(n, d)`` as dots."""
+        """Draw particles ``(n, d)`` as dots, or as rings."""
         u = self.plane.project(x)
-        looks = {"linewidths": 0, "label": name, **looks}
+        if ring:
+            paint: dict[str, Any] = {"facecolors": "none", "edgecolors": [color], "linewidths": 0.6}
+        else:
+            paint = {"color": [color], "linewidths": 0}
         # Thousands of dots are a picture, not a drawing.
-        axis.scatter(u[:, 0], u[:, 1], s=size, color=[color], rasterized=True, **looks)
+        axis.scatter(u[:, 0], u[:, 1], s=size, rasterized=True, label=name, **(paint | looks))
 
     def frame(self, axis: Axes) -> None:
         """Name the axes of a panel, and let it show the window."""

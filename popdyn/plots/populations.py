@@ -17,11 +17,21 @@ from matplotlib.colors import Normalize
 from popdyn.dynamics import FreeEnergy
 from popdyn.plots.plane import View, sample
 from popdyn.plots.style import COLORS, GREY, SHADES, color_bar, legend_below
+from popdyn.scores.transport import w2
 from popdyn.simulation import advance
 from popdyn.snapshots import times
 
 __all__ = [
-    *("Paths", "draw_cells", "draw_comparison", "draw_paths", "paths_of", "predicted", "start_of"),
+    *(
+        "Paths",
+        "distances",
+        "draw_cells",
+        "draw_comparison",
+        "draw_paths",
+        "paths_of",
+        "predicted",
+        "start_of",
+    ),
 ]
 
 PATHS = 12  # of single particles: more would cover each other
@@ -71,6 +81,25 @@ def predicted(
             moved = advance(energy, x, float(t[start]), float(t[k]), generator=generator)
             out[k] = moved.numpy()
     return out
+
+
+def distances(
+    data: xr.DataTree, k: int, start: int | None, prediction: np.ndarray, points: int
+) -> str:
+    """Return W₂ of a predicted snapshot, and of the start and of others observed for comparison.
+
+    All three are of as many points: the floor is that of two samples of what was observed.
+    """
+    both = sample(data, k, 2 * points)
+    n = min(len(both) // 2, len(prediction))
+    if n < 2:
+        return ""
+    found = [w2(prediction[:n], both[:n])]
+    if start is not None:
+        found.append(w2(sample(data, start, n), both[:n]))
+    found.append(w2(both[n : 2 * n], both[:n]))
+    names = ("W₂", "copied", "floor") if start is not None else ("W₂", "floor")
+    return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, found, strict=True))
 
 
 def start_of(k: int, hold_out: Sequence[int] = ()) -> int | None:
@@ -131,9 +160,13 @@ def draw_comparison(
         color: Of the prediction.
         start: The snapshot that the prediction started from, ``(l, d)``, or None.
     """
-    clouds = [(start, COLORS[5], "started from"), (observed, GREY, "observed")]
-    clouds.append((prediction, color, "predicted"))
-    for x, paint, name in clouds:
+    # Rings over dots: neither hides the other.
+    clouds = [
+        (start, COLORS[5], "started from", 4.0, False),
+        (observed, GREY, "observed", 7.0, False),
+    ]
+    clouds.append((prediction, color, "predicted", 10.0, True))
+    for x, paint, name, size, ring in clouds:
         if x is None:
             continue
         x = x[np.isfinite(x).all(1)]
@@ -142,7 +175,7 @@ def draw_comparison(
             bins = list(np.linspace(view.low[0], view.high[0], 41))
             axis.hist(u, bins, density=True, histtype="step", color=paint, label=name)
         else:
-            view.dots(axis, x, 5, paint, name, alpha=0.5)
+            view.dots(axis, x, size, paint, name, ring=ring, alpha=0.9 if ring else 0.5)
     axis.set_title(title)
     view.frame(axis)
     legend_below(axis)

@@ -7,7 +7,9 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 import popdyn
@@ -40,6 +42,51 @@ def test_every_figure_of_every_case(case, name, tmp_path):
     save_figure(figure, file)
     assert "nan" not in re.sub(r'base64,[^"]*"', "", file.read_text()).lower()
     assert dict(matplotlib.rcParams) == before  # a user's own settings stay
+
+
+def covered(figure):
+    """Return pairs of texts of a figure that overlap, and texts that are cut off."""
+    figure.draw_without_rendering()
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    # Ticks outside the limits are drawn no more than texts of hidden axes.
+    seen = [t for axis in figure.findobj(Axes) if axis.axison for t in axis.findobj(Text)]
+    seen += [*figure.texts, *(t for box in figure.legends for t in box.findobj(Text))]
+    boxes = {}
+    for axis in figure.findobj(Axes):
+        for own, low, high in ((axis.xaxis, *axis.get_xlim()), (axis.yaxis, *axis.get_ylim())):
+            for tick in (*own.get_major_ticks(), *own.get_minor_ticks()):
+                if not min(low, high) <= tick.get_loc() <= max(low, high):
+                    texts = [t for t in texts if t not in (tick.label1, tick.label2)]
+    for text in (t for t in texts if t in seen):
+        boxes[text] = text.get_window_extent().padded(-1.0)
+    width, height = figure.bbox.width, figure.bbox.height
+    cut = [
+        t.get_text()
+        for t, b in boxes.items()
+        if b.x0 < 0 or b.y0 < 0 or b.x1 > width or b.y1 > height
+    ]
+    both = [
+        (a.get_text(), b.get_text())
+        for (a, one), (b, two) in itertools.combinations(boxes.items(), 2)
+        if one.overlaps(two)
+    ]
+    return both, cut
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_covers_another_or_is_cut_off(case, name):
+    run, data = case
+    if FIGURES[name].applies(run, data):
+        assert covered(FIGURES[name].draw(run, data, None, 0)) == ([], [])
+
+
+def test_texts_that_cover_each_other_are_seen():
+    figure = Figure()
+    axis = figure.subplots()
+    axis.text(0.5, 0.5, "one")
+    axis.text(0.51, 0.5, "two")
+    axis.text(-0.4, 0.5, "three")
+    assert covered(figure) == ([("one", "two")], ["three"])
 
 
 def test_truth_and_estimate_share_one_scale(case):
@@ -107,7 +154,10 @@ def test_errors_are_of_the_gradient():
     view = view_of(data)
     shown = maps.gradient_error(FreeEnergy(), FreeEnergy("quadratic"), view, 0.0, 11)
     _, x = view.grid(11)
-    np.testing.assert_allclose(shown.values.ravel(), np.linalg.norm(x, axis=1), rtol=1e-5)
+    # No gradient at all is off by as much as there is: 1 on the whole.
+    size = np.sqrt(np.square(view.particles).sum(1).mean())
+    np.testing.assert_allclose(shown.values.ravel(), np.linalg.norm(x, axis=1) / size, rtol=1e-5)
+    assert maps.gradient_off(FreeEnergy(), FreeEnergy("quadratic"), view) == pytest.approx(1.0)
     none = maps.gradient_error(FreeEnergy("quadratic"), FreeEnergy("quadratic"), view, 0.0, 11)
     assert none.values.max() == 0
 
@@ -251,7 +301,9 @@ def test_a_page_names_its_learners_and_shares_a_scale(case):
         if name in ("cells", "snapshots") or not entry.applies_to(scene):
             continue
         panels = [panel for row in entry.panels(scene) for panel in row]
-        for learner in ("one", "two") if name not in ("interaction", "training") else ():
+        # What is drawn in one panel has its names in the legend.
+        together = ("interaction", "training", *("force",) * (dimension(data) == 1))
+        for learner in ("one", "two") if name not in together else ():
             assert sum(f"by {learner}" in panel.title for panel in panels) >= 1, name
         svg = panel_svg(panels[-1].draw, f"f-{name}", panels[-1].title) if panels[-1].draw else ""
         assert svg.startswith("<svg") or name == "training"
