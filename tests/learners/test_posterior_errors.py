@@ -51,13 +51,17 @@ def test_the_error_of_an_interactions_gradient_is_its_spread_over_draws() -> Non
     W = RadialInteraction(features, torch.zeros(features.size), errors)
     z = torch.from_numpy(2.0 * rng.normal(size=(30, 2)))
     assert (z.norm(dim=1) > 3.0).any()  # beyond the reach as well
-    drawn = []
+    drawn, values = [], []
     for _ in range(DRAWS):
         weights = errors @ torch.from_numpy(rng.normal(size=3))
-        drawn.append(RadialInteraction(features, weights).gradient(z))
+        one = RadialInteraction(features, weights)
+        drawn.append(one.gradient(z))
+        values.append(one.value(z) - one.value(z[:7]).mean())
     # The slope of a draw comes from its table, linearly interpolated.
     spread = torch.stack(drawn).std(0)
     torch.testing.assert_close(W.gradient_std(z), spread, rtol=FIVE_ERRORS, atol=1e-3)
+    spread = torch.stack(values).std(0)
+    torch.testing.assert_close(W.value_std(z, z[:7]), spread, rtol=FIVE_ERRORS, atol=1e-3)
 
 
 def test_a_factor_of_the_covariance_keeps_the_largest_directions() -> None:

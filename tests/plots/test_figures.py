@@ -20,8 +20,10 @@ from popdyn.plots import FIGURES, curves, maps, populations
 from popdyn.plots.figures import Scene, training_figure
 from popdyn.plots.plane import Plane, view_of
 from popdyn.plots.style import panel_svg, save_figure
+from popdyn.plots.wells import WELL
 from popdyn.simulation.landscape import find_wells
 from popdyn.snapshots import dimension, make_tree, positions
+from tests.plots.conftest import simulated
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -269,6 +271,35 @@ def test_a_panel_for_a_page_takes_the_pages_colours():
     assert len(ids) == len(set(ids))
     for used in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text):
         assert "".join(used) in ids
+
+
+def test_each_member_of_an_ensemble_has_a_line():
+    steps = [(0, 1, 9.0), (0, 2, 3.0), (1, 1, 8.0), (1, 2, 2.0), (1, 3, 1.0)]
+    metrics = [{"member": i, "step": k, "misfit": v, "outer_step": v} for i, k, v in steps]
+    figure = training_figure(metrics, {"misfit": 1.0}, "weak_form")
+    for axis in (figure.axes[0], figure.axes[-1]):
+        lines = [list(line.get_xdata()) for line in axis.get_lines() if len(line.get_xdata())]
+        assert lines == [[1, 2], [1, 2, 3]]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["misfit", "outer step"]
+
+
+def test_in_one_dimension_truth_and_estimate_share_a_panel():
+    data = popdyn.simulate(FreeEnergy("double_well"), particles=200, snapshots=3, dim=1, dt=0.1)
+    run = popdyn.fit(data, "weak_form", learn="potential")
+    for name, words in (("potential", "V"), ("force", "force")):
+        axis = popdyn.plot(run, name).axes[0]
+        named = [line.get_label() for line in axis.get_lines() if line.get_label()[0] != "_"]
+        assert named == [f"true {words}", f"recovered {words}"]
+        assert bool(axis.collections) == (name == "potential")  # the standard error
+
+
+def test_wells_side_by_side_have_one_scale():
+    data = simulated(2, "moving_well")
+    figure = plots.landscape_figure(FreeEnergy("moving_well"), data)
+    bars = [child.get_ylim() for axis in figure.axes for child in axis.child_axes]
+    assert len(bars) == 3
+    assert len(set(bars)) == 1
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [WELL]
 
 
 def test_the_certificate_and_the_legend_do_not_cover_each_other():
