@@ -23,6 +23,8 @@ from fuzzing.children import adopt_orphans, warm_up
 from fuzzing.goods import make_goods
 from fuzzing.tries import Kind, Place, Verdict
 
+from popdyn.base.files import utf8
+
 KINDS = ("removal", "damage", "kill", "input")
 RECORD = 4
 """Bytes of a number of a try in the pipe to the workers."""
@@ -66,7 +68,7 @@ def main() -> int:
         else:
             _remove(root)
     if arguments.json:
-        print(json.dumps({"seed": arguments.seed, "kinds": pages}, ensure_ascii=False))
+        print(utf8(json.dumps({"seed": arguments.seed, "kinds": pages}, ensure_ascii=False)))
     elif arguments.markdown:
         print(_markdown(pages, arguments.seed, arguments.scale))
     else:

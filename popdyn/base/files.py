@@ -36,6 +36,7 @@ __all__ = [
     "read_manifest",
     "tidy",
     "unfinished",
+    "utf8",
     "write_bytes",
     "write_json",
     "write_manifest",
@@ -109,7 +110,20 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, utf8(text).encode())
+
+
+def utf8(text: str) -> str:
+    """Return a text with what is no UTF-8 escaped, as bytes in the names of files may be.
+
+    In JSON these are escapes, too: who reads it gets the name that was meant.
+
+    Example:
+        >>> import json
+        >>> json.loads(utf8(json.dumps("\udcff", ensure_ascii=False))) == "\udcff"
+        True
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_json(path: str | os.PathLike[str], payload: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from popdyn.base.errors import PopdynError
+from popdyn.base.files import utf8
 from popdyn.base.options import OneOf
 from popdyn.base.plain import LARGEST, json_of
 from popdyn.base.registry import lookup
@@ -53,7 +54,7 @@ def emit(payload: dict[str, Any]) -> None:
     """Print one JSON object on standard output; numbers that are not finite become null."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     text = json.dumps(json_of(payload), ensure_ascii=ascii_only, allow_nan=False)
-    click.echo(escaped(text))
+    click.echo(utf8(escaped(text)))
 
 
 def json_option(function: F) -> F:

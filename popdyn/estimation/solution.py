@@ -161,6 +161,13 @@ class WeakFormSolution:
                 else "steps from no motion led nowhere, and V was given up: expected snapshots "
                 "closer to each other"
             )
+        W = (
+            self.interaction.inner
+            if isinstance(self.interaction, TermInUnits)
+            else self.interaction
+        )
+        if isinstance(W, RadialInteraction) and not W.weights.any():
+            out.append("no interaction is clearly above sampling noise: W is 0 to its error")
         if "potential, growth" in self.undetermined:
             out.append(
                 "V and growth are not told apart by these snapshots: another growth within its "

@@ -429,12 +429,10 @@ def _resolved(
 
 
 def first_groups(unknowns: Unknowns) -> list[Group]:
-    """Return the smoothest group of V (of W where V is not learned), of g and of ψ."""
-    parts = (unknowns.growth, unknowns.circulation)
+    """Return the smoothest group of V, of g, of ψ and of W; β's where nothing else is learned."""
+    parts = (unknowns.potential, unknowns.growth, unknowns.circulation, unknowns.interaction)
     named = [[g for g in unknowns.groups[part] if g != CONSTANT] for part in parts]
-    own = [names[:1] for names in named if names]
-    lone = unknowns.groups[: 1 if not own or unknowns.potential.stop else 0]
-    return [g for found in (lone, *own) for g in found]
+    return [names[0] for names in named if names] or list(unknowns.groups[:1])
 
 
 def _unexplained_errors(
@@ -442,8 +440,8 @@ def _unexplained_errors(
 ) -> Posterior:
     """Return the posterior where no group of a part earned its place, with errors of one of them.
 
-    V's gradient, or g, is 0 not because the data says so to any digit, but because what it says is
-    below its noise: the errors are those of the smoothest group as if it had no prior.
+    V's gradient, W's, or g is 0 not because the data says so to any digit, but because what it says
+    is below its noise: the errors are those of the smoothest group as if it had no prior.
     """
     first = np.array([g == group for g in equations.unknowns.groups])
     use = np.flatnonzero(first | np.isfinite(posterior.precision))

@@ -1,5 +1,7 @@
 """popdyn validate, import, export and inspect through a real process."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,16 @@ def test_a_label_may_hold_a_comma(run_popdyn, tmp_path):
     np.savez(tmp_path / "c.npz", pcs=np.random.default_rng(0).normal(size=(20, 2)), labels=labels)
     made = run_popdyn("import", "c.npz", "--out", "c.zarr", "--time-map", "a, b=1,c=d=2", "--json")
     assert (made.json["labels"], made.json["times"]) == (["a, b", "c=d"], [1, 2])
+
+
+def test_a_name_that_is_no_utf8(run_popdyn, store):
+    folder = store.parent / os.fsdecode(b"\xff")
+    folder.mkdir()
+    store.rename(folder / "a.zarr")
+    path, out = (str(folder / name) for name in ("a.zarr", "run"))
+    said = run_popdyn("train", path, "--out", out, "--learner", "zero", "--json")
+    assert said.code == 0, said.err
+    assert said.json["run"] == out
+    run = popdyn.load_run(out)
+    assert [part["path"] for part in run.config["data"]] == [path]
+    assert run_popdyn("score", out, "--points", "20").code == 0

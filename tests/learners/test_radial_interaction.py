@@ -1,7 +1,10 @@
 """The interaction of the weak form: its table against its own functions."""
 
+import numpy as np
 import torch
 
+import popdyn
+from popdyn import FreeEnergy
 from popdyn.families.linear import RadialFeatures, RadialInteraction
 
 
@@ -28,3 +31,12 @@ def test_the_value_has_the_gradient() -> None:
     (slope,) = torch.autograd.grad(W.value(z).sum(), z)
     # The slope itself is interpolated linearly, to h²/8 of its second derivative.
     torch.testing.assert_close(slope, W.gradient(z.detach()), rtol=0, atol=1e-4)
+
+
+def test_an_interaction_that_nobody_asks_for_is_zero_to_its_error():
+    data = popdyn.simulate(FreeEnergy("double_well"), particles=500, snapshots=4, dt=0.1, seed=0)
+    run = popdyn.fit(data, "weak_form", learn="potential,interaction")
+    z = np.array([[0.5, 0.0], [2.0, 0.0]])
+    assert not run.energy.interaction_gradient(z).any()
+    assert (run.energy.interaction_gradient_std(z)[:, 0] > 0.0).all()
+    assert "no interaction is clearly above sampling noise: W is 0 to its error" in run.notes

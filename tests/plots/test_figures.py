@@ -24,6 +24,7 @@ from popdyn.plots.wells import WELL
 from popdyn.simulation.landscape import find_wells
 from popdyn.snapshots import dimension, make_tree, positions
 from tests.plots.conftest import simulated
+from tests.plots.references import FOLDER, TOLERANCE, difference, save
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -80,6 +81,20 @@ def test_no_text_covers_another_or_is_cut_off(case, name):
     run, data = case
     if FIGURES[name].applies(run, data):
         assert covered(FIGURES[name].draw(run, data, None, 0)) == ([], [])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_look_as_they_did(name, tmp_path):
+    save(name, tmp_path / "now.png")
+    off = difference(tmp_path / "now.png", FOLDER / f"{name}.png")
+    assert off < TOLERANCE, "python -m tests.plots.references, and look at what changed"
+
+
+def test_a_change_of_a_figure_is_seen(tmp_path, monkeypatch):
+    assert difference(FOLDER / "force.png", FOLDER / "potential.png") == float("inf")
+    monkeypatch.setattr(populations, "GREY", "#000000")  # of the observed particles alone
+    save("prediction", tmp_path / "now.png")
+    assert difference(tmp_path / "now.png", FOLDER / "prediction.png") > TOLERANCE
 
 
 def test_texts_that_cover_each_other_are_seen():
