@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.linalg
 from scipy.linalg import solve_triangular
 
 from popdyn.estimation.linearised import Linearised
@@ -70,9 +69,8 @@ class Posterior:
         Where they are many, the directions with the largest variance stand for all.
         """
         part = self.covariance[own][:, own]
-        last = len(part) - 1
-        some = [max(0, last - MOST_ERRORS + 1), last] if last >= 0 else None
-        strengths, vectors = scipy.linalg.eigh(part, subset_by_index=some)
+        # All of them: LAPACK's way to some alone gives up where many are nearly equal.
+        strengths, vectors = (x[..., -MOST_ERRORS:] for x in np.linalg.eigh(part))
         out = np.zeros((len(self.mean), len(strengths)))
         out[own] = vectors * np.sqrt(strengths.clip(0.0))
         return out
