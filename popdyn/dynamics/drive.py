@@ -83,6 +83,20 @@ class Drive:
                 out = part if out is None else out.add_(part)
         return torch.zeros_like(x) if out is None else out
 
+    def stiffness(self, x: Tensor, t: float | Tensor, tau: Tensor) -> float:
+        """Return the largest rate at which the drift changes along itself, outliers left out.
+
+        Args:
+            x: Some of the particles, ``(..., n, d)``.
+            t: Time.
+            tau: How far to look, of which a tenth is gone: ``(..., 1, 1)``.
+        """
+        slope = self.slope(x, t)
+        ahead = x - 0.1 * tau * slope
+        moved = (ahead - x).norm(dim=-1)
+        change = (self.slope(ahead, t) - slope).norm(dim=-1)
+        return float((change / moved.clamp_min(1e-12)).flatten().quantile(0.98))
+
     def noise(self, x: Tensor, t: float | Tensor) -> float | Tensor:
         """Return β, a number where it is one everywhere, or ``(..., n)``."""
         beta = total(term.noise(x, t) for term in self.terms)

@@ -242,6 +242,5 @@ class KernelInUnits(TermInUnits, RadialKernel):
             return (2.0 * x).mul_(self.slope(squared_norm(x)[..., None]))
 
     def slope(self, s: Tensor) -> Tensor:
-        square = self.units.scale**2
-        out: Tensor = self.inner.slope((s.double() / square).to(s.dtype))  # type: ignore[operator]
-        return (out.double() / self.units.interval).to(s.dtype)
+        out: Tensor = self.inner.slope(s / self.units.scale**2)  # type: ignore[operator]
+        return out / self.units.interval

@@ -79,14 +79,9 @@ class Simulate:
 
     @torch.no_grad()
     def _fitting(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> int:
-        # The largest curvature that the particles meet, along their own direction of travel.
-        x = x[:, :200]
-        slope = Drive(energy).gradient(x, start)
-        ahead = x - 0.1 * tau[..., None] * slope
-        moved = (ahead - x).norm(dim=-1)
-        change = (Drive(energy).gradient(ahead, start) - slope).norm(dim=-1)
-        curvature = (change / moved.clamp_min(1e-12)).flatten()
-        stiff = float(curvature.quantile(0.98)) if energy.V is not None else 0.0
+        stiff = 0.0
+        if energy.V is not None:
+            stiff = Drive(energy).stiffness(x[:, :200], start, tau[..., None])
         wanted = math.ceil(float(tau.max()) * stiff / 0.3)
         return min(self.LARGEST, max(self.SMALLEST, wanted))
 
