@@ -50,7 +50,6 @@ MOST_TURNED = 12  # dimensions up to which a circulation is learned: a rate for 
 OF_PAIR = 64  # bumps in a pair of components: a grid over what the data fills
 PLACING = 20_000  # particles that functions are placed by
 DENSITY = 4000  # particles of each snapshot that its density is taken from
-MANY = 10_000  # particles of each snapshot, below which the narrowest groups have to earn more
 COARSE = (
     "polynomials of one component",
     "mixed polynomials",
@@ -65,14 +64,12 @@ class Dictionary(NamedTuple):
     Attributes:
         smooth: Polynomials.
         coarse: Bumps as wide as the data, along some directions, in pairs, and of a network.
-        medium: Bumps a third as wide.
-        narrow: The narrowest, of one component and of all.
+        fine: Bumps two fifths and a sixth as wide in one component, and half as wide in all.
     """
 
     smooth: list[Block]
     coarse: list[Block]
-    medium: list[Block]
-    narrow: list[Block]
+    fine: list[Block]
 
 
 def levels(
@@ -99,7 +96,7 @@ def levels(
     radial, distances = _radial(snapshots, data.seed) if learned else ([], np.zeros(0))
     out: list[tuple[Unknowns, FeatureMap]] = []
     blocks: list[Block] = []
-    for n, more in enumerate((words.smooth, words.coarse, words.medium + words.narrow)):
+    for n, more in enumerate((words.smooth, words.coarse, words.fine)):
         blocks = blocks + more
         tests = FeatureMap(scaling, blocks)
         own = radial[n // 2] if radial else None
@@ -109,8 +106,7 @@ def levels(
         unknowns = _unknowns(tests, beside, own, distances, fields, log_density, data, options)
         out.append((unknowns, tests))
     polynomials = EARNED_POLYNOMIALS if at_rest else EARNED
-    fewest = min(len(x) for x in snapshots)
-    least = _least(words, out[1][0].groups, out[2][0].groups, fewest, polynomials)
+    least = _least(words, out[1][0].groups, out[2][0].groups, polynomials)
     return [
         (
             dataclasses.replace(
@@ -152,18 +148,17 @@ def dictionary(
     if dim > 1:
         coarse.append(gaussian_block(z, range(dim), 0.6, 100, "wide bumps"))
     if dim > PRODUCTS or time_varying:
-        return Dictionary(smooth, coarse, [], [])
-    narrow = of_one(0.1)
+        return Dictionary(smooth, coarse, [])
+    fine = of_one(0.25) + of_one(0.1)
     if dim > 1:
-        narrow.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
-    return Dictionary(smooth, coarse, of_one(0.25), narrow)
+        fine.append(gaussian_block(z, range(dim), 0.3, 250, "narrow bumps"))
+    return Dictionary(smooth, coarse, fine)
 
 
 def _least(
     words: Dictionary,
     coarse: Sequence[Group],
     fine: Sequence[Group],
-    fewest: int,
     polynomials: float,
 ) -> dict[Group, float]:
     """Return what each group has to earn, in log evidence, to take part.
@@ -172,15 +167,13 @@ def _least(
     known: it has to earn more than its place. Polynomials of the distance are what V and W can
     exchange where the mean hardly moves: W has them if the data says so.
     """
-    smooth, narrow = ({b.group for b in blocks} for blocks in (words.smooth, words.narrow))
+    smooth = {b.group for b in words.smooth}
     least = {
         g: polynomials if g.functions in smooth else EARNED
         for g in dict.fromkeys(coarse)
         if g not in (BETA, CONSTANT) and (g.part != "W" or g.functions == OF_DISTANCE)
     }
-    few = max(1.0, (MANY / fewest) ** 0.6)
-    more = [g for g in dict.fromkeys(fine) if g not in set(coarse)]
-    return least | {g: EARNED_NARROW * (few if g.functions in narrow else 1.0) for g in more}
+    return least | dict.fromkeys((g for g in fine if g not in set(coarse)), EARNED_NARROW)
 
 
 def _unknowns(
