@@ -486,7 +486,7 @@ def initial_law(folder: Path, rng: Rng) -> Words:
         if "64[s]" in kind:
             x = np.zeros(shape, "int64").astype(kind)
         else:
-            x = np.nan_to_num(np.asarray(x)).astype(kind)
+            x = np.asarray(np.nan_to_num(np.asarray(x)).astype(kind))
     if x.dtype.kind == "f" and x.size and rng.random() < 0.15:
         x = x.copy()
         x.reshape(-1)[0] = rng.choice((np.nan, np.inf))
