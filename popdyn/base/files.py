@@ -120,7 +120,8 @@ def utf8(text: str) -> str:
 
     Example:
         >>> import json
-        >>> json.loads(utf8(json.dumps("\udcff", ensure_ascii=False))) == "\udcff"
+        >>> name = chr(0xDCFF)
+        >>> json.loads(utf8(json.dumps(name, ensure_ascii=False))) == name
         True
     """
     return text.encode("utf-8", "backslashreplace").decode()
