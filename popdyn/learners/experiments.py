@@ -56,7 +56,7 @@ def experiments_of(
         places = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     if len(places) != len(given):
         raise PopdynError(f"source has {len(places)} path(s): expected {len(given)}, one for each")
-    paths = [None if place is None else Path(place).resolve() for place in places]
+    paths = [None if place is None else Path(os.path.realpath(place)) for place in places]
     out = [
         Experiment(name, path, opened(x))
         for name, path, x in zip(names_of(paths), paths, given, strict=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from popdyn.base.errors import PopdynError, blaming
+from popdyn.base.plain import LARGEST
 from popdyn.base.registry import lookup
 from popdyn.simulation.laws import INITIAL_LAWS
 from popdyn.simulation.streams import generator as stream
@@ -187,6 +190,7 @@ def initial_law(
 
 def _named(name: str, params: dict[str, Any], dim: int) -> InitialLaw:
     known = lookup(INITIAL_LAWS, name, "initial law").parameters
+    params = {key: _held(value) for key, value in params.items()}
     law = InitialLaw(name, params)
     with blaming("initial_params" if params else "initial"):
         for key in params:
@@ -196,6 +200,15 @@ def _named(name: str, params: dict[str, Any], dim: int) -> InitialLaw:
                 )
         law.sample(1, dim, torch.Generator())  # a bad parameter speaks up before the work begins
     return law
+
+
+def _held(value: Any) -> Any:
+    """Return a value with whole numbers beyond 64 bits as floats, in lists, too."""
+    if isinstance(value, list | tuple):
+        return [_held(part) for part in value]
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return float(value) if abs(value) < sys.float_info.max else math.inf
+    return value
 
 
 def _load(path: Path) -> np.ndarray:

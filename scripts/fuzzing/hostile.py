@@ -197,7 +197,7 @@ def arrays(folder: Path, rng: Rng) -> tuple[str, Words]:
         if kind in ("datetime64[s]", "timedelta64[s]"):
             x = np.nan_to_num(np.clip(x, -1e6, 1e6)).astype("int64").astype(kind)
         else:
-            x = np.nan_to_num(x).astype(kind)
+            x = np.asarray(np.nan_to_num(x).astype(kind))
     if x.dtype.kind == "f" and x.size and rng.random() < 0.1:
         flat = x.reshape(-1)
         flat[rng.randrange(x.size)] = rng.choice((np.nan, np.inf, -np.inf))

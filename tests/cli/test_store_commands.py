@@ -159,3 +159,17 @@ def test_a_name_that_is_no_utf8(run_popdyn, store):
     run = popdyn.load_run(out)
     assert [part["path"] for part in run.config["data"]] == [path]
     assert run_popdyn("score", out, "--points", "20").code == 0
+
+
+def test_a_circle_of_links_and_a_huge_whole_number(run_popdyn, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    refused = run_popdyn("train", "loop", "--out", "run", "--overwrite")
+    assert (refused.code, "loop" in refused.last_line) == (1, True)
+    assert "unexpected" not in refused.err
+    for value in ("100000000000000000000", "1" + "0" * 400):
+        made = run_popdyn(
+            "simulate", "--potential", "quadratic", "--particles", "40", "--snapshots", "3",
+            "--initial", "ring", "--initial-param", f"radius={value}", "--out", "a.zarr",
+        )  # fmt: skip
+        assert "unexpected" not in made.err
+        assert made.code in (0, 1)
