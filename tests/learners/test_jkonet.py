@@ -66,6 +66,7 @@ def test_the_implicit_derivative_is_that_of_the_inner_solution(shrinking):
     torch.testing.assert_close((pull * (-tau * y / (1 + tau * a))), -through * tau * y)
 
 
+@pytest.mark.slow
 def test_it_recovers_a_quadratic(shrinking):
     options = {"steps": 40, "batch": 150, "every": 10, "map_hidden": (32, 32)}
     run = popdyn.fit(shrinking, learner="jkonet", learning_rate=1e-2, seed=0, **options)

@@ -378,6 +378,7 @@ def test_a_fit_without_the_correction_of_noisy_regressors():
     assert 0.0 <= solution.diffusivity < 0.3 + 2.0 * solution.diffusivity_standard_error
 
 
+@pytest.mark.slow
 def test_diffusion_alone_is_not_called_a_potential():
     # A Gaussian that spreads: noise and a bowl upside down have the same marginals.
     energy = FreeEnergy(None, None, 0.3)
