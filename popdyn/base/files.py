@@ -371,7 +371,7 @@ class Target:
         if path.is_symlink():
             raise PopdynError(f"'{path}' is a link: it is not replaced")
         here = Path.cwd()
-        if Path(os.path.realpath(path)) in (here, *here.parents) or os.path.ismount(path):
+        if path.resolve() in (here, *here.parents) or os.path.ismount(path):
             raise PopdynError(f"'{path}' holds the working folder or a disk: it is not replaced")
         try:
             if path.is_dir() and not any(path.iterdir()):

@@ -132,7 +132,7 @@ def bench(
             claim(folder, loaded, chosen, seeds, say)
         for line in dict.fromkeys(filter(None, map(_left_out, cells))):
             say(line)
-        place = _Place(Path(os.path.realpath(folder)), Path(os.path.realpath(out)), say)
+        place = _Place(folder.resolve(), Path(out).resolve(), say)
         results = results_of(loaded, _run(cells, place, workers, scheduler, progress))
         page = report_of(loaded, results, cells, folder, command=command, progress=progress)
         publish(folder, results, page, say)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from popdyn.base.errors import PopdynError
-from popdyn.base.files import utf8
 from popdyn.base.options import OneOf
 from popdyn.base.plain import LARGEST, json_of
 from popdyn.base.registry import lookup
@@ -54,7 +53,7 @@ def emit(payload: dict[str, Any]) -> None:
     """Print one JSON object on standard output; numbers that are not finite become null."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     text = json.dumps(json_of(payload), ensure_ascii=ascii_only, allow_nan=False)
-    click.echo(utf8(escaped(text)))
+    click.echo(escaped(text))
 
 
 def json_option(function: F) -> F:

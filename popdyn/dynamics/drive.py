@@ -83,13 +83,13 @@ class Drive:
                 out = part if out is None else out.add_(part)
         return torch.zeros_like(x) if out is None else out
 
-    def stiffness(self, x: Tensor, t: float | Tensor, tau: Tensor) -> float:
+    def stiffness(self, x: Tensor, t: float | Tensor, tau: float | Tensor) -> float:
         """Return the largest rate at which the drift changes along itself, outliers left out.
 
         Args:
             x: Some of the particles, ``(..., n, d)``.
             t: Time.
-            tau: How far to look, of which a tenth is gone: ``(..., 1, 1)``.
+            tau: How far to look, of which a tenth is gone: a number, or ``(..., 1, 1)``.
         """
         slope = self.slope(x, t)
         ahead = x - 0.1 * tau * slope

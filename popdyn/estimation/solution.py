@@ -161,12 +161,7 @@ class WeakFormSolution:
                 else "steps from no motion led nowhere, and V was given up: expected snapshots "
                 "closer to each other"
             )
-        W = (
-            self.interaction.inner
-            if isinstance(self.interaction, TermInUnits)
-            else self.interaction
-        )
-        if isinstance(W, RadialInteraction) and not W.weights.any():
+        if self.interaction is not None and not self.interaction.weights.any():
             out.append("no interaction is clearly above sampling noise: W is 0 to its error")
         if "potential, growth" in self.undetermined:
             out.append(

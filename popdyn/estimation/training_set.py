@@ -69,6 +69,7 @@ class TrainingSet:
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
+        self._leading: dict[int, TrainingSet] = {}
         self.solved: dict[Any, Any] = {}  # solutions by options, which more than one may ask for
         self.near: dict[Any, Any] = {}  # those of more particles of the same data
         # The units that this set, or one with more particles, was fitted in, and the solutions.
@@ -229,9 +230,18 @@ class TrainingSet:
         return dataclasses.replace(self, fit=fit, validation=validation, structure=own)
 
     def leading(self, count: int) -> TrainingSet:
-        """Return the set with at most so many particles of each snapshot, none to validate."""
-        fit = [x[:count] for x in self.cells]
-        return dataclasses.replace(self, fit=fit, validation=[x[:0] for x in fit])
+        """Return the set with at most so many particles of each snapshot, none to validate.
+
+        Whoever asks for as many gets the same set, with what was solved on it.
+        """
+        if count not in self._leading:
+            fit = [
+                torch.cat([x[:count], y[: max(0, count - len(x))]])
+                for x, y in zip(self.fit, self.validation, strict=True)
+            ]
+            none = [x[:0] for x in fit]
+            self._leading[count] = dataclasses.replace(self, fit=fit, validation=none)
+        return self._leading[count]
 
     def without(self, k: int) -> TrainingSet:
         """Return the set without snapshot k, which has others of its experiment on either side."""
@@ -248,7 +258,7 @@ class TrainingSet:
 
     def structured(self, structure: Structure) -> TrainingSet:
         """Take up a structure, and return itself: what was solved without it is forgotten."""
-        self.structure, self.solved = structure, {}
+        self.structure, self.solved, self._leading = structure, {}, {}
         self.__dict__.pop("turned", None)
         return self
 

@@ -131,7 +131,8 @@ def carried(
     for k in Intervals(times, starts).before:
         x = snapshots[k]
         count = max(1, round(len(x) / TOGETHER)) if energy.interacting else 1
-        parts, heavy, steps = [], [], _substeps(energy, x, float(times[k]), float(times[k + 1]))
+        parts, heavy = [], []
+        steps = _substeps(energy, x, float(times[k]), float(times[k + 1]))
         for part in np.array_split(x, count):
             start = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
             log_weight = None
@@ -154,13 +155,15 @@ def carried(
     return out
 
 
+@torch.no_grad()
 def _substeps(energy: Dynamics, x: np.ndarray, start: float, stop: float) -> int:
-    if not energy.interacting:
+    # Where β depends on the state the scheme is no Heun's.
+    if not energy.interacting or energy.beta is None:
         return SUBSTEPS
     some = torch.from_numpy(np.ascontiguousarray(x[:TOGETHER], dtype=np.float32))
-    stiff = Drive(energy).stiffness(some, start, torch.tensor(stop - start))
-    wanted = math.ceil(min((stop - start) * stiff / STIFF, SUBSTEPS))
-    return max(FEWEST, wanted)
+    wanted = (stop - start) * Drive(energy).stiffness(some, start, stop - start) / STIFF
+    # What is no number is no reason for fewer.
+    return max(FEWEST, math.ceil(wanted)) if wanted < SUBSTEPS else SUBSTEPS
 
 
 def compare(

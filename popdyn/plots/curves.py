@@ -135,7 +135,7 @@ def draw_interaction(
         for name, energy in shown.items()
     }
     bands = {
-        name: np.asarray(std(at, zero)).reshape(len(r), -1).mean(1)
+        name: np.asarray(std(at, zero).detach()).reshape(len(r), -1).mean(1)
         for name, energy in shown.items()
         if (std := getattr(energy.W, "value_std", None))
     }

@@ -430,11 +430,12 @@ def _compared(scene: Scene, said: Mapping[int, str], *, origins: bool) -> list[P
             energy, scene.data, hold_out=held, wanted=said, points=scene.points, seed=scene.seed
         )
         for k, words in said.items():
-            start = populations.start_of(k, held) if origins else None
+            begun = populations.start_of(k, held)
+            start = begun if origins else None
             title = f"t = {scene.times[k]:g}{words}" + (f" by {name}" if name else "")
             if k in found:
-                begun = populations.start_of(k, held)
-                title += "\n" + populations.distances(scene.data, k, begun, found[k], scene.points)
+                off = populations.distances(scene.data, k, begun, found[k], scene.points)
+                title = "\n".join(filter(None, [title, off]))
             draw = partial(
                 populations.draw_comparison,
                 observed=sample(scene.data, k, scene.points),

@@ -77,15 +77,20 @@ def surface(energy: FreeEnergy, view: View, t: float = 0.0, points: int = _GRID)
 
 def gradient_size(energy: FreeEnergy, view: View, t: float = 0.0) -> float:
     """Return the root mean square of |∇V| over the particles; 1 where there is no force."""
-    gradient = energy.potential_gradient(view.particles, t)
-    return float(np.sqrt(np.square(gradient).sum(1).mean())) or 1.0
+    size = _gap(energy, FreeEnergy(), view.particles, t)
+    return float(np.sqrt(np.square(size).mean())) or 1.0
 
 
 def gradient_off(estimate: FreeEnergy, truth: FreeEnergy, view: View, t: float = 0.0) -> float:
     """Return the root mean square of ∇V̂ − ∇V* over the particles, in the unit of ∇V*'s own."""
-    gap = estimate.potential_gradient(view.particles, t)
-    gap = gap - truth.potential_gradient(view.particles, t)
-    return float(np.sqrt(np.square(gap).sum(1).mean())) / gradient_size(truth, view, t)
+    gap = _gap(estimate, truth, view.particles, t)
+    return float(np.sqrt(np.square(gap).mean())) / gradient_size(truth, view, t)
+
+
+def _gap(estimate: FreeEnergy, truth: FreeEnergy, x: np.ndarray, t: float) -> np.ndarray:
+    """Return |∇V̂ − ∇V*| at positions, ``(n, d) → (n)``."""
+    gap = estimate.potential_gradient(x, t) - truth.potential_gradient(x, t)
+    return np.linalg.norm(gap, axis=1)
 
 
 def gradient_error(
@@ -96,12 +101,9 @@ def gradient_error(
     The unit is the gradient's own root mean square, so that 1 is as wrong as no gradient at all.
     """
     size = gradient_size(truth, view, t)
-
-    def error(x: np.ndarray) -> np.ndarray:
-        gap = estimate.potential_gradient(x, t) - truth.potential_gradient(x, t)
-        return np.linalg.norm(gap, axis=1) / size
-
-    return _shown(error, view, points, "share of the gradient")
+    return _shown(
+        lambda x: _gap(estimate, truth, x, t) / size, view, points, "share of the gradient"
+    )
 
 
 def gradient_std(
@@ -180,18 +182,26 @@ def draw_curves(
     high: list[float] = []
     for i, (name, energy) in enumerate(shown.items()):
         values = energy.potential(x, t) - energy.potential(view.particles, t).mean()
-        paint, wide = (GREY, 3.0) if name.startswith("true") else (COLORS[i % len(COLORS)], 1.4)
-        axis.plot(ticks[0], values, color=paint, lw=wide, alpha=_FAINT)
-        axis.plot(ticks[0], np.where(near, values, np.nan), color=paint, lw=wide, label=name)
+        paint = _curve(axis, ticks[0], values, near, name, i)
         std = getattr(energy.V, "value_std", None)
         if std is not None:
             here, there = (torch.from_numpy(np.array(y)) for y in (x, view.particles))
-            draw_band(axis, ticks[0], values, std(here, there, t).numpy(), paint)
+            draw_band(axis, ticks[0], values, std(here, there, t).detach().numpy(), paint)
         high += [*values[near & np.isfinite(values)]]
     low, top = (min(high), max(high)) if high else (0.0, 1.0)
     pad = 0.1 * (top - low) or 1.0
     axis.set(title=title, xlabel=view.plane.labels[0], ylabel="V", ylim=(low - pad, top + pad))
     legend_below(axis, 2)
+
+
+def _curve(
+    axis: Axes, x: np.ndarray, values: np.ndarray, near: np.ndarray, name: str, i: int
+) -> str:
+    """Draw the i-th curve, faint where no particles are near, and return its colour."""
+    paint, wide = (GREY, 3.0) if name.startswith("true") else (COLORS[i % len(COLORS)], 1.4)
+    axis.plot(x, values, color=paint, lw=wide, alpha=_FAINT)
+    axis.plot(x, np.where(near, values, np.nan), color=paint, lw=wide, label=name)
+    return paint
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,10 +248,7 @@ def force_field(
 def draw_forces(axis: Axes, shown: Mapping[str, ForceField], view: View, title: str) -> None:
     """Fill a panel with forces of one dimension by name, the truth in grey."""
     for i, (name, field) in enumerate(shown.items()):
-        paint, wide = (GREY, 3.0) if name.startswith("true") else (COLORS[i % len(COLORS)], 1.4)
-        x, force = view.plane.project(field.x)[:, 0], field.force[:, 0]
-        axis.plot(x, force, color=paint, lw=wide, alpha=_FAINT)
-        axis.plot(x, np.where(field.near, force, np.nan), color=paint, lw=wide, label=name)
+        _curve(axis, view.plane.project(field.x)[:, 0], field.force[:, 0], field.near, name, i)
     axis.set(title=title, xlabel=view.plane.labels[0], ylabel="force")
     legend_below(axis, 2)
 

@@ -20,18 +20,17 @@ from popdyn.plots.style import COLORS, GREY, SHADES, color_bar, legend_below
 from popdyn.scores.transport import w2
 from popdyn.simulation import advance
 from popdyn.snapshots import times
+from popdyn.snapshots.tree import weights
 
 __all__ = [
-    *(
-        "Paths",
-        "distances",
-        "draw_cells",
-        "draw_comparison",
-        "draw_paths",
-        "paths_of",
-        "predicted",
-        "start_of",
-    ),
+    "Paths",
+    "distances",
+    "draw_cells",
+    "draw_comparison",
+    "draw_paths",
+    "paths_of",
+    "predicted",
+    "start_of",
 ]
 
 PATHS = 12  # of single particles: more would cover each other
@@ -88,11 +87,12 @@ def distances(
 ) -> str:
     """Return W₂ of a predicted snapshot, and of the start and of others observed for comparison.
 
-    All three are of as many points: the floor is that of two samples of what was observed.
+    All three are of as many points: the floor is that of two samples of what was observed. Nothing
+    where particles have weights, of which samples know nothing, or a prediction is not finite.
     """
     both = sample(data, k, 2 * points)
     n = min(len(both) // 2, len(prediction))
-    if n < 2:
+    if n < 2 or not np.isfinite(prediction[:n]).all() or weights(data, k, stop=0) is not None:
         return ""
     found = [w2(prediction[:n], both[:n])]
     if start is not None:
@@ -164,8 +164,8 @@ def draw_comparison(
     clouds = [
         (start, COLORS[5], "started from", 4.0, False),
         (observed, GREY, "observed", 7.0, False),
+        (prediction, color, "predicted", 10.0, True),
     ]
-    clouds.append((prediction, color, "predicted", 10.0, True))
     for x, paint, name, size, ring in clouds:
         if x is None:
             continue

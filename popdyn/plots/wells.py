@@ -31,17 +31,15 @@ def draw_landscape(
     surface, wells = shown
     draw_potential(axis, surface, view, levels, title)
     if len(surface.ticks) == 2:
-        lines = levels[::2]
         axis.contour(
-            *surface.ticks, surface.values, lines, colors="white", linewidths=0.4, alpha=0.6
+            *surface.ticks, surface.values, levels[::2], colors="white", linewidths=0.4, alpha=0.6
         )
     for bottom, share, depth in zip(wells.bottoms, wells.shares, wells.depths, strict=True):
         if share < smallest:
             continue
         place = view.plane.project(bottom[None])[0]
         point = (*place, depth)[:2] if len(surface.ticks) == 1 else place
-        looks = {"marker": "v", "color": COLORS[1], "markeredgecolor": "white"}
-        axis.plot(*point, **looks, ls="", markersize=8, label=WELL)  # type: ignore[arg-type]
+        axis.plot(*point, "v", color=COLORS[1], markeredgecolor="white", markersize=8, label=WELL)
         # The label hangs into the window, not out of it.
         high = len(surface.ticks) == 2 and 2 * place[1] > view.low[1] + view.high[1]
         axis.annotate(

@@ -12,7 +12,6 @@ from popdyn.dynamics import FreeEnergy
 from popdyn.estimation import REFUTED, told_apart
 from popdyn.estimation.ladder import DECIDING
 from popdyn.estimation.levels import FULL
-from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.solution import FITS
 from popdyn.estimation.structure import Structure, structure_of
 from popdyn.estimation.training_set import TrainingSet
@@ -57,19 +56,15 @@ def fit_ijkonet(data: TrainingSet, options: IJKOnetOptions, place: Workplace) ->
     """
     if not options.linear:
         return _fit_network(data, options, place)
-    free = options.model != "features"
-    run = None
-    refuted = free and _refuted_by_few(data, options)
-    if not refuted:
-        run = _fit_linear(data, options)
-        refuted = free and _may_have_structure(data, options) and _refuted(run, data)
+    if options.model == "features":
+        return _fit_linear(data, options)
+    run = None if _refuted_by_few(data, options) else _fit_linear(data, options)
+    refuted = run is None or (_may_have_structure(data, options) and _refuted(run, data))
     for last in (False, True):
         if refuted and find_structure(data, options, place, last):
             run = _fit_linear(data, options)
             refuted = not last and _refuted(run, data)
     run = run or _fit_linear(data, options)
-    if not free:
-        return run
     if options.learn != ("potential",) or run.certificate["misfit"] <= FITS:
         return run
     network = trained(data, options, place)
@@ -140,12 +135,11 @@ def _may_have_structure(data: TrainingSet, options: IJKOnetOptions) -> bool:
 
 def _refuted_by_few(data: TrainingSet, options: IJKOnetOptions) -> bool:
     """Whether some of the particles reject what all of them would cost much to be rejected by."""
-    few, asked = data.leading(DECIDING), _weak_form(options)
-    if not _may_have_structure(data, options) or data.structure or asked in data.solved:
+    if not _may_have_structure(data, options) or data.structure:
         return False
-    if 2 * len(few.fit[0]) > len(data.fit[0]):
+    if options.weak_form in data.solved or len(data.fit[0]) < 2 * DECIDING:
         return False
-    return solve_weak_form(few, asked).p_value < REFUTED
+    return solve_weak_form(data.leading(DECIDING), options.weak_form).p_value < REFUTED
 
 
 def _refuted(run: Run, data: TrainingSet) -> bool:
@@ -163,7 +157,7 @@ def _fit_linear(data: TrainingSet, options: IJKOnetOptions) -> Run:
     exact covariance finds them: no learning rate, no adversary, and a strength of regularisation
     that the evidence chooses.
     """
-    solution = solve_weak_form(data, _weak_form(options))
+    solution = solve_weak_form(data, options.weak_form)
     energy = solution.energy
     if not isinstance(solution.dynamics, FreeEnergy):
         # The gap and the inner residual certify the minimisation of an energy.
@@ -246,10 +240,6 @@ def _certificate(problem: IJKOnetProblem) -> dict[str, Any]:
     residual = problem.inner.residual(problem.energy, before, problem.start, problem.tau)
     gap = debiased_gap(problem.data, problem.energy, problem.inner, problem.start, problem.tau)
     return {"inner_residual": residual} | gap
-
-
-def _weak_form(options: IJKOnetOptions) -> WeakFormOptions:
-    return WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
 
 
 def _intervals(data: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:

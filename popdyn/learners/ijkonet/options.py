@@ -9,7 +9,7 @@ from torch import nn
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.options import Bounds, OneOf, Options
-from popdyn.estimation.options import check_together
+from popdyn.estimation.options import WeakFormOptions, check_together
 from popdyn.estimation.parts import AUTO, Choice, check_choice
 
 __all__ = ["IJKOnetOptions"]
@@ -121,6 +121,11 @@ class IJKOnetOptions(Options):
     def linear(self) -> bool:
         """Whether the energies are linear in features."""
         return self.inner == "simulate" and self.model != "network" and self.potential is None
+
+    @property
+    def weak_form(self) -> WeakFormOptions:
+        """What the weak form is asked for, where it solves for the same."""
+        return WeakFormOptions(self.learn, self.diffusivity, self.time_varying)
 
     @property
     def training(self) -> tuple[int, int]:

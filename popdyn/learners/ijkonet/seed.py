@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.solution import WeakFormSolution
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.weak_form import solve_weak_form
@@ -22,9 +21,7 @@ def seed_solution(data: TrainingSet, options: IJKOnetOptions) -> WeakFormSolutio
     """Return the weak form's solution where V, W or β is to begin there, else None."""
     if not (options.learns_diffusivity or options.begins_seeded):
         return None
-    return solve_weak_form(
-        data, WeakFormOptions(options.learn, options.diffusivity, options.time_varying)
-    )
+    return solve_weak_form(data, options.weak_form)
 
 
 def follow(
