@@ -139,3 +139,11 @@ def test_nothing_of_the_host_is_used_up():
     before = torch.get_rng_state()
     z_of(0, (100,) * 4, FreeEnergy("quadratic", diffusivity=0.3))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_interacting_population_without_numbers_is_carried_all_the_same():
+    broken = FreeEnergy(interaction=lambda z: np.nan * z.square().sum(-1))
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    (later,) = carried(broken, [x, x], np.array([0.0, 1.0]), seed=0)
+    assert later.shape == x.shape
+    assert np.isnan(later).all()
