@@ -33,7 +33,7 @@ from popdyn.benchmark.suites import load_suite
 from popdyn.benchmark.variants import learner_of, options_in_name, split_names
 from popdyn.benchmark.workers import Run, workplace
 from popdyn.learners import LEARNERS
-from popdyn.learners.registry import options_of
+from popdyn.learners.registry import OF_FIT, options_of
 
 __all__ = ["bench"]
 
@@ -175,7 +175,7 @@ def _options(
     for name in learners:
         base, variant = learner_of(name), options_in_name(name)
         out[name] = {**suite.options.get(base, {}), **given.get(base, {}), **variant}
-        own = {k: v for k, v in out[name].items() if k != "ensemble"}
+        own = {k: v for k, v in out[name].items() if k not in OF_FIT}
         options_of(base, own)  # a wrong option must speak up before the work
     return out
 

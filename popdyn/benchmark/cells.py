@@ -25,6 +25,7 @@ from popdyn.benchmark.suite import Entry
 from popdyn.benchmark.variants import folder_name, learner_of
 from popdyn.estimation.parts import AUTO
 from popdyn.learners import LEARNERS, fit, load_run
+from popdyn.learners.registry import OF_FIT
 from popdyn.learners.run import KIND, RUN_FORMAT
 from popdyn.scores import reference_rows, score
 from popdyn.snapshots import open_snapshots, validate
@@ -69,12 +70,12 @@ def cell_options(entry: Entry, learner: str, given: Mapping[str, Any]) -> dict[s
     What the population was simulated with is learned where nothing else is wished: an energy of V,
     W and β is not fitted by V alone. Of real cells nobody knows it, and the learner's own default
     stays. A wish of the entry that the learner has no option for is not
-    passed on; ``ensemble`` is one of every learner that has something to train.
+    passed on; those of ``fit`` itself are of every learner that has something to train.
     """
     kind = LEARNERS[learner_of(learner)].options
     known = set(options_in(kind))
     if known:
-        known.add("ensemble")
+        known |= set(OF_FIT)
     wishes = dict(entry.fit) | dict(given)
     parts = [p for p in _parts(entry) if p != "diffusion" or wishes.get("diffusivity") is None]
     if "learn" in known and "learn" not in wishes and parts:

@@ -17,6 +17,7 @@ from popdyn.benchmark.variants import learner_of, options_in_name
 from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.dynamics.fields import NamedField
 from popdyn.learners import LEARNERS
+from popdyn.learners.registry import OF_FIT
 from popdyn.scores.protocol import parse_points
 from popdyn.simulation import SimulationOptions, configure
 from popdyn.snapshots.cells import ImportOptions
@@ -106,7 +107,7 @@ class Entry(Options):
         _check_name(self.name)
         if self.fit:
             known = [n for each in LEARNERS.values() for n in options_in(each.options)]
-            check_names(self.fit, [*known, "ensemble"])
+            check_names(self.fit, [*known, *OF_FIT])
         last = float("inf")
         if self.source is not None:
             check_names(self.source, SOURCE)

@@ -28,7 +28,7 @@ from popdyn.learners.words import next_steps, notes_of, words_of
 __all__ = ["command"]
 
 DEFAULT_LEARNER = "ijkonet"
-COMMON = ("hold_out", "ensemble", "workers", "seed", "device")
+COMMON = ("hold_out", "ensemble", "workers", "seed", "device", "observation_noise")
 
 
 class LearnerCommand(click.Command):
@@ -110,6 +110,12 @@ def _named(args: list[str]) -> str:
     help="Processes that fit the members of an ensemble.  [default: 1, this one]",
 )
 @click.option("--device", help="torch device.  [default: cpu]")
+@click.option(
+    "--observation-noise",
+    type=NumberList(float),
+    help="Standard deviation of the noise that positions were observed with, in their units: one "
+    "number, or one for each component.",
+)
 @click.option(
     "--threads",
     type=click.IntRange(1),

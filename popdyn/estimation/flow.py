@@ -234,6 +234,8 @@ class Drive:
 
     def gradient(self, x: Tensor, t: float) -> Tensor:
         """Return minus the drift: ∇V(x, t) + mean over the others of ∇W − A∇ψ, ``(n, d)``."""
+        if not x.isfinite().all():  # a trial step led there: no table has such a place
+            return torch.full_like(x, torch.nan)
         out = torch.zeros_like(x)
         features = self.unknowns.features
         if self.driven and features is not None:

@@ -150,7 +150,11 @@ class MomentEquations:
         self.spreads = [x[:count, :count] for x in self.spreads]
 
     def evaluate(self, theta: np.ndarray) -> Equations:
-        """Run every snapshot for its interval under θ and compare with the next one."""
+        """Run every snapshot for its interval under θ and compare with the next one.
+
+        Raises:
+            LinAlgError: If θ drives particles out of finite numbers.
+        """
         drive = Drive(self.unknowns, theta)
         paths, moved, residuals, own, across = [], [], [], [], []
         shared = SharedNoise(self.spreads)
@@ -162,6 +166,8 @@ class MomentEquations:
             self.cuts[i] = (max(wanted[0], self.cuts[i][0]), max(wanted[1], self.cuts[i][1]))
             seed = [self.seed, 3, i]
             path = drive.run(self.snapshots[k], start, float(tau), seed, self.cuts[i])
+            if not path.end.isfinite().all():
+                raise np.linalg.LinAlgError(f"particles leave finite numbers in interval {i}")
             values = self.tests.values(path.end) @ self.projection
             shares, grown = path.shares()
             if drive.rate is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from popdyn.base.errors import PopdynError
 from popdyn.base.intervals import Intervals
+from popdyn.estimation.deconvolution import without_noise
 from popdyn.estimation.verdict import Sample
 from popdyn.families.models import Scaling
 from popdyn.snapshots import counts, dimension, positions, times
@@ -87,12 +88,16 @@ class TrainingSet:
         half: bool = False,
         seed: int = 0,
         device: str = "cpu",
+        noise: np.ndarray | None = None,
     ) -> TrainingSet:
         """Read the train group of a data set, less the held-out snapshots.
 
         With ``half`` a random half of each snapshot is taken, without repeats: the estimates of
         many random halves spread around the estimate of the whole as that one does around the
         truth (Politis and Romano, Ann. Stat. 22 (1994): n/m − 1 = 1 for m = n/2).
+
+        Where the noise of the observation is known, ``(d,)``, the particles stand for the law
+        without it, see ``popdyn.estimation.deconvolution``.
 
         Raises:
             PopdynError: On a held-out index that there is not, or when fewer than two snapshots
@@ -124,6 +129,8 @@ class TrainingSet:
         for k in kept:
             cells, told = _read(data, k, share, seed, least)
             read.append(told)
+            if noise is not None:
+                cells = without_noise(cells, noise, f"snapshot {k}")
             x = torch.from_numpy(cells)
             rng = np.random.default_rng([seed, 0, 0 if paired else k])
             order = torch.from_numpy(rng.permutation(len(x)))
@@ -135,7 +142,7 @@ class TrainingSet:
             raise PopdynError(
                 f"no snapshot has more than {most} different cell(s): expected at least 4 in one"
             )
-        notes = (*_told(read), *_told_of_growth(data, read))
+        notes = (*_told(read), *_told_of_growth(data, read), *_told_of_noise(data, noise))
         paired = paired and len({len(x) for x in fit}) == 1
         total, noise = masses(data), np.array([x.mass_variance for x in read])
         known = None if total is None else (np.log(total[kept]), noise)
@@ -418,6 +425,17 @@ def _told_of_growth(data: xr.DataTree, read: Sequence[_Read]) -> list[str]:
             "proportions for those of a population in which nobody is born or dies"
         )
     return told
+
+
+def _told_of_noise(data: xr.DataTree, noise: np.ndarray | None) -> list[str]:
+    """Return a line about noise that the store tells of and nobody else did."""
+    known = data.attrs.get("noise", 0.0)
+    if noise is not None or not known:
+        return []
+    return [
+        f"positions were observed with noise of standard deviation {known:g}, as the store says, "
+        "and are taken as they are: observation_noise tells what is learned to do without it"
+    ]
 
 
 def _told(read: Sequence[_Read]) -> tuple[str, ...]:

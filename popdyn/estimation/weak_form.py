@@ -388,7 +388,10 @@ def _gain(ways: Levels, look: _Look, own: _Solved) -> float:
 
     What the linear equations promised of narrow groups has to hold for the flow itself.
     """
-    coarser = own.equations.evaluate(without(ways.fine[0], look.before, own.left_out)[1])
+    try:
+        coarser = own.equations.evaluate(without(ways.fine[0], look.before, own.left_out)[1])
+    except np.linalg.LinAlgError:  # it leads out of finite numbers
+        return np.inf
     return float(own.at.misfit(coarser.residuals) - own.at.misfit(own.at.residuals))
 
 

@@ -18,6 +18,7 @@ from popdyn.base.errors import PopdynError
 from popdyn.base.host import usual_torch
 from popdyn.base.plain import indices, plain_numbers
 from popdyn.base.registry import lookup
+from popdyn.estimation.deconvolution import noise_of
 from popdyn.families.module_potential import module_name
 from popdyn.learners.experiments import DataSet, experiments_of, held_out_of
 from popdyn.learners.fitting import Fitting
@@ -25,6 +26,7 @@ from popdyn.learners.registry import LEARNERS, options_of
 from popdyn.learners.resume import digest_of, take_up
 from popdyn.learners.run import Run, run_target, write_run
 from popdyn.learners.training import CHECKPOINT, Workplace
+from popdyn.snapshots import dimension
 
 __all__ = ["fit"]
 
@@ -42,6 +44,7 @@ def fit(
     workers: int = 1,
     seed: int = 0,
     device: str = "cpu",
+    observation_noise: float | Sequence[float] | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -66,6 +69,9 @@ def fit(
         seed: Seeds the validation split, the batches, the weights and the noise.
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
             are solved for on the CPU in any case.
+        observation_noise: Standard deviation of the noise that positions were observed with, in
+            their units: one number, or one for each component. What is learned is the dynamics of
+            the particles without it.
         out: Run folder to write; checkpoints lie in ``<out>.popdyn`` until it is whole.
         overwrite: Replace an existing run at ``out``, once the new one is whole.
         resume: Go on from the last checkpoint of an interrupted fit to ``out``.
@@ -103,7 +109,9 @@ def fit(
         sources = [x.path for x in experiments]
         target = run_target(out, overwrite=overwrite, keep=True, sources=sources)
         target.check()
-    fitting = Fitting(entry, resolved, experiments, held_out_each, ensemble, workers, seed, device)
+    noise = noise_of(observation_noise, dimension(experiments[0].data))
+    asked = (ensemble, workers, seed, device, noise)
+    fitting = Fitting(entry, resolved, experiments, held_out_each, *asked)
     config = _config_of(fitting) | {"hold_out": sorted(set(held_out))}
     begin = time.monotonic()
 
@@ -160,6 +168,7 @@ def _config_of(fitting: Fitting) -> dict[str, Any]:
         "ensemble": fitting.ensemble,
         "seed": fitting.seed,
         "device": fitting.device,
+        "observation_noise": None if fitting.noise is None else fitting.noise.tolist(),
         "data": _data_of(fitting),
         "threads": torch.get_num_threads(),
         "versions": _versions(),

@@ -55,6 +55,7 @@ class Fitting:
         workers: Processes that fit the members.
         seed: See ``fit``.
         device: See ``fit``.
+        noise: Of the observation, ``(d,)``; None where there is none.
         training: Everything that is learned from; None of a learner that looks at the truth.
         settled: The options with what the particles themselves ask for, once they were looked at.
         members: Of the ensemble; 1 for a single fit.
@@ -68,6 +69,7 @@ class Fitting:
     workers: int
     seed: int
     device: str
+    noise: np.ndarray | None = None
     training: TrainingSet | None = None
     settled: Any = None
     members: int = 1
@@ -95,6 +97,7 @@ class Fitting:
                     half=half,
                     seed=seed,
                     device=self.device,
+                    noise=self.noise,
                 )
                 for x, held_out in parts
             }

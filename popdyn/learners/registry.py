@@ -12,7 +12,10 @@ from popdyn.base.registry import Registry, lookup
 if TYPE_CHECKING:
     from popdyn.learners.run import Run
 
-__all__ = ["LEARNERS", "Learner", "learner", "options_of"]
+__all__ = ["LEARNERS", "OF_FIT", "Learner", "learner", "options_of"]
+
+# Settings of ``fit`` itself that a suite may ask for beside the options of a learner.
+OF_FIT = ("ensemble", "observation_noise")
 
 F = TypeVar("F", bound=Callable[..., Any])
 

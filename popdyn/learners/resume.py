@@ -13,7 +13,10 @@ from popdyn.learners.training import CHECKPOINT, read_checkpoint
 
 __all__ = ["digest_of", "take_up"]
 
-SETTINGS = ("learner", "options", "hold_out", "ensemble", "seed", "device", "threads", "versions")
+SETTINGS = (
+    *("learner", "options", "hold_out", "ensemble", "seed", "device", "observation_noise"),
+    *("threads", "versions"),
+)
 
 
 def take_up(target: Target, config: dict[str, Any], resume: bool) -> bool:

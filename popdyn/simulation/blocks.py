@@ -42,6 +42,8 @@ MUCH_LONGER = 8.0
 LARGEST = 80.0
 # How many times as many cells as at first a population may have.
 CROWD = 1000
+# Standard deviations within which an outlier is recorded.
+REACH = 5.0
 
 
 class ExplosionError(PopdynError):
@@ -114,8 +116,20 @@ def _simulate(
         observation = generator(config.seed, "observation", group, block)
         for x in out:
             x += config.noise * torch.empty_like(x).normal_(generator=observation)
+    if config.outliers > 0:
+        anywhere = generator(config.seed, "outliers", group, block)
+        for x in out:
+            _scatter(x, config.outliers, anywhere)
     weights = None if grown is None else [w.exp().float().numpy() for w in grown]
     return Made([x.numpy() for x in out], weights)
+
+
+def _scatter(x: Tensor, share: float, luck: torch.Generator) -> None:
+    """Put a share of the particles anywhere up to ``REACH`` standard deviations from the mean."""
+    wild = torch.rand(len(x), generator=luck) < share
+    places = 2.0 * torch.rand((len(x), x.shape[1]), generator=luck) - 1.0
+    if wild.any() and len(x) > 1:
+        x[wild] = x.mean(0) + REACH * x.std(0) * places[wild]
 
 
 def _branching(starts: list[Tensor], marcher: _Marcher, births: torch.Generator) -> list[Tensor]:

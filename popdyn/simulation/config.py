@@ -45,6 +45,7 @@ class SimulationConfig:
         step: Longest integration step; a twentieth of each interval if None.
         paired: The same particles at every time instead of a population for each.
         noise: Standard deviation of the observation noise on each component.
+        outliers: Share of the particles that are recorded where they are not.
         growth_as: ``weights``, or ``births`` of cells of equal weight; where anything grows.
         proportions: Whether the total mass is left out of the data.
         interaction_batch: Partners of the random batch method; all pairs if None.
@@ -70,6 +71,7 @@ class SimulationConfig:
     step: float | None = None
     paired: bool = False
     noise: float = 0.0
+    outliers: float = 0.0
     growth_as: str = "weights"
     proportions: bool = False
     interaction_batch: int | None = None

@@ -39,6 +39,8 @@ class SimulationOptions(Options):
         paired: The same particles at every time, or an independent population for each.
         noise: Standard deviation of the observation noise on each component; the dynamics do
             not see it.
+        outliers: Share of the particles that are recorded anywhere within five standard deviations
+            of the mean of their block in each component, wherever they are.
         growth_as: ``weights``: each particle carries its mass, exact to the scheme; ``births``:
             cells of equal weight divide and die, and each snapshot has as many as are alive.
         proportions: See proportions alone: the total mass is not measured.
@@ -70,6 +72,7 @@ class SimulationOptions(Options):
     initial_params: Mapping[str, Any] | None = None
     paired: Annotated[bool, Off("unpaired")] = False
     noise: Annotated[float, Bounds(ge=0)] = 0.0
+    outliers: Annotated[float, Bounds(ge=0, lt=1)] = 0.0
     growth_as: Literal["weights", "births"] = "weights"
     proportions: bool = False
     interaction_batch: Annotated[int | None, Bounds(ge=1)] = None

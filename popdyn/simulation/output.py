@@ -251,8 +251,9 @@ def _attributes(dynamics: Dynamics, config: SimulationConfig) -> dict[str, Any]:
         "device": config.device,
         "threads": config.threads_for(dynamics),
     }
-    if config.noise:
-        out["noise"] = config.noise
+    for name in ("noise", "outliers"):
+        if value := getattr(config, name):
+            out[name] = value
     if "growth" in dynamics.terms:
         out |= {"growth_as": config.growth_as, "proportions": config.proportions}
     if dynamics.interacting:

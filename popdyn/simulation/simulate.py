@@ -51,6 +51,7 @@ def configure(**options: Any) -> SimulationConfig:
         step=o.step,
         paired=o.paired,
         noise=o.noise,
+        outliers=o.outliers,
         growth_as=o.growth_as,
         proportions=o.proportions,
         interaction_batch=o.interaction_batch,

@@ -5,7 +5,7 @@ import torch
 
 __all__ = ["PURPOSES", "generator"]
 
-PURPOSES = {"initial": 0, "noise": 1, "partners": 2, "observation": 3, "births": 4}
+PURPOSES = {"initial": 0, "noise": 1, "partners": 2, "observation": 3, "births": 4, "outliers": 5}
 GROUP_KEYS = {"train": 0, "test": 1, "check": 2}
 
 

@@ -8,6 +8,8 @@ CENTRES = {1: 40, 2: 200}
 # Beyond this dimension every point is far from every other: bumps say little.
 HIGH = 12
 CENTRES_HIGH = 60
+# Least width of a bump, in standard deviations: positions are rounded to about so much.
+NARROWEST = 1e-6
 
 
 class Features:
@@ -33,7 +35,7 @@ class Features:
         n = max(1, min(n, len(np.unique(sample, axis=0)) // 8))
         self.centres = KMeans(n, n_init=1, max_iter=20, random_state=0).fit(sample).cluster_centers_
         apart = np.asarray(cKDTree(self.centres).query(self.centres, k=[min(2, n)])[0])
-        self.width = 1.5 * float(np.median(apart)) or 1.0
+        self.width = max(NARROWEST, 1.5 * float(np.median(apart)) or 1.0)
         # All products where they are few, else squares alone.
         self.pairs = np.triu_indices(d) if d <= HIGH else (np.arange(d), np.arange(d))
         self.size = n + d + len(self.pairs[0])
@@ -60,4 +62,5 @@ class Features:
 
     def _bumps(self, z: np.ndarray) -> np.ndarray:
         square = (z**2).sum(axis=1)[:, None] + (self.centres**2).sum(axis=1)
-        return np.exp(-0.5 * (square - 2 * z @ self.centres.T) / self.width**2)
+        square -= 2 * z @ self.centres.T
+        return np.exp(-0.5 * np.maximum(square, 0.0) / self.width**2)

@@ -213,7 +213,10 @@ def arrays(folder: Path, rng: Rng) -> tuple[str, Words]:
     elif way == 2:
         labels = np.arange(rows)
     elif way == 3:
-        labels = labels.astype("S9") if labels.dtype.kind in "US" else labels.astype("complex64")
+        if labels.dtype.kind == "U":
+            labels = np.char.encode(labels, "utf-8")
+        else:
+            labels = labels.astype("S9" if labels.dtype.kind == "S" else "complex64")
     elif way == 4:
         labels = np.array(["2020-01-01", "2020-01-03", "2020-01-05"], "datetime64[D]")[
             np.minimum(2, np.arange(rows) * 3 // max(1, rows))

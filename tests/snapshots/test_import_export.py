@@ -218,6 +218,8 @@ def test_a_pca_is_computed_where_there_is_none(tmp_path):
         found = x[rows >= 0][order]
         # The signs of components are free.
         np.testing.assert_allclose(np.abs(found), np.abs(u[:, :4] * s[:4]), atol=2e-4)
+        whole = import_data(tmp_path / f"{name}.h5ad", components=12)
+        assert whole["train"]["x"].shape[-1] == 12
 
 
 @pytest.mark.parametrize("out", ["d.npz", "d.h5ad", "d"])

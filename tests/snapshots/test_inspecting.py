@@ -118,6 +118,13 @@ def test_too_little_data_is_said():
     assert inspect(make_tree(same, same[:, :0], [0, 1]))["verdict"].startswith("the particles do")
 
 
+def test_cells_closer_than_rounding_beside_one_far_away():
+    x = 1e-9 * np.random.default_rng(0).normal(size=(3, 100, 2))
+    x[0, 0] = 1e4
+    report = inspect(make_tree(x, x[:, :0], np.arange(3)))
+    assert np.isfinite(report["reachable_skill"])
+
+
 def test_paired_particles_are_less_noisy():
     apart = inspect(simulated("flowers", 1_000))["reachable_skill"]
     paired = inspect(simulated("flowers", 1_000, paired=True))["reachable_skill"]

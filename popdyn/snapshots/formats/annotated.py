@@ -116,13 +116,15 @@ def _principal_components(matrix: Any, components: int, path: object) -> np.ndar
         raise PopdynError(f"{path}: X is not finite{where}: expected finite numbers")
     if not values.any():
         raise PopdynError(f"{path}: X is 0 in all cells: expected some spread, or --obsm-key")
+    stored: Any = matrix
     if issparse(matrix):
-        # Sparse input is centred implicitly; this solver starts from a fixed vector.
-        pca = PCA(components, svd_solver="arpack", random_state=0)
-        sparse: Any = matrix
-        return np.asarray(pca.fit_transform(csr_matrix(sparse, dtype=np.float64)))
+        if components < min(matrix.shape):  # what this solver asks for
+            # Sparse input is centred implicitly; the solver starts from a fixed vector.
+            pca = PCA(components, svd_solver="arpack", random_state=0)
+            return np.asarray(pca.fit_transform(csr_matrix(stored, dtype=np.float64)))
+        stored = stored.toarray()
     pca = PCA(components, svd_solver="full")
-    return np.asarray(pca.fit_transform(np.asarray(matrix, dtype=np.float64)))
+    return np.asarray(pca.fit_transform(np.asarray(stored, dtype=np.float64)))
 
 
 def _values(matrix: Any) -> np.ndarray:
