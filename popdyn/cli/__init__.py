@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "train",
     "score": "score",
     "predict": "predict",
+    "landscape": "landscape",
     "plot": "plot",
     "bench": "bench",
 }
@@ -70,6 +71,7 @@ SUMMARIES = {
     "train": "Learn the energy back from a store.",
     "score": "How much of the energy came back, beside the reference rows.",
     "predict": "Snapshots of the learned dynamics at any times.",
+    "landscape": "Wells of a learned potential, passes between them, and where cells end.",
     "plot": "Figures of a run.",
     "bench": "A whole suite: simulate, train, score, report.",
 }

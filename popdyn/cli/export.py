@@ -23,7 +23,7 @@ from popdyn.snapshots.exported import CHOICES
 
 __all__ = ["command"]
 
-OF_RUNS = ("data", "into", "from_", "seed")
+OF_RUNS = ("data", "into", "from_", "fates", "seed")
 
 
 @click.command(name="export")
@@ -53,6 +53,7 @@ OF_RUNS = ("data", "into", "from_", "seed")
     help="Of a run: the .h5ad that was imported; all that it holds is kept.",
 )
 @from_option("Of a run: what its predicted snapshots start from.")
+@click.option("--fates", is_flag=True, help="Of a run: the wells that each cell ends in, too.")
 @seed_option
 @overwrite_option
 @json_option
@@ -67,6 +68,7 @@ def command(
     data: str | None,
     into: str | None,
     from_: str,
+    fates: bool,
     seed: int,
     overwrite: bool,
     as_json: bool,
@@ -75,13 +77,14 @@ def command(
 
     Of a run the file also holds the potential and the force at every cell, and the predicted
     snapshots. In an .h5ad they are obs "popdyn_potential", obsm "velocity_pca" (as scVelo and
-    CellRank name a velocity in the basis pca), and uns "popdyn_predicted".
+    CellRank name a velocity in the basis pca), and uns "popdyn_predicted". With --fates also obs
+    "popdyn_fate" and "popdyn_arrival", obsm "popdyn_fates" and uns "popdyn_landscape".
 
     \b
     Example:
       popdyn export st.zarr --out st.npz
       popdyn export st.zarr --group train --out jkonet/data/st
-      popdyn export runs/eb5 --to-h5ad eb5-learned.h5ad
+      popdyn export runs/eb5 --to-h5ad eb5-learned.h5ad --fates
       popdyn export runs/eb5 --to-h5ad learned.h5ad --into cells.h5ad
     """
     target = _target(out, to_h5ad)
@@ -97,6 +100,7 @@ def command(
             group=group,
             units=units,
             from_=from_,
+            fates=fates,
             seed=seed,
             overwrite=overwrite,
             reads=[source, store],

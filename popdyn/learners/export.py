@@ -12,6 +12,7 @@ import xarray as xr
 
 from popdyn.base.errors import PopdynError
 from popdyn.learners.run import Run
+from popdyn.simulation.landscape import landscape
 from popdyn.simulation.predict import predict
 from popdyn.snapshots import positions, standardization, times
 from popdyn.snapshots.export import write_cells
@@ -20,6 +21,7 @@ from popdyn.snapshots.exported import ExportedCells, Learned, cells_of
 __all__ = ["export_run"]
 
 ACTING = 20_000  # particles of a snapshot whose interaction is felt; more change nothing
+OF_WELLS = ("shares", "depths", "depth_errors", "barriers", "pass_errors")
 
 
 def export_run(
@@ -31,6 +33,7 @@ def export_run(
     group: str = "all",
     units: str = "source",
     from_: str = "previous",
+    fates: bool = False,
     seed: int = 0,
     overwrite: bool = False,
     reads: Iterable[str | os.PathLike[str] | None] = (),
@@ -47,6 +50,11 @@ def export_run(
       CellRank's ``VelocityKernel(attr="obsm", xkey="X_pca", vkey="velocity_pca")`` reads it;
     - ``uns["popdyn_predicted"]``: the predicted snapshots, ``X_pca`` and the ``time`` of each cell.
 
+    With ``fates`` also what :func:`popdyn.landscape` finds: ``obsm["popdyn_fates"]``, the
+    probability that the cell reaches each well first; ``obs["popdyn_fate"]``, the most probable one
+    (−1: none); ``obs["popdyn_arrival"]``, the mean time until then; ``uns["popdyn_landscape"]``,
+    bottoms, depths and passes with their errors.
+
     Positions that were imported from another ``obsm`` array, such as ``X_umap``, keep its name:
     ``velocity_umap``. An ``.npz`` or a folder holds the same arrays under plain names.
 
@@ -60,7 +68,8 @@ def export_run(
         units: ``"source"``, as before any standardisation, or ``"store"``.
         from_: Each snapshot is predicted from the observed one before it (``"previous"``) or from
             the first (``"first"``): the held-out ones where there are any, else all but the first.
-        seed: Seeds the prediction's noise.
+        fates: Whether wells, passes and fates are looked for, which V has to have.
+        seed: Seeds the noise of predictions and fates.
         overwrite: Replace an earlier export at ``out``, once the new one is whole.
         reads: Run and store, where they lie on disk: they are never replaced, nor is ``into``.
 
@@ -77,6 +86,8 @@ def export_run(
     def cells() -> ExportedCells:
         found = cells_of(data, group=group, units=units)
         learned = _learned(run, data, group, units, from_, seed)
+        if fates:
+            learned = _with_fates(learned, run, data, group, units, seed)
         return replace(found, learned=learned, into=None if into is None else Path(into))
 
     return write_cells(cells, out, overwrite, [*reads, into])
@@ -116,6 +127,23 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
         facts,
         growth if grows else None,
     )
+
+
+def _with_fates(
+    learned: Learned, run: Run, data: xr.DataTree, group: str, units: str, seed: int
+) -> Learned:
+    """Return what was learned with the wells that each cell ends in."""
+    own = cells_of(data, group=group, units="store")
+    each = [np.flatnonzero(own.index == k) for k in range(len(times(data)))]
+    found = landscape(run, data, cells=[own.x[rows] for rows in each], seed=seed)
+    order = np.concatenate(each)
+    fates, arrival = np.empty_like(found.fates), np.empty_like(found.arrival)
+    fates[order], arrival[order] = found.fates, found.arrival
+    mean, scale = standardization(data) if units == "source" else (0.0, 1.0)
+    about = {"bottoms": found.bottoms * scale + mean}
+    about |= {name: np.asarray(getattr(found, name)) for name in OF_WELLS}
+    facts = learned.facts | {"landscape": "; ".join(found.notes)}
+    return replace(learned, fates=fates, arrival=arrival, landscape=about, facts=facts)
 
 
 def _predicted(

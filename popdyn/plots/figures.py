@@ -383,8 +383,10 @@ def landscape(scene: Scene) -> Rows:
     """Show each landscape with its wells: depth, and the share that drains into each."""
     shown = {}
     for name, energy in scene.energies.items():
-        for t in scene.moments:
-            title = f"wells by {name}, t = {t:g}" if name else f"landscape and wells, t = {t:g}"
+        moving = energy.time_dependent or len(scene.moments) == 1
+        for t in scene.moments if moving else scene.moments[-1:]:
+            when = f"t = {t:g}" if moving else "the same at all times"
+            title = f"wells by {name}, {when}" if name else f"landscape and wells, {when}"
             surface = maps.surface(energy, scene.view, t, scene.grid)
             shown[title] = surface, find_wells(energy, scene.near(t, 400), t)
     levels = maps.shared_levels([surface for surface, _ in shown.values()])

@@ -201,7 +201,7 @@ def landscape(
     data: xr.DataTree | None = None,
     *,
     snapshots: Sequence[int] | None = None,
-    cells: int = 200,
+    cells: int | Sequence[np.ndarray] = 200,
     replicates: int = 20,
     horizon: float | None = None,
     seed: int = 0,
@@ -219,7 +219,7 @@ def landscape(
         data: The snapshots; those of the run if None.
         snapshots: Indices of the snapshots whose cells are asked; all if None.
         cells: Cells of each that are asked, the first of the train group and then of the test
-            group.
+            group; or the positions themselves, ``(n_k, d)`` for each of the snapshots asked.
         replicates: Runs of each cell.
         horizon: Time that a cell is given; two hundred mean intervals if None.
         seed: Seeds the noise.
@@ -245,10 +245,14 @@ def landscape(
             raise PopdynError(f"no data is given beside {learned!r}: expected the snapshots")
         data = learned.snapshots()
     energy, t = dynamics.energy, times(data)
-    for name, value in (("cells", cells), ("replicates", replicates), ("horizon", horizon)):
-        if value is not None and not value > 0:
-            raise PopdynError(f"{name} is {value}: expected more than 0")
     asked = range(len(t)) if snapshots is None else indices(snapshots, "snapshots")
+    given = cells if isinstance(cells, Sequence) else None
+    most = cells if given is None else len(asked)
+    for name, value in (("cells", most), ("replicates", replicates), ("horizon", horizon)):
+        if value is not None and not value > 0:  # type: ignore[operator]
+            raise PopdynError(f"{name} is {value}: expected more than 0")
+    if given is not None and len(given) != len(asked):
+        raise PopdynError(f"cells has {len(given)} arrays: expected {len(asked)}, as snapshots")
     if wrong := [k for k in asked if not 0 <= k < len(t)]:
         raise PopdynError(f"snapshot {wrong[0]} is asked for: the data has 0 to {len(t) - 1}")
     if energy.V is None:
@@ -272,8 +276,8 @@ def landscape(
     held = _held(dynamics, last) if energy.V.time_dependent else dynamics
     radius = REACH * float(pooled.std(0).mean())
     fates, arrival, index = [], [], []
-    for k in asked:
-        x = everyone[k][:cells]
+    for i, k in enumerate(asked):
+        x = everyone[k][:most] if given is None else np.asarray(given[i])
         found = _fates(
             held, x, float(t[k]), bottoms, radius, (waited, checks), replicates, [seed, k]
         )

@@ -30,6 +30,10 @@ class Learned:
         predicted_times: The time of each ``(m)``.
         facts: Where it comes from: texts and numbers.
         growth_rate: g at each cell ``(n)``, in 1/time; None where none was learned.
+        fates: Probability of each cell to reach each of m wells first ``(n, m)``; None where nobody
+            asked.
+        arrival: Mean time until then ``(n)``.
+        landscape: What is known of the wells, by name.
     """
 
     potential: np.ndarray
@@ -39,6 +43,15 @@ class Learned:
     predicted_times: np.ndarray
     facts: dict[str, Any]
     growth_rate: np.ndarray | None = None
+    fates: np.ndarray | None = None
+    arrival: np.ndarray | None = None
+    landscape: dict[str, Any] | None = None
+
+    @property
+    def fate(self) -> np.ndarray:
+        """The well that a cell most probably reaches first ``(n)``; −1 where it reaches none."""
+        assert self.fates is not None
+        return np.where(self.fates.any(1), self.fates.argmax(1), -1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -75,9 +88,13 @@ class ExportedCells:
     def further_arrays(self) -> dict[str, Any]:
         """Weights and masses where there are any, and what a run adds, as arrays by name."""
         found = {"weights": self.weights, "masses": self.masses}
-        names = ("potential", "velocity", "held_out", "predicted", "predicted_times", "growth_rate")
+        names = (
+            *("potential", "velocity", "held_out", "predicted", "predicted_times"),
+            *("growth_rate", "fates", "arrival"),
+        )
         if self.learned is not None:
             found |= {n: getattr(self.learned, n) for n in names}
+            found |= {f"well_{name}": v for name, v in (self.learned.landscape or {}).items()}
         return {name: values for name, values in found.items() if values is not None}
 
 

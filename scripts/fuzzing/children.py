@@ -34,7 +34,7 @@ ROOMS = (
 )
 COMMANDS = (
     *("simulate", "import_", "export", "validate", "inspect", "train", "score", "predict"),
-    *("plot", "bench", "list_"),
+    *("landscape", "plot", "bench", "list_"),
 )
 TIMEOUT = 60.0
 """Seconds after which a command hangs."""

@@ -1,10 +1,12 @@
 """Wells, passes and fates of landscapes that are known, and of one that was learned."""
 
+import anndata
 import numpy as np
 import pytest
 
 import popdyn
 from popdyn.base.errors import PopdynError
+from popdyn.learners import save_run
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +54,45 @@ def test_a_learned_landscape_knows_its_errors(data) -> None:
     assert float(zero) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_the_command_and_the_export_say_the_same(run_popdyn, tmp_path) -> None:
+    wells = popdyn.FreeEnergy("double_well", diffusivity=0.3)
+    data = popdyn.simulate(wells, particles=80, snapshots=3, dt=0.3, seed=0)
+    run = popdyn.fit(data, learner="weak_form", learn="potential", diffusivity=0.3)
+    popdyn.write(data, tmp_path / "d.zarr")
+    save_run(run, tmp_path / "run")
+    asked = run_popdyn("landscape", "run", "--data", "d.zarr", "--json", "--cells", "30")
+    assert asked.code == 0, asked.err
+    out = ("--to-h5ad", "out.h5ad", "--fates", "--group", "test", "--units", "store")
+    done = run_popdyn("export", "run", "--data", "d.zarr", *out)
+    assert done.code == 0, done.err
+    cells = anndata.read_h5ad(tmp_path / "out.h5ad")
+    wells = cells.uns["popdyn_landscape"]
+    np.testing.assert_allclose(wells["bottoms"], asked.json["bottoms"], rtol=1e-4)
+    np.testing.assert_allclose(wells["depths"], asked.json["depths"], rtol=1e-4)
+    fates = cells.obsm["popdyn_fates"]
+    assert fates.shape[1] == len(wells["bottoms"])
+    own = [popdyn.snapshots.positions(data, k, "test") for k in range(3)]
+    found = popdyn.landscape(run, data, cells=own)
+    expected = {tuple(y): fate for y, fate in zip(np.concatenate(own), found.fates, strict=True)}
+    assert len(np.unique(fates, axis=0)) > 1
+    for y, fate in zip(cells.obsm["X_pca"], fates, strict=True):
+        np.testing.assert_allclose(fate, expected[tuple(y)])
+    best = np.where(fates.any(1), fates.argmax(1), -1)
+    np.testing.assert_array_equal(cells.obs["popdyn_fate"].to_numpy(), best)
+    text = run_popdyn("landscape", "run", "--data", "d.zarr", "--cells", "5")
+    assert text.out.startswith("2 well(s), fates of ")
+    wrong = run_popdyn("landscape", "run", "--data", "d.zarr", "--snapshots", "99")
+    assert wrong.code == 1
+    assert "snapshot 99 is asked for" in wrong.last_line
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"snapshots": [9]}, "snapshot 9 is asked for: the data has 0 to"),
         ({"replicates": 0}, "replicates is 0: expected more than 0"),
         ({"data": None}, "expected the snapshots"),
+        ({"cells": []}, "cells has 0 arrays: expected 6"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(data, given, said) -> None:

@@ -206,6 +206,11 @@ def _add_learned(adata: Any, rows: np.ndarray, basis: str, learned: Learned) -> 
     adata.obs["popdyn_held_out"] = _spread(learned.held_out, rows, adata.n_obs)
     if learned.growth_rate is not None:
         adata.obs["growth_rate"] = _spread(learned.growth_rate, rows, adata.n_obs)
+    if learned.fates is not None and learned.arrival is not None:
+        adata.obs["popdyn_fate"] = _spread(learned.fate.astype(np.float32), rows, adata.n_obs)
+        adata.obs["popdyn_arrival"] = _spread(learned.arrival, rows, adata.n_obs)
+        adata.obsm["popdyn_fates"] = _spread(learned.fates, rows, adata.n_obs)
+        adata.uns["popdyn_landscape"] = learned.landscape
     # As wide as the positions: CellRank wants one shape, and drops the components that are NaN.
     velocity = np.full_like(np.asarray(adata.obsm[f"X_{basis}"], np.float32), np.nan)
     velocity[rows, : learned.velocity.shape[1]] = learned.velocity
