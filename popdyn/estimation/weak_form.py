@@ -30,6 +30,8 @@ from popdyn.estimation.solution import (
     REJECTED,
     SETTLED,
     WeakFormSolution,
+    freedom_of,
+    p_value_of,
     solution_of,
 )
 from popdyn.estimation.steps import descend, estimated
@@ -45,14 +47,13 @@ __all__ = [
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
-PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
+# Fewer than the least leave what couples components, grows or turns to whatever V there is.
+PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 100.0, 6
 # Where the data determines few unknowns, more tests than this for each tell nothing of β and bring
 # it noise: β of `quadratic-0.5` was 20 % too large at N = 20 000.
 TESTS_PER_KNOWN = 4.0
-# What a growth or a circulation does looks much like what V does: few tests leave them to it.
-TESTS_OF_MORE = 100.0
 # Fewer particles than this for each test would not tell the covariance of the moments.
-PARTICLES_OF_COVARIANCE = 10
+PARTICLES_OF_COVARIANCE = 5
 SCREENED = 5000  # particles of each snapshot that say which groups take part
 BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
@@ -98,8 +99,6 @@ class Levels:
         most = self.smallest / PARTICLES_PER_TEST
         if unknowns.radial is not None or unknowns.diffusivity is None:
             most = min(most, TESTS_PER_KNOWN * known)
-        if unknowns.alike:
-            least = max(least, TESTS_OF_MORE)
         count = max(min(self.options.tests, int(max(least, most))), self.seen)
         count = min(count, max(2, self.smallest // PARTICLES_OF_COVARIANCE))
         return MomentEquations(
@@ -203,6 +202,11 @@ def _solved_on(ways: Levels) -> tuple[_Solved, list[dict[str, float]]]:
     gone = look.gone
     while True:
         own = _solved_without(ways, look, gone, trace)
+        # What the particles of a look switched off, all of them may ask for.
+        fewer = [g for g in gone if g in look.narrow]
+        if fewer != gone and own.p_value < REJECTED:
+            gone = fewer
+            own = min(own, _solved_without(ways, look, gone, trace), key=lambda s: s.misfit)
         narrow = [g for g in look.narrow if g not in (*gone, *own.left_out)]
         if not narrow or _gain(ways, look, own) >= 2.0 * EARNED_NARROW:
             return own, trace
@@ -348,6 +352,12 @@ class _Solved:
     at: Equations
     misfit: float
     left_out: list[Group]
+
+    @property
+    def p_value(self) -> float:
+        """How often moments are met as badly by chance."""
+        freedom = freedom_of(self.equations.unknowns, self.at, self.posterior)
+        return p_value_of(self.misfit, freedom)
 
 
 def _solved_without(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,19 @@ def time_basis(t: Tensor, span: tuple[float, float], count: int) -> Tensor:
     for k in range(1, count - 1):
         columns.append(((2 * k + 1) * s * columns[k] - k * columns[k - 1]) / (k + 1))
     return torch.stack(columns[:count], -1)
+
+
+def known(
+    term: LinearPotential | RadialInteraction, std: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    """Return what gives a standard error, of a term that has one.
+
+    Raises:
+        AttributeError: Of a term that was found without: 0 would be a claim.
+    """
+    if not term.errors.shape[-1]:
+        raise AttributeError("no standard error is known")
+    return std
 
 
 class LinearPotential(LearnedTerm):
@@ -95,7 +109,17 @@ class LinearPotential(LearnedTerm):
                 out = out + scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
             return out.reshape(x.shape).to(x.dtype)
 
-    def value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+    @property
+    def value_std(self) -> Callable[..., Tensor]:
+        """``(x, reference, t)`` ↦ the standard error of V less its mean, where that is known."""
+        return known(self, self._value_std)
+
+    @property
+    def gradient_std(self) -> Callable[..., Tensor]:
+        """``(x, t)`` ↦ the standard error of the gradient, where that is known."""
+        return known(self, self._gradient_std)
+
+    def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of V(x) less its mean over a reference, ``(n, d) → (n)``."""
         count = self.errors.shape[1]
         when = self.time(t) if self.time_dependent else self.span[0]
@@ -104,7 +128,7 @@ class LinearPotential(LearnedTerm):
         here, there = (self.features.values(y.float()).double() for y in (x, reference))
         return ((here - there.mean(0)) @ errors).norm(dim=1)
 
-    def gradient_std(self, x: Tensor, t: Time = None, frame: Tensor | None = None) -> Tensor:
+    def _gradient_std(self, x: Tensor, t: Time = None, frame: Tensor | None = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``.
 
         Args:
@@ -404,7 +428,17 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
         return inside.mul_(reach**2 / s.clamp_min(reach**2))
 
-    def value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+    @property
+    def value_std(self) -> Callable[..., Tensor]:
+        """``(z, reference, t)`` ↦ the standard error of W less its mean, where that is known."""
+        return known(self, self._value_std)
+
+    @property
+    def gradient_std(self) -> Callable[..., Tensor]:
+        """``(z, t)`` ↦ the standard error of the gradient, where that is known."""
+        return known(self, self._gradient_std)
+
+    def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of W(z) less its mean over a reference, ``(n, d) → (n)``."""
         reach, errors = float(self.features.reach), self.errors.double()
 
@@ -416,7 +450,7 @@ class RadialInteraction(LearnedTerm, RadialKernel):
 
         return (moved(x) - moved(reference).mean(0)).norm(dim=-1).to(x.dtype)
 
-    def gradient_std(self, z: Tensor, t: Time = None) -> Tensor:
+    def _gradient_std(self, z: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
         s, reach = squared_norm(z).double(), float(self.features.reach)
         slopes = self.features.slopes(s.sqrt().clamp_max(reach)) @ self.errors.double()

@@ -46,8 +46,9 @@ def test_diffusion_is_not_taken_for_noise(noisy):
     told = popdyn.fit(noisy, "weak_form", learn=learn, observation_noise=0.3)
     untold = popdyn.fit(noisy, "weak_form", learn=learn)
     error = told.energy.diffusivity_standard_error
-    assert abs(told.energy.diffusivity - 0.2) < 3 * error + 0.02
-    assert untold.energy.diffusivity > 0.35
+    assert abs(told.energy.diffusivity - 0.2) < 3 * error
+    # Noise in the first snapshot has been carried on, that in the next one is new.
+    assert untold.energy.diffusivity > told.energy.diffusivity + 0.05
     assert told.config["observation_noise"] == [0.3, 0.3]
     assert any("as the store says" in note for note in untold.notes)
     assert not any("as the store says" in note for note in told.notes)

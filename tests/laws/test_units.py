@@ -123,6 +123,13 @@ def same(x):
 # Of a standard error, or of the largest gradient of a network: rounding moves an estimate by 10⁻⁷
 # times the condition of its equations, of which a few hundred is usual here.
 ROUNDING = {"share": 1e-3, "size": 1e-4}
+# A network beside W or β begins at the weak form's V, which 400 steps of Adam make it follow: near
+# the end their gradients are what rounding leaves, and each step is as long as any other.
+FOLLOWED = {"share": 1e-3, "size": 0.02}
+
+
+def rounding(learner, learn):
+    return FOLLOWED if learner is NETWORK and learn != V else ROUNDING
 
 
 @learners
@@ -140,8 +147,8 @@ ROUNDING = {"share": 1e-3, "size": 1e-4}
 def test_units_of_length_and_time(learner, learn, length, interval):
     clouds, t = snapshots(learn)
     other = fitted(learner, learn, [length * x for x in clouds], interval * t)
-    there = functools.partial(np.multiply, length)
-    compare(plain(learner, learn), other, there, same, length=length, interval=interval, **ROUNDING)
+    there, allowed = functools.partial(np.multiply, length), rounding(learner, learn)
+    compare(plain(learner, learn), other, there, same, length=length, interval=interval, **allowed)
 
 
 @learners
@@ -204,7 +211,7 @@ def test_a_constant_component_and_a_copy(learner, learn):
     assert "component 2 is constant, 7 in every cell" in other.notes[0]
     assert "component 3 says the same as component 0" in other.notes[1]
     np.testing.assert_array_equal(other.energy.potential_gradient(wider(X))[:, 2:], 0.0)
-    compare(plain(learner, learn), other, wider, lambda g: g[:, :2], **ROUNDING)
+    compare(plain(learner, learn), other, wider, lambda g: g[:, :2], **rounding(learner, learn))
 
 
 TURN = np.array([[np.cos(0.6), -np.sin(0.6)], [np.sin(0.6), np.cos(0.6)]])

@@ -77,7 +77,7 @@ def test_the_choice_does_not_know_units() -> None:
 
 @pytest.mark.slow
 def test_where_nothing_stands_still_networks_are_chosen_and_know_their_error() -> None:
-    run = popdyn.fit(turned_about(), **FEW)
+    run = popdyn.fit(turned_about(n=400), **FEW)
     between = run.certificate["between"]
     assert between["candidates"][between["chosen"]]["model"] == "network"
     assert run.config["ensemble"] == 3

@@ -97,9 +97,9 @@ def test_recovers_styblinski_tang(tang, options, least, skill):
 
 @pytest.mark.slow
 def test_held_out_couplings_stop_what_would_fit_noise(skill):
-    # At N = 300 the sampling noise of `flowers` is far larger than its signal.
-    data = popdyn.simulate(FreeEnergy("flowers"), particles=300, test_particles=1000, seed=0)
-    truth = FreeEnergy("flowers")
+    # At N = 300 the sampling noise of `friedman` is larger than its signal.
+    truth = FreeEnergy("friedman")
+    data = popdyn.simulate(truth, particles=300, test_particles=1000, seed=0)
     stopped, fixed = (
         skill(fit(data, early_stop=stop, ridge=1e-4).energy, truth, data) for stop in (True, False)
     )

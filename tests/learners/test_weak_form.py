@@ -276,7 +276,7 @@ def test_diffusivity_is_within_its_standard_errors(seed):
     options = WeakFormOptions(learn=("potential", "diffusion"))
     solution = solve_weak_form(data, options)
     assert solution.diffusivity_standard_error is not None
-    assert 0.01 < solution.diffusivity_standard_error < 0.15
+    assert 0.01 < solution.diffusivity_standard_error < 0.2
     assert abs(solution.diffusivity - 0.2) < 3.5 * solution.diffusivity_standard_error
 
 
@@ -534,6 +534,15 @@ def test_a_narrow_population_that_goes_far(seed):
     assert run.energy.diffusivity_standard_error < 0.1
     assert abs(run.energy.diffusivity - 0.5) < 3.0 * run.energy.diffusivity_standard_error
     assert popdyn.score(run, data, points=100)["gradient"]["force"]["skill"] > 0.98
+
+
+@pytest.mark.slow
+def test_what_a_look_left_out_comes_back_where_moments_refuse():
+    # A quarter of the particles has no use for wide bumps here, and all of them miss them.
+    truth = FreeEnergy("zigzag_ridge")
+    run = popdyn.fit(popdyn.simulate(truth, particles=10_000, seed=0), learn="potential")
+    assert run.word == "explained"
+    assert run.certificate["misfit"] < 1.1
 
 
 def test_what_has_beta_too_explains_no_less():
