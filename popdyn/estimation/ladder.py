@@ -13,7 +13,7 @@ from popdyn.estimation.evidence import LEVEL, Posterior
 from popdyn.estimation.flow import Unknowns
 from popdyn.estimation.levels import FULL, PRODUCTS
 from popdyn.estimation.options import WeakFormOptions
-from popdyn.estimation.solution import FITS, REJECTED, freedom_of, p_value_of
+from popdyn.estimation.solution import FITS, REJECTED, p_value_of
 from popdyn.estimation.steps import FAR
 from popdyn.estimation.trades import TRADED, spreads, traded
 from popdyn.estimation.training_set import TrainingSet
@@ -251,9 +251,8 @@ class _Ladder:
         return WeakFormOptions(learn, self.diffusivity, moves)  # type: ignore[arg-type]
 
     def _rung(
-        self, learn: tuple[str, ...], misfit: float, freedom: float, **more: Any
+        self, learn: tuple[str, ...], misfit: float, p_value: float, **more: Any
     ) -> dict[str, Any]:
-        p_value = p_value_of(misfit, freedom)
         if self.data.structure:
             more["structure"] = str(self.data.structure)
         rung = {"learn": list(learn), "misfit": misfit, "p_value": p_value} | more
@@ -277,7 +276,7 @@ class _Ladder:
             )
         if "diffusion" in learn:
             more |= self._noise(unknowns, at.theta, posterior, misfit)
-        return self._rung(learn, misfit, freedom_of(unknowns, at, posterior), **more)
+        return self._rung(learn, misfit, p_value_of(unknowns, at, posterior), **more)
 
     def _whole(self, *learn: str, moves: bool = False) -> dict[str, Any]:
         # Of V alone with a structure all particles are asked: it will be the fit's own solution.
@@ -291,7 +290,7 @@ class _Ladder:
             assert found.theta is not None
             assert found.posterior is not None
             more |= self._noise(found.unknowns, found.theta, found.posterior, found.misfit)
-        return self._rung(learn, found.misfit, found.freedom, **more)
+        return self._rung(learn, found.misfit, found.p_value, **more)
 
     def _noise(
         self, unknowns: Unknowns, theta: np.ndarray, posterior: Posterior, misfit: float

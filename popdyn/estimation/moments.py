@@ -14,7 +14,7 @@ from popdyn.base.intervals import Intervals
 from popdyn.estimation.flow import Drive, Path, Unknowns
 from popdyn.estimation.jacobian import JACOBIAN, Jacobian, Sensitivity
 from popdyn.estimation.linearised import Linearised
-from popdyn.estimation.noise import SharedNoise, covariance, shrinkage, tridiagonal, worth
+from popdyn.estimation.noise import RANK, SharedNoise, covariance, shrinkage, tridiagonal, worth
 from popdyn.families.features import FeatureMap
 
 __all__ = ["FITS", "Equations", "MomentEquations"]
@@ -45,7 +45,14 @@ class Equations:
     moved: list[Tensor]
 
     def __post_init__(self) -> None:
-        self.inverse, self.half, self.back = tridiagonal(self.covariance)
+        try:
+            self.inverse, self.half, self.back = tridiagonal(self.covariance)
+        except np.linalg.LinAlgError:  # next to the largest variance sums leave others as rounding
+            diagonal, upper = self.covariance
+            floor = RANK * float(np.diagonal(diagonal, axis1=1, axis2=2).max())
+            self.covariance = diagonal + floor * np.eye(diagonal.shape[1]), upper
+            self.added = self.added[0] + floor, self.added[1]
+            self.inverse, self.half, self.back = tridiagonal(self.covariance)
 
     def leading(self, count: int) -> Equations:
         """Return the equations of the first test functions alone."""

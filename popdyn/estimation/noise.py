@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.linalg.blas import get_blas_funcs
 from torch import Tensor
 
-__all__ = ["SharedNoise", "covariance", "shrinkage", "tridiagonal", "worth"]
+__all__ = ["RANK", "SharedNoise", "covariance", "shrinkage", "tridiagonal", "worth"]
 
 RANK = 1e-6  # of the largest variance: what float32 sums leave of a smaller one is rounding
 LEAST, MOST = -0.9, 30.0  # an excess over independent particles' variance, in units of that

@@ -41,6 +41,7 @@ __all__ = [
 
 SETTLED = 0.1  # standard errors
 REJECTED = 0.01  # level of the test whether the energy explains the data
+FEWEST = 10  # test functions that are asked on their own
 MOST = 100_000  # particles of each snapshot, in memory with all their features
 
 
@@ -63,6 +64,7 @@ class WeakFormSolution:
         unknowns: What they stand for.
         tests: The test functions of its last equations, with the combinations that were taken.
         freedom: Degrees of freedom of the misfit.
+        p_value: How often chance alone meets the moments as badly, see ``p_value_of``.
         traded: By how much of itself, root mean square, ∇V is another for a standard error of β.
         growth: g, or None if it was not learned.
         circulation: ψ with its A, or None.
@@ -82,6 +84,7 @@ class WeakFormSolution:
     unknowns: Unknowns | None = None
     tests: tuple[FeatureMap, np.ndarray, int] | None = None
     freedom: float = 1.0
+    p_value: float = 1.0
     traded: float = 0.0
     growth: LinearRate | RateInUnits | None = None
     circulation: LinearStream | StreamInUnits | None = None
@@ -105,11 +108,6 @@ class WeakFormSolution:
     def outer_step(self) -> float:
         """The size of the last step in standard errors."""
         return self.trace[-1]["outer_step"]
-
-    @property
-    def p_value(self) -> float:
-        """That of χ² over the moment equations."""
-        return p_value_of(self.misfit, self.freedom)
 
     @property
     def settled(self) -> bool:
@@ -187,9 +185,21 @@ def freedom_of(unknowns: Unknowns, at: Equations, posterior: Posterior) -> float
     return max(1.0, at.freedom - known)
 
 
-def p_value_of(misfit: float, freedom: float) -> float:
-    """Return the p-value of χ² for each degree of freedom."""
-    return float(chdtrc(freedom, misfit * freedom))
+def p_value_of(unknowns: Unknowns, at: Equations, posterior: Posterior) -> float:
+    """Return how often chance alone meets the moments as badly as a state does.
+
+    What only the first test functions see drowns in the noise of many: half of them, a quarter, and
+    so on are asked as well, and the least of these p-values counts as often as there are (by
+    Bonferroni). Of what the first tests have determined nothing is taken off their degrees of
+    freedom, which makes theirs too large.
+    """
+    found = [float(chdtrc(freedom_of(unknowns, at, posterior), at.misfit(at.residuals)))]
+    count = at.residuals.shape[1] // 2
+    while count >= FEWEST:
+        part = at.leading(count)
+        found.append(float(chdtrc(part.freedom, part.misfit(part.residuals))))
+        count //= 2
+    return min(1.0, len(found) * min(found))
 
 
 def solution_of(
@@ -222,9 +232,10 @@ def solution_of(
         W = RadialInteraction(unknowns.radial, kernel, torch.from_numpy(spread))
         W.requires_grad_(False).to(data.device)
     error, freedom = None, freedom_of(unknowns, at, posterior)
+    p_value = p_value_of(unknowns, at, posterior)
     if unknowns.diffusivity is None:
         variance = max(posterior.covariance[-1, -1], 0.0)
-        if p_value_of(misfit, freedom) < REJECTED:
+        if p_value < REJECTED:
             variance *= misfit  # what is left over is larger than the noise that errors are of
         # Where steps have not settled nothing is known to less than the last.
         error = math.sqrt(variance) * max(1.0, trace[-1]["outer_step"] if trace else 1.0)
@@ -241,6 +252,7 @@ def solution_of(
         unknowns,
         tests,
         freedom,
+        p_value,
         traded(unknowns, theta, posterior, data.turned.fit),
         _growth(unknowns, theta, posterior, data),
         _circulation(unknowns, theta, posterior, data),

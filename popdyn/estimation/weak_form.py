@@ -30,7 +30,6 @@ from popdyn.estimation.solution import (
     REJECTED,
     SETTLED,
     WeakFormSolution,
-    freedom_of,
     p_value_of,
     solution_of,
 )
@@ -356,8 +355,7 @@ class _Solved:
     @property
     def p_value(self) -> float:
         """How often moments are met as badly by chance."""
-        freedom = freedom_of(self.equations.unknowns, self.at, self.posterior)
-        return p_value_of(self.misfit, freedom)
+        return p_value_of(self.equations.unknowns, self.at, self.posterior)
 
 
 def _solved_without(
