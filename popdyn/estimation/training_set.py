@@ -52,6 +52,8 @@ class TrainingSet:
         structure: How V is made of the components, where something has told.
         masses: Where the mass was measured: log of that of each snapshot, and its variance,
             ``(K + 1)`` each.
+        finer: Whether the moments of many tests are asked, though each has few particles: those of
+            few were met by what particles refuse.
         starts: Index of the first snapshot of each experiment; there is one, or several share the
             dynamics, one after the other in the lists.
     """
@@ -67,6 +69,7 @@ class TrainingSet:
     structure: Structure | None = None
     masses: tuple[np.ndarray, np.ndarray] | None = None
     starts: tuple[int, ...] = (0,)
+    finer: bool = False
 
     def __post_init__(self) -> None:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}

@@ -46,13 +46,15 @@ __all__ = [
 
 # More test functions tell more, and their noisy regressors cost more: with interaction and noise to
 # be learned the standard errors are smallest around this many particles for each, and trustworthy.
-# Fewer than the least leave what couples components, grows or turns to whatever V there is.
-PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 100.0, 6
+PARTICLES_PER_TEST, LEAST_TESTS, TESTS_PER_COMPONENT = 125, 30.0, 6
+# What couples components, grows or turns looks much like what a V without does: few tests leave it
+# to that. Where it is not asked for many tests would, for a V that meets them all may be found.
+TESTS_OF_MORE = 100.0
 # Where the data determines few unknowns, more tests than this for each tell nothing of β and bring
 # it noise: β of `quadratic-0.5` was 20 % too large at N = 20 000.
 TESTS_PER_KNOWN = 4.0
 # Fewer particles than this for each test would not tell the covariance of the moments.
-PARTICLES_OF_COVARIANCE = 5
+PARTICLES_OF_COVARIANCE, PARTICLES_OF_MORE = 10, 5
 SCREENED = 5000  # particles of each snapshot that say which groups take part
 BEGUN = 2500  # and that do for a start with the coarse ones
 # Standard errors of a step after which the next level may begin: the one after it is a tenth.
@@ -98,8 +100,11 @@ class Levels:
         most = self.smallest / PARTICLES_PER_TEST
         if unknowns.radial is not None or unknowns.diffusivity is None:
             most = min(most, TESTS_PER_KNOWN * known)
+        if unknowns.alike or self.data.finer:
+            least = max(least, TESTS_OF_MORE)
         count = max(min(self.options.tests, int(max(least, most))), self.seen)
-        count = min(count, max(2, self.smallest // PARTICLES_OF_COVARIANCE))
+        each = PARTICLES_OF_MORE if self.data.finer else PARTICLES_OF_COVARIANCE
+        count = min(count, max(2, self.smallest // each))
         return MomentEquations(
             unknowns,
             tests,

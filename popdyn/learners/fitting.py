@@ -21,6 +21,7 @@ from popdyn.estimation.identifiability import diagnose, gauge_trade
 from popdyn.estimation.ladder import RUNGS, refuted
 from popdyn.estimation.levels import FULL
 from popdyn.estimation.options import WeakFormOptions
+from popdyn.estimation.solution import REJECTED
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.weak_form import solve_weak_form
 from popdyn.families.linear import LinearPotential
@@ -128,8 +129,9 @@ class Fitting:
     def judged(self, run: Run) -> Run:
         """Return a run with its verdict, and what it lacks; one with other parts if these do."""
         judging = self._verdict_on(run)
-        if (other := self._otherwise(run)) is not None:
-            run, judging = other
+        for attempt in (self._finer, self._otherwise):
+            if (other := attempt(run)) is not None:
+                run, judging = other
         if len(self.experiments) > 1:
             self._compare(run, judging.of_each())
         if between := run.certificate.get("between"):
@@ -151,6 +153,23 @@ class Fitting:
         run.verdict = judging.verdict()
         run.certificate |= run.verdict.certificate()
         return judging
+
+    def _finer(self, run: Run) -> tuple[Run, Judging] | None:
+        """Return a fit to the moments of many tests where few were met by what particles refuse."""
+        before, met = self.training, run.certificate.get("misfit_p_value", 0.0) >= REJECTED
+        if before is None or self.members > 1 or run.word != "unexplained" or not met:
+            return None
+        self.training = dataclasses.replace(before, finer=True)
+        other = self.fit_one(self.training, self.settled, Workplace())
+        kept = ("learn", "ladder", "time_varying", "between")
+        other.certificate |= {k: v for k, v in run.certificate.items() if k in kept}
+        _say_what_can_be_told(other, self.settled, self.training)
+        other.config = run.config
+        judging = self._verdict_on(other)
+        if other.word in ("explained", "undetermined"):
+            return other, judging
+        self.training = before
+        return None
 
     def _otherwise(self, run: Run) -> tuple[Run, Judging] | None:
         """Return a fit with other parts that carries the snapshots where the ladder's does not.
@@ -198,6 +217,8 @@ class Fitting:
             judging = self._verdict_on(other)
             if other.word in accepted:
                 return other, judging
+            if (finer := self._finer(other)) is not None:
+                return finer
         self.settled = before
         return None
 

@@ -166,6 +166,7 @@ def in_units(data: TrainingSet, units: Units) -> TrainingSet:
         paired=(False,) * len(data.starts),  # no row stays where it was
         starts=data.starts,
         masses=data.masses,
+        finer=data.finer,
     )
 
 

@@ -225,12 +225,12 @@ def test_what_evidence_finds_where_nothing_moves_is_nothing():
         flat,
         dim=1,
         particles=2328,
-        test_particles=10,
+        test_particles=1000,
         times=[0.0, 0.13101400883496786, 0.34098399067449403, 0.46686871139766783]
         + [0.5885690138475844, 0.671868485691683],
         initial="gaussian",
         initial_params={"mean": [-1.6811530106094255], "std": 1.5},
-        seed=16,
+        seed=426019768,
     )
     run = popdyn.fit(data, "weak_form", learn="potential")
     assert run.word == "below_noise"
@@ -239,3 +239,15 @@ def test_what_evidence_finds_where_nothing_moves_is_nothing():
     assert not run.energy.potential_gradient(x).any()
     # What was found is within two of its errors now, and the truth as well.
     assert (np.abs(0.03 * x) < 2 * run.energy.potential_gradient_std(x)).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_many_tests_are_asked_where_few_were_met_by_what_particles_refuse():
+    # Pairs of components in three dimensions, of some hundred cells.
+    truth = popdyn.FreeEnergy("turned_styblinski_tang", potential_params={"scale": 0.1})
+    data = popdyn.simulate(
+        truth, dim=3, particles=600, times=[0.0, 0.15, 0.3, 0.45, 0.6], initial="gaussian", seed=2
+    )
+    run = popdyn.fit(data, learn="potential")
+    assert run.word in ("explained", "undetermined")
+    assert run.certificate["misfit_p_value"] > 0.01

@@ -13,15 +13,15 @@ ENERGY = FreeEnergy("double_well")
 LEARN = ("potential", "circulation")
 
 
-def turning(dim: int = 2, count: int = 2000, **params):
+def turning(dim: int = 2, **params):
     flow = Dynamics(ENERGY, circulation="rotation", circulation_params={"rate": 3.0} | params)
     how = {"initial": "gaussian", "initial_params": {"mean": [1.0] * dim, "std": 1.0}}
-    return flow, popdyn.simulate(flow, dim=dim, particles=count, times=TIMES, seed=0, **how)
+    return flow, popdyn.simulate(flow, dim=dim, particles=2000, times=TIMES, seed=0, **how)
 
 
 @pytest.mark.slow
 def test_a_rotation_is_learned_and_named_where_it_is_not(tmp_path):
-    flow, data = turning(count=4000)
+    flow, data = turning()
     run = popdyn.fit(data, learner="weak_form", learn=LEARN)
     assert run.word == "explained"
     assert popdyn.score(run, data, points=100)["gradient"]["force"]["skill"] > 0.95

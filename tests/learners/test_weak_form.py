@@ -276,7 +276,7 @@ def test_diffusivity_is_within_its_standard_errors(seed):
     options = WeakFormOptions(learn=("potential", "diffusion"))
     solution = solve_weak_form(data, options)
     assert solution.diffusivity_standard_error is not None
-    assert 0.01 < solution.diffusivity_standard_error < 0.2
+    assert 0.01 < solution.diffusivity_standard_error < 0.15
     assert abs(solution.diffusivity - 0.2) < 3.5 * solution.diffusivity_standard_error
 
 
