@@ -113,7 +113,7 @@ def _named(args: list[str]) -> str:
 @click.option(
     "--observation-noise",
     type=NumberList(float),
-    help="Standard deviation of the noise that positions were observed with, in their units: one "
+    help="Standard deviation of the noise that positions of the store were observed with: one "
     "number, or one for each component.",
 )
 @click.option(
