@@ -155,9 +155,14 @@ class Fitting:
         return judging
 
     def _finer(self, run: Run) -> tuple[Run, Judging] | None:
-        """Return a fit to the moments of many tests where few were met by what particles refuse."""
+        """Return a fit to the moments of many tests where few were met by what particles refuse.
+
+        In more dimensions a structure is what is missing, and has been looked for.
+        """
         before, met = self.training, run.certificate.get("misfit_p_value", 0.0) >= REJECTED
         if before is None or self.members > 1 or run.word != "unexplained" or not met:
+            return None
+        if before.dim > FULL or before.finer:
             return None
         self.training = dataclasses.replace(before, finer=True)
         other = self.fit_one(self.training, self.settled, Workplace())
