@@ -70,8 +70,8 @@ def fit(
         device: A torch device, such as ``cpu`` or ``cuda``, where networks are trained; features
             are solved for on the CPU in any case.
         observation_noise: Standard deviation of the noise that positions were observed with, in
-            the units of the store: one number, or one for each component. What is learned is that of
-            the particles without it.
+            the units of the store: one number, or one for each component. What is learned is the
+            dynamics of the particles without it.
         out: Run folder to write; checkpoints lie in ``<out>.popdyn`` until it is whole.
         overwrite: Replace an existing run at ``out``, once the new one is whole.
         resume: Go on from the last checkpoint of an interrupted fit to ``out``.
