@@ -20,8 +20,12 @@ def test_there_are_examples():
     assert [name for name, _ in RUNNABLE] == pages
 
 
+@pytest.mark.parametrize("size", ["500", pytest.param("5_000", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("page", "block"), RUNNABLE, ids=range(len(RUNNABLE)))
-def test_example_runs(page, block, tmp_path, monkeypatch):
+def test_example_runs(page, block, size, tmp_path, monkeypatch):
+    if size != "500" and size not in block:
+        pytest.skip("the same as with fewer particles")
+    block = block.replace("particles=5_000", f"particles={size}")
     monkeypatch.chdir(tmp_path)
     registries = (POTENTIALS, LEARNERS)
     before = [set(registry) for registry in registries]

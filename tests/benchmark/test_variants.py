@@ -52,6 +52,7 @@ def test_each_variant_has_its_row(results, suite):
     assert cell.is_dir()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(results, suite):
     learners = f"zero,ijkonet[model=features],{VARIANT}"
     again = bench(suite, suite.with_name("out"), learners=learners)

@@ -156,6 +156,7 @@ def test_wrong_command_and_option(run_popdyn):
 def test_interrupted_training_resumes_to_the_same_bits(run_popdyn, start_popdyn, tmp_path, number):
     assert run_popdyn(*SIMULATE, "--out", "st.zarr").code == 0
     train = ("train", "st.zarr", "--model", "network", "--steps", "150", "--batch", "300")
+    train += ("--learn", "potential")
     assert run_popdyn(*train, "--out", "whole").code == 0
     for patience in np.arange(0.5, 12.0, 0.5):
         process = start_popdyn(*train, "--out", "cut")

@@ -36,7 +36,7 @@ def test_noise_of_one_component_leaves_the_other():
 def noisy():
     energy = popdyn.FreeEnergy("styblinski_tang", potential_params={"scale": 0.05}, diffusivity=0.2)
     return popdyn.simulate(
-        energy, particles=2000, snapshots=6, dt=0.2, step=0.05, noise=0.3, seed=0,
+        energy, particles=1000, snapshots=5, dt=0.2, step=0.05, noise=0.3, seed=0,
         initial="gaussian", initial_params={"mean": [1.5, -1.0], "std": 1.0},
     )  # fmt: skip
 

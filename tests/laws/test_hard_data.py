@@ -140,11 +140,13 @@ def test_a_point_where_all_cells_start():
     assert np.isfinite(run.energy.diffusivity)
 
 
+@pytest.mark.slow
 def test_trial_steps_that_lead_out_of_finite_numbers():
     x = [np.zeros((100, 3)), np.random.default_rng(0).normal(size=(100, 3))]
     assert fitted({"learner": "weak_form"}, x, (0.0, 1.0)).word != "explained"
 
 
+@pytest.mark.slow
 def test_spreads_a_hundred_times_apart_with_noise():
     x = [cells * [1.0, 100.0] for cells in clouds(500, diffusivity=0.3)]
     run = fitted(SHORT, x, learn=("potential", "diffusion"))

@@ -80,6 +80,7 @@ def test_predicted_masses_are_those_measured(run, growing):
     assert masses(ahead) == pytest.approx(masses(growing)[1:], rel=5 / np.sqrt(3000))
 
 
+@pytest.mark.slow
 def test_proportions_tell_growth_up_to_a_constant():
     data = popdyn.simulate(FLOW, particles=3000, times=TIMES, seed=0, proportions=True)
     run = popdyn.fit(data, learner="weak_form", learn=LEARN)

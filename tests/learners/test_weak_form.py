@@ -545,6 +545,7 @@ def test_what_a_look_left_out_comes_back_where_moments_refuse():
     assert run.certificate["misfit"] < 1.1
 
 
+@pytest.mark.slow
 def test_what_has_beta_too_explains_no_less():
     # Wells into which cells fall together, and a W that nobody asks for: from the coarse solution
     # V and β went up together, to χ² of 15 for each degree of freedom where V alone has 2.

@@ -122,6 +122,7 @@ def test_a_well_is_one_only_where_there_are_cells(center, wells) -> None:
     assert "fates are extrapolated" in str(found)
 
 
+@pytest.mark.slow
 def test_what_is_not_explained_is_no_sure_landscape(data) -> None:
     run = popdyn.fit(data, learner="weak_form", learn="potential")
     run.verdict = type(run.verdict)("unexplained", None, None, None, "told so")

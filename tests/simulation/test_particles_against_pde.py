@@ -132,6 +132,7 @@ def test_double_well():
         assert passes(z)
 
 
+@pytest.mark.slow
 def test_moving_potential():
     # A bistable potential whose tilt swings: what matters is that both read the same clock.
     energy = FreeEnergy(
@@ -143,6 +144,7 @@ def test_moving_potential():
         assert passes(z)
 
 
+@pytest.mark.slow
 def test_muller_brown():
     energy = FreeEnergy("muller_brown", diffusivity=1.0)
     for z in misses(energy, particles=80_000, **MULLER_BROWN):
