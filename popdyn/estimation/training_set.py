@@ -147,8 +147,8 @@ class TrainingSet:
             )
         notes = (*_told(read), *_told_of_growth(data, read), *_told_of_noise(data, noise))
         paired = paired and len({len(x) for x in fit}) == 1
-        total, noise = masses(data), np.array([x.mass_variance for x in read])
-        known = None if total is None else (np.log(total[kept]), noise)
+        total, variance = masses(data), np.array([x.mass_variance for x in read])
+        known = None if total is None else (np.log(total[kept]), variance)
         return cls(
             t[kept], kept, fit, validation, seed, notes=notes, paired=(paired,), masses=known
         )

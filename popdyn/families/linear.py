@@ -32,20 +32,37 @@ def time_basis(t: Tensor, span: tuple[float, float], count: int) -> Tensor:
     return torch.stack(columns[:count], -1)
 
 
-def known(
-    term: LinearPotential | RadialInteraction, std: Callable[..., Tensor]
-) -> Callable[..., Tensor]:
-    """Return what gives a standard error, of a term that has one.
+class KnowsErrors:
+    """A term that knows its standard errors, if it was found with them: else 0 would be a claim.
 
-    Raises:
-        AttributeError: Of a term that was found without: 0 would be a claim.
+    ``hasattr`` says which.
     """
-    if not term.errors.shape[-1]:
-        raise AttributeError("no standard error is known")
-    return std
+
+    errors: Tensor
+
+    @property
+    def value_std(self) -> Callable[..., Tensor]:
+        """``(x, reference, t)`` ↦ the standard error of the value less its mean."""
+        return self._known(self._value_std)
+
+    @property
+    def gradient_std(self) -> Callable[..., Tensor]:
+        """``(x, t)`` ↦ the standard error of each component of the gradient."""
+        return self._known(self._gradient_std)
+
+    def _known(self, std: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        if not self.errors.shape[-1]:
+            raise AttributeError("no standard error is known")
+        return std
+
+    def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
+        raise NotImplementedError
+
+    def _gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
+        raise NotImplementedError
 
 
-class LinearPotential(LearnedTerm):
+class LinearPotential(KnowsErrors, LearnedTerm):
     """V(x, t) = Σ_jm a_jm φ_j(x) P_m(t) plus the confining tail outside the box of the data.
 
     Where nothing was learned, all weights 0, there is no tail either: nothing moves.
@@ -108,16 +125,6 @@ class LinearPotential(LearnedTerm):
                 scaling = self.features.scaling
                 out = out + scaling.tail_gradient(scaling.standardise(flat)) / scaling.scale
             return out.reshape(x.shape).to(x.dtype)
-
-    @property
-    def value_std(self) -> Callable[..., Tensor]:
-        """``(x, reference, t)`` ↦ the standard error of V less its mean, where that is known."""
-        return known(self, self._value_std)
-
-    @property
-    def gradient_std(self) -> Callable[..., Tensor]:
-        """``(x, t)`` ↦ the standard error of the gradient, where that is known."""
-        return known(self, self._gradient_std)
 
     def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of V(x) less its mean over a reference, ``(n, d) → (n)``."""
@@ -350,7 +357,7 @@ class RadialFeatures(nn.Module):
         return out, groups
 
 
-class RadialInteraction(LearnedTerm, RadialKernel):
+class RadialInteraction(KnowsErrors, LearnedTerm, RadialKernel):
     """W(z) = Σ_m b_m w_m(|z|); beyond the reach of the data its force falls off as 1/r.
 
     The slope comes from a fine table in r, so that a pair costs the same whatever the number of
@@ -428,16 +435,6 @@ class RadialInteraction(LearnedTerm, RadialKernel):
         inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
         return inside.mul_(reach**2 / s.clamp_min(reach**2))
 
-    @property
-    def value_std(self) -> Callable[..., Tensor]:
-        """``(z, reference, t)`` ↦ the standard error of W less its mean, where that is known."""
-        return known(self, self._value_std)
-
-    @property
-    def gradient_std(self) -> Callable[..., Tensor]:
-        """``(z, t)`` ↦ the standard error of the gradient, where that is known."""
-        return known(self, self._gradient_std)
-
     def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of W(z) less its mean over a reference, ``(n, d) → (n)``."""
         reach, errors = float(self.features.reach), self.errors.double()
@@ -450,12 +447,12 @@ class RadialInteraction(LearnedTerm, RadialKernel):
 
         return (moved(x) - moved(reference).mean(0)).norm(dim=-1).to(x.dtype)
 
-    def _gradient_std(self, z: Tensor, t: Time = None) -> Tensor:
+    def _gradient_std(self, x: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of each component of the gradient, ``(..., d) → (..., d)``."""
-        s, reach = squared_norm(z).double(), float(self.features.reach)
+        s, reach = squared_norm(x).double(), float(self.features.reach)
         slopes = self.features.slopes(s.sqrt().clamp_max(reach)) @ self.errors.double()
         size = slopes.norm(dim=-1) * (reach**2 / s.clamp_min(reach**2))
-        return (2.0 * size[..., None] * z.abs()).to(z.dtype)
+        return (2.0 * size[..., None] * x.abs()).to(x.dtype)
 
     def config(self) -> dict[str, Any]:
         return {"size": len(self.weights), "errors": self.errors.shape[1]}

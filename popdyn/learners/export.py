@@ -85,17 +85,19 @@ def export_run(
 
     def cells() -> ExportedCells:
         found = cells_of(data, group=group, units=units)
-        learned = _learned(run, data, group, units, from_, seed)
+        own = cells_of(data, group=group, units="store")  # where the energy lives
+        learned = _learned(run, data, own, units, from_, seed)
         if fates:
-            learned = _with_fates(learned, run, data, group, units, seed)
+            learned = _with_fates(learned, run, data, own, units, seed)
         return replace(found, learned=learned, into=None if into is None else Path(into))
 
     return write_cells(cells, out, overwrite, [*reads, into])
 
 
-def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, seed: int) -> Learned:
+def _learned(
+    run: Run, data: xr.DataTree, own: ExportedCells, units: str, from_: str, seed: int
+) -> Learned:
     held_out = set(run.held_out(data))
-    own = cells_of(data, group=group, units="store")  # where the energy lives
     t = times(data)
     potential = np.empty(len(own.x), np.float32)
     velocity, growth = np.empty_like(own.x), np.empty(len(own.x), np.float32)
@@ -130,10 +132,9 @@ def _learned(run: Run, data: xr.DataTree, group: str, units: str, from_: str, se
 
 
 def _with_fates(
-    learned: Learned, run: Run, data: xr.DataTree, group: str, units: str, seed: int
+    learned: Learned, run: Run, data: xr.DataTree, own: ExportedCells, units: str, seed: int
 ) -> Learned:
     """Return what was learned with the wells that each cell ends in."""
-    own = cells_of(data, group=group, units="store")
     each = [np.flatnonzero(own.index == k) for k in range(len(times(data)))]
     found = landscape(run, data, cells=[own.x[rows] for rows in each], seed=seed)
     order = np.concatenate(each)

@@ -110,8 +110,9 @@ def fit(
         target = run_target(out, overwrite=overwrite, keep=True, sources=sources)
         target.check()
     noise = noise_of(observation_noise, dimension(experiments[0].data))
-    asked = (ensemble, workers, seed, device, noise)
-    fitting = Fitting(entry, resolved, experiments, held_out_each, *asked)
+    fitting = Fitting(
+        entry, resolved, experiments, held_out_each, ensemble, workers, seed, device, noise
+    )
     config = _config_of(fitting) | {"hold_out": sorted(set(held_out))}
     begin = time.monotonic()
 

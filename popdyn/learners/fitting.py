@@ -165,16 +165,24 @@ class Fitting:
         if before.dim > FULL or before.finer:
             return None
         self.training = dataclasses.replace(before, finer=True)
-        other = self.fit_one(self.training, self.settled, Workplace())
-        kept = ("learn", "ladder", "time_varying", "between")
-        other.certificate |= {k: v for k, v in run.certificate.items() if k in kept}
+        # What could not be told apart with few tests is no clearer by itself.
+        kept = ("learn", "ladder", "time_varying", "between", "undetermined")
+        found = self._tried(run, {k: v for k, v in run.certificate.items() if k in kept})
+        if found is None or found[0].word not in ("explained", "undetermined"):
+            self.training, found = before, None
+        return found
+
+    def _tried(self, run: Run, choice: dict[str, Any]) -> tuple[Run, Judging] | None:
+        """Return a fit as things are settled now, for a run; None where it cannot be solved for."""
+        assert self.training is not None
+        try:
+            other = self.fit_one(self.training, self.settled, Workplace())
+        except PopdynError:
+            return None
+        other.certificate |= choice
         _say_what_can_be_told(other, self.settled, self.training)
         other.config = run.config
-        judging = self._verdict_on(other)
-        if other.word in ("explained", "undetermined"):
-            return other, judging
-        self.training = before
-        return None
+        return other, self._verdict_on(other)
 
     def _otherwise(self, run: Run) -> tuple[Run, Judging] | None:
         """Return a fit with other parts that carries the snapshots where the ladder's does not.
@@ -213,16 +221,14 @@ class Fitting:
                 continue
             try:
                 self.settled = dataclasses.replace(before, learn=learn, **features)
-                other = self.fit_one(self.training, self.settled, Workplace())
-            except PopdynError:  # other options do not go with it, or it cannot be solved for
+            except PopdynError:  # other options do not go with it
                 continue
-            other.certificate |= {"learn": list(learn), "ladder": ladder}
-            _say_what_can_be_told(other, self.settled, self.training)
-            other.config = run.config
-            judging = self._verdict_on(other)
-            if other.word in accepted:
-                return other, judging
-            if (finer := self._finer(other)) is not None:
+            found = self._tried(run, {"learn": list(learn), "ladder": ladder})
+            if found is None:
+                continue
+            if found[0].word in accepted:
+                return found
+            if (finer := self._finer(found[0])) is not None:
                 return finer
         self.settled = before
         return None

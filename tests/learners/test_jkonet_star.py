@@ -37,6 +37,8 @@ def test_the_closed_form_recovers_a_quadratic():
     # An implicit step of ½c|x|² divides x by 1 + τc, and the coupling is each particle's own.
     data = steps_of(lambda x: x / (1 + 2.0 * TAU))
     energy = fit(data, model="features", **EXACT).energy
+    with pytest.raises(popdyn.PopdynError, match="no estimate that knows its standard error"):
+        energy.potential_gradient_std(np.zeros((1, 2)))
     x = positions(data, 2)
     np.testing.assert_allclose(energy.potential_gradient(x), 2.0 * x, atol=0.02)
 

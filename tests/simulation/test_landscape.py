@@ -56,13 +56,19 @@ def test_a_learned_landscape_knows_its_errors(data) -> None:
 
 def test_the_command_and_the_export_say_the_same(run_popdyn, tmp_path) -> None:
     wells = popdyn.FreeEnergy("double_well", diffusivity=0.3)
-    data = popdyn.simulate(wells, particles=80, snapshots=3, dt=0.3, seed=0)
+    made = popdyn.simulate(wells, particles=80, snapshots=3, dt=0.3, seed=0)
+    # Cells in no order, as files have them.
+    x = np.concatenate([popdyn.snapshots.positions(made, k) for k in range(3)])
+    order = np.random.default_rng(0).permutation(len(x))
+    labels = np.repeat([0.0, 0.3, 0.6], 80)
+    np.savez(tmp_path / "cells.npz", pcs=x[order], sample_labels=labels[order])
+    data = popdyn.import_data(tmp_path / "cells.npz")
     run = popdyn.fit(data, learner="weak_form", learn="potential", diffusivity=0.3)
     popdyn.write(data, tmp_path / "d.zarr")
     save_run(run, tmp_path / "run")
     asked = run_popdyn("landscape", "run", "--data", "d.zarr", "--json", "--cells", "30")
     assert asked.code == 0, asked.err
-    out = ("--to-h5ad", "out.h5ad", "--fates", "--group", "test", "--units", "store")
+    out = ("--to-h5ad", "out.h5ad", "--fates", "--units", "store")
     done = run_popdyn("export", "run", "--data", "d.zarr", *out)
     assert done.code == 0, done.err
     cells = anndata.read_h5ad(tmp_path / "out.h5ad")
@@ -71,12 +77,12 @@ def test_the_command_and_the_export_say_the_same(run_popdyn, tmp_path) -> None:
     np.testing.assert_allclose(wells["depths"], asked.json["depths"], rtol=1e-4)
     fates = cells.obsm["popdyn_fates"]
     assert fates.shape[1] == len(wells["bottoms"])
-    own = [popdyn.snapshots.positions(data, k, "test") for k in range(3)]
-    found = popdyn.landscape(run, data, cells=own)
-    expected = {tuple(y): fate for y, fate in zip(np.concatenate(own), found.fates, strict=True)}
+    x, at = cells.obsm["X_pca"], cells.obs["time"].to_numpy()
+    assert (np.diff(at) < 0).any()
+    found = popdyn.landscape(run, data, cells=[x[at == t] for t in (0.0, 0.3, 0.6)])
     assert len(np.unique(fates, axis=0)) > 1
-    for y, fate in zip(cells.obsm["X_pca"], fates, strict=True):
-        np.testing.assert_allclose(fate, expected[tuple(y)])
+    for k, t in enumerate((0.0, 0.3, 0.6)):
+        np.testing.assert_allclose(fates[at == t], found.fates[found.index == k])
     best = np.where(fates.any(1), fates.argmax(1), -1)
     np.testing.assert_array_equal(cells.obs["popdyn_fate"].to_numpy(), best)
     text = run_popdyn("landscape", "run", "--data", "d.zarr", "--cells", "5")
