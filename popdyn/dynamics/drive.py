@@ -12,6 +12,7 @@ from popdyn.dynamics.pairwise import mean_interaction_gradient
 __all__ = ["Drive"]
 
 PAIRS_PER_BLOCK = 1 << 20
+BLOCKS = 8  # of rows, at least: within each of them a pair is counted from both sides
 
 
 class Drive:
@@ -145,10 +146,14 @@ class Drive:
         total = torch.zeros(x.shape[:-2], dtype=x.dtype, device=x.device)
         if self.W is None or n < 2:
             return total
-        for rows in x.split(max(1, PAIRS_PER_BLOCK // (n * d)), -2):
-            pairs = rows[..., :, None, :] - x[..., None, :, :]
-            total += self.W.value(pairs).sum((-2, -1))
-        return total / (2 * (n - 1))
+        size = max(1, min(PAIRS_PER_BLOCK // (n * d), n // BLOCKS))
+        for first in range(0, n, size):
+            # Each pair once, but for those within a block.
+            rows, later = x[..., first : first + size, :], x[..., first + size :, :]
+            for others, share in ((rows, 0.5), (later, 1.0)):
+                pairs = rows[..., :, None, :] - others[..., None, :, :]
+                total += share * self.W.value(pairs).sum((-2, -1))
+        return total / (n - 1)
 
     def _batched(self, x: Tensor, order: Tensor) -> Tensor:
         assert self.W is not None

@@ -13,7 +13,7 @@ from popdyn.estimation.evidence import LEVEL, Posterior
 from popdyn.estimation.flow import Unknowns
 from popdyn.estimation.levels import FULL, PRODUCTS
 from popdyn.estimation.options import WeakFormOptions
-from popdyn.estimation.solution import FITS, REJECTED, p_value_of
+from popdyn.estimation.solution import FITS, REJECTED
 from popdyn.estimation.steps import FAR
 from popdyn.estimation.trades import TRADED, spreads, traded
 from popdyn.estimation.training_set import TrainingSet
@@ -21,7 +21,7 @@ from popdyn.estimation.verdict import REFUTED
 from popdyn.estimation.weak_form import Levels, solve_weak_form
 from popdyn.families.mean_fields import GRIDDED
 
-__all__ = ["RUNGS", "Asked", "parts_asked_for", "refuted"]
+__all__ = ["DECIDING", "RUNGS", "Asked", "parts_asked_for", "refuted", "refuted_by_some"]
 
 RUNGS = (
     ("potential",),
@@ -161,6 +161,8 @@ class _Ladder:
         # particles.
         tried = (self._whole,) if self.many else (self._coarse, self._whole)
         for dictionary in () if self.far else tried:
+            if dictionary == self._whole and self._is_hopeless():
+                continue
             if not _met(dictionary("potential")):
                 continue
             asks = open_ = False
@@ -178,6 +180,12 @@ class _Ladder:
     def _holds(self, *beside: str) -> bool:
         """Whether the whole dictionary, more of it and of its tests, does not refute a rung."""
         return not refuted(self._whole("potential", *beside))
+
+    def _is_hopeless(self) -> bool:
+        """Whether narrow functions do not mend either what the coarse dictionary is refuted for."""
+        if self.many or not refuted(self._coarse("potential")):
+            return False
+        return refuted_by_some(self.data, self._options(("potential",)), DECIDING // 2)
 
     def _noise_alone(self) -> Asked | None:
         """Whether β is enough, where the forces of pairs are dear: it costs none."""
@@ -267,16 +275,15 @@ class _Ladder:
 
     def _coarsely(self, *learn: str) -> dict[str, Any]:
         levels = Levels(self.fewest, self._options(learn))
-        at, posterior, misfit = levels.begin([], everything=True)
-        unknowns = levels.coarse[0]
+        found = levels.begin(everything=True)
         more: dict[str, Any] = {"dictionary": "coarse"}
         if "interaction" in learn:
             more["interaction"] = any(
-                size > 0.0 for g, size in posterior.strengths.items() if g.part == "W"
+                size > 0.0 for g, size in found.posterior.strengths.items() if g.part == "W"
             )
         if "diffusion" in learn:
-            more |= self._noise(unknowns, at.theta, posterior, misfit)
-        return self._rung(learn, misfit, p_value_of(unknowns, at, posterior), **more)
+            more |= self._noise(levels.coarse[0], found.theta, found.posterior, found.misfit)
+        return self._rung(learn, found.misfit, found.p_value, **more)
 
     def _whole(self, *learn: str, moves: bool = False) -> dict[str, Any]:
         # Of V alone with a structure all particles are asked: it will be the fit's own solution.
@@ -323,3 +330,27 @@ def refuted(rung: Mapping[str, Any]) -> bool:
         (False, True)
     """
     return bool(rung["p_value"] < REFUTED)
+
+
+def refuted_by_some(data: TrainingSet, options: WeakFormOptions, count: int = DECIDING) -> bool:
+    """Whether so many particles reject what all of them would cost much to be rejected by.
+
+    Where all are not twice as many, or have been asked, nothing is saved by it.
+
+    Args:
+        data: The training set, in units of its own.
+        options: What is to be learned.
+        count: Particles of each snapshot that are asked.
+
+    Example:
+        >>> import popdyn
+        >>> from popdyn.learners.in_units import in_units, measured
+        >>> data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=900, dt=0.3, seed=0)
+        >>> own = TrainingSet.from_data(data)
+        >>> own = in_units(own, measured(own)[0])
+        >>> refuted_by_some(own, WeakFormOptions(("potential",)), 300)
+        False
+    """
+    if options in data.solved or min(len(x) for x in data.cells) < 2 * count:
+        return False
+    return bool(solve_weak_form(data.leading(count), options).p_value < REFUTED)

@@ -75,6 +75,7 @@ class TrainingSet:
         self._orders: dict[int, tuple[int, int, np.ndarray]] = {}
         self._leading: dict[int, TrainingSet] = {}
         self.solved: dict[Any, Any] = {}  # solutions by options, which more than one may ask for
+        self.begun: dict[Any, Any] = {}  # their starts, where all particles were asked
         self.near: dict[Any, Any] = {}  # those of more particles of the same data
         # The units that this set, or one with more particles, was fitted in, and the solutions.
         self.found: tuple[Units, dict[Any, Any], Structure | None] | None = None
@@ -268,7 +269,7 @@ class TrainingSet:
 
     def structured(self, structure: Structure) -> TrainingSet:
         """Take up a structure, and return itself: what was solved without it is forgotten."""
-        self.structure, self.solved, self._leading = structure, {}, {}
+        self.structure, self.solved, self.begun, self._leading = structure, {}, {}, {}
         self.__dict__.pop("turned", None)
         return self
 

@@ -62,7 +62,7 @@ SUBSTEPS = 20
 # Of an interacting population, whose steps are dear, as many as its stiffness asks for: a step of
 # Heun's over so much of it is off by its cube over six, a few thousandths of how far it leads.
 FEWEST, STIFF = 5, 0.2
-TOGETHER = 1000  # particles of one interacting population: pairs cost their square
+TOGETHER = 500  # particles of one interacting population: pairs cost their square
 # Particles that the form is made by, and two quarters that say what it is worth.
 PARTS = (slice(0, None, 2), slice(1, None, 4), slice(3, None, 4))
 TAIL, TINY = 1e-300, 1e-16  # a p-value is neither below nor 1 less than this

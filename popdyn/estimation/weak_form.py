@@ -74,7 +74,7 @@ class Levels:
 
     def __init__(self, data: TrainingSet, options: WeakFormOptions, at_rest: bool = True) -> None:
         self.given, data = data, data.turned
-        self.data, self.options = data, options
+        self.data, self.options, self.at_rest = data, options, at_rest
         self.snapshots = particles_of(data)
         self.smallest = min(len(x) for x in self.snapshots)
         self.start, self.coarse, self.fine = levels(data, self.snapshots, options, at_rest)
@@ -144,25 +144,21 @@ class Levels:
         theta[: len(gram)] = np.linalg.solve(gram + ridge, right)
         return theta
 
-    def begin(
-        self,
-        trace: list[dict[str, float]],
-        everything: bool = False,
-    ) -> tuple[Equations, Posterior, float]:
+    def begin(self, everything: bool = False) -> Begun:
         """Solve with polynomials, then with the coarse dictionary.
 
         Args:
-            trace: Gets a record of every step.
-            everything: Whether all particles take part.
-
-        Returns:
-            The coarse solution, its posterior, and χ² for each degree of freedom.
+            everything: Whether all particles ask for the coarse dictionary. They are not asked
+                again by whoever begins for the same data.
         """
-        theta = np.zeros(self.start[0].size)
+        key = self.options, self.at_rest
+        if key in self.given.begun:
+            return self.given.begun[key]  # type: ignore[no-any-return]
+        theta, trace = np.zeros(self.start[0].size), list[dict[str, float]]()
         known = math.inf
         for level, after in ((self.start, self.coarse), (self.coarse, None)):
-            whole = everything or not (level is self.coarse or self.fine[0].plain)
-            particles = self.snapshots if whole else self.few
+            whole = level is self.coarse and (everything or self.beyond)
+            particles = self.snapshots if whole else [x[:BEGUN] for x in self.snapshots]
             own = self.equations(*level, particles=particles, known=known)
             at, posterior, misfit = descend(own, theta, None, trace, self.options.coarse, NEAR)
             if level is self.start and misfit > FITS and self.transportable:
@@ -175,7 +171,30 @@ class Levels:
             known = sum(posterior.determined.values())
             if after is not None:
                 theta = carried(level[0], at.theta, after[0])
-        return at, posterior, misfit
+        p_value = p_value_of(self.coarse[0], at, posterior)
+        begun = Begun(at.theta, posterior, misfit, p_value, trace)
+        if everything:
+            self.given.begun[key] = begun
+        return begun
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A solution with the coarse dictionary.
+
+    Attributes:
+        theta: θ.
+        posterior: Its posterior.
+        misfit: χ² for each degree of freedom.
+        p_value: How often moments are met as badly by chance.
+        trace: A record of every step.
+    """
+
+    theta: np.ndarray
+    posterior: Posterior
+    misfit: float
+    p_value: float
+    trace: list[dict[str, float]]
 
 
 def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
@@ -200,9 +219,9 @@ def _solved(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolution:
 
 
 def _solved_on(ways: Levels) -> tuple[_Solved, list[dict[str, float]]]:
-    trace: list[dict[str, float]] = []
-    at, posterior, _ = ways.begin(trace)
-    look = _look(ways, at.theta, posterior)
+    begun = ways.begin()
+    trace = list(begun.trace)
+    look = _look(ways, begun.theta, begun.posterior)
     gone = look.gone
     while True:
         own = _solved_without(ways, look, gone, trace)

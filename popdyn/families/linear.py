@@ -420,20 +420,26 @@ class RadialInteraction(KnowsErrors, LearnedTerm, RadialKernel):
         step = float(self.features.reach) / self.NODES
         left = (r.detach() / step).long().clamp_(max=self.NODES - 1)
         u = r / step - left
-        low, rise = value[left], value[left + 1] - value[left]
+        rise = value.diff()
         # dW/dr = 2r · dW/d(r²), in units of a step
-        at_low = 2.0 * step**2 * left * slope[left] - rise
-        at_high = rise - 2.0 * step**2 * (left + 1) * slope[left + 1]
+        steep = 2.0 * step**2 * torch.arange(self.NODES + 1).to(slope) * slope
+        low, rise, at_low, at_high = (
+            part.take(left) for part in (value[:-1], rise, steep[:-1] - rise, rise - steep[1:])
+        )
         return low + u * rise + u * (1.0 - u) * (at_low * (1.0 - u) + at_high * u)
 
     def slope(self, s: Tensor) -> Tensor:
         table = self.tables()[1].to(s)
+        rise = table.diff(append=table[-1:])
         reach = float(self.features.reach)
-        place = s.clamp_min(0.0).sqrt().mul_(self.NODES / reach)
-        left = place.clamp(max=self.NODES - 1).long()
-        low = table[left]
-        inside = torch.lerp(low, table[left + 1], place.clamp(max=self.NODES).sub_(left))
-        return inside.mul_(reach**2 / s.clamp_min(reach**2))
+        place = s.clamp(0.0, reach**2).sqrt_().mul_(self.NODES / reach).flatten()
+        left = place.int()  # of many pairs half the bytes of a long
+        out = table.index_select(0, left)
+        out.addcmul_(rise.index_select(0, left), place.frac_())
+        out = out.view(s.shape)
+        # Most tiles have no pair beyond the reach.
+        beyond = s.numel() > 0 and float(s.amax()) > reach**2
+        return out.mul_(reach**2 / s.clamp_min(reach**2)) if beyond else out
 
     def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of W(z) less its mean over a reference, ``(n, d) → (n)``."""

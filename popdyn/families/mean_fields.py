@@ -69,46 +69,59 @@ class GridFields:
     def _dims(self) -> tuple[int, ...]:
         return tuple(range(-len(self.shape), 0))
 
-    def _locate(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return the cells ``(n, 4^d)``, and the splines and their slopes in each component."""
-        place = (x.double().clamp(self.low, self.high) - self.low) / self.h + 2.0
+    def _locate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the cells ``(4^d, n)``, and splines and their slopes ``(d, 4, n)``."""
+        low, high = self.low[:, None], self.high[:, None]
+        place = ((x.T.double().clamp(low, high) - low) / self.h + 2.0).contiguous()
         cell = place.floor()
-        u = place - cell
+        u = place.sub_(cell).float()
         v = 1.0 - u
-        spline = [v**3, 3 * u**3 - 6 * u**2 + 4, 3 * v**3 - 6 * v**2 + 4, u**3]
-        slope = [-(v**2), 3 * u**2 - 4 * u, 4 * v - 3 * v**2, u**2]
-        values = torch.stack(spline, -1) / 6.0
-        slopes = torch.stack(slope, -1) / (2.0 * self.h)
-        index = torch.zeros(len(x), 1, dtype=torch.long)
-        for axis, n in enumerate(self.shape):
-            own = cell[:, axis, None].long() - 1 + torch.arange(4)
-            index = (index[:, :, None] * n + own[:, None, :]).flatten(1)
-        return index, list(values.unbind(1)), list(slopes.unbind(1))
+        uu, vv = u.square(), v.square()
+        first, last = v * vv / 6.0, u * uu / 6.0
+        second = 0.5 * u * uu - uu + 2.0 / 3.0
+        values = torch.stack([first, second, 1.0 - first - second - last, last], 1)
+        first, last = -0.5 * vv, 0.5 * uu
+        second = 1.5 * uu - 2.0 * u
+        slopes = torch.stack([first, second, -first - second - last, last], 1) / self.h
+        index = torch.zeros(len(x), dtype=torch.int32)
+        near = torch.zeros(1, dtype=torch.int32)
+        for n, own in zip(self.shape, cell.int(), strict=True):
+            index = index * n + own
+            near = (near[:, None] * n + torch.arange(-1, 3, dtype=torch.int32)).flatten()
+        return index + near[:, None], values, slopes
 
     @staticmethod
     def _product(factors: list[Tensor]) -> Tensor:
+        """Return the products of one of each component's four, ``(4^d, n)``."""
         out = factors[0]
         for factor in factors[1:]:
-            out = (out[:, :, None] * factor[:, None, :]).flatten(1)
+            out = (out[:, None] * factor).flatten(0, 1)
         return out
 
     def gradients(self, x: Tensor, population: Tensor, weights: Tensor) -> Tensor:
         """Return the fields; see :class:`Fields`."""
         cells = int(np.prod(self.shape))
         index, values, slopes = self._locate(population)
-        spread = torch.bincount(index.flatten(), self._product(values).flatten(), cells)
+        shares = self._product(list(values))
+        spread = torch.bincount(index.flatten(), shares.flatten().double(), cells)
         density = torch.fft.rfftn(spread.reshape(self.shape), dim=self._dims())
         kernels = torch.tensordot(weights.to(self.kernels).T, self.kernels, 1)
         potentials = torch.fft.irfftn(density * kernels, self.shape, dim=self._dims())
         table = potentials.reshape(len(kernels), cells).T.contiguous() / len(population)
+        table -= spread @ table / len(population)  # it pulls nobody, and splines are rounded
         if x is not population:
             index, values, slopes = self._locate(x)
-        at = table[index]  # (n, 4^d, c)
-        out = []
-        for axis in range(len(values)):
-            factors = [slopes[a] if a == axis else values[a] for a in range(len(values))]
-            out.append(torch.einsum("nk,nkc->nc", self._product(factors), at))
-        return torch.stack(out).to(x.dtype)
+        out = table.new_zeros(len(values), len(x), table.shape[1])
+        pulls = [
+            self._product([slopes[b] if b == axis else v for b, v in enumerate(values)])
+            for axis in range(len(values))
+        ]
+        # One of the near cells after the other: arrays of all would not stay in the cache.
+        for k, near in enumerate(index):
+            at = table.index_select(0, near)
+            for own, pull in zip(out, pulls, strict=True):
+                own.addcmul_(at, pull[k, :, None])
+        return out.to(x.dtype)
 
 
 class DirectFields:

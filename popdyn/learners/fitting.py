@@ -18,7 +18,7 @@ from popdyn.dynamics import Dynamics, FreeEnergy
 from popdyn.estimation import LEAST, REFUTED, VERDICTS, Sample, Verdict, judge
 from popdyn.estimation.difference import difference
 from popdyn.estimation.identifiability import diagnose, gauge_trade
-from popdyn.estimation.ladder import RUNGS, refuted
+from popdyn.estimation.ladder import DECIDING, RUNGS, refuted, refuted_by_some
 from popdyn.estimation.levels import FULL
 from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.solution import REJECTED
@@ -173,11 +173,16 @@ class Fitting:
         return found
 
     def _tried(self, run: Run, choice: dict[str, Any]) -> tuple[Run, Judging] | None:
-        """Return a fit as things are settled now, for a run; None where it cannot be solved for."""
+        """Return a fit as things are settled now, for a run, unless its own moments refute it.
+
+        None, too, where it cannot be solved for.
+        """
         assert self.training is not None
         try:
             other = self.fit_one(self.training, self.settled, Workplace())
         except PopdynError:
+            return None
+        if other.certificate.get("misfit_p_value", 1.0) < REFUTED:
             return None
         other.certificate |= choice
         _say_what_can_be_told(other, self.settled, self.training)
@@ -223,6 +228,8 @@ class Fitting:
                 self.settled = dataclasses.replace(before, learn=learn, **features)
             except PopdynError:  # other options do not go with it
                 continue
+            if self._refuted_by_some():
+                continue
             found = self._tried(run, {"learn": list(learn), "ladder": ladder})
             if found is None:
                 continue
@@ -232,6 +239,16 @@ class Fitting:
                 return finer
         self.settled = before
         return None
+
+    def _refuted_by_some(self) -> bool:
+        """Whether few particles refute what is settled: it is not worth a fit to all of them."""
+        assert self.training is not None
+        own = self.training.own
+        if own is None or own.units is None:
+            return False
+        asked = options_in_units(self.settled, own.units)
+        asked = getattr(asked, "weak_form", asked)
+        return isinstance(asked, WeakFormOptions) and refuted_by_some(own, asked, DECIDING // 2)
 
     def _compare(self, run: Run, each: Sequence[Verdict]) -> None:
         """Put into the certificate what each experiment says, and whether they differ."""

@@ -48,6 +48,9 @@ class Simulate:
         generator: Draws the noise, and the partners.
         partners: Others that act on a particle in a substep, drawn anew each time; all if None.
         substeps: Substeps of every interval; if None as many as the energy's stiffness asks for.
+
+    Attributes:
+        largest: Substeps that stiffness may ask for.
     """
 
     second_order = False
@@ -61,7 +64,7 @@ class Simulate:
     ) -> None:
         self.generator, self.partners = generator, partners
         self.substeps, self.calls = substeps or 4, 0
-        self.fixed = substeps is not None
+        self.fixed, self.largest = substeps is not None, self.LARGEST
 
     def solve(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> Tensor:
         if self.calls % 50 == 0 and not self.fixed:
@@ -83,7 +86,7 @@ class Simulate:
         if energy.V is not None:
             stiff = Drive(energy).stiffness(x[:, :200], start, tau[..., None])
         wanted = math.ceil(float(tau.max()) * stiff / 0.3)
-        return min(self.LARGEST, max(self.SMALLEST, wanted))
+        return min(self.largest, max(self.SMALLEST, wanted))
 
     def residual(self, energy: FreeEnergy, x: Tensor, start: Tensor, tau: Tensor) -> float:
         n, stop = self.substeps, (start + tau)[:, 0]
