@@ -234,8 +234,9 @@ def _row_breaches(folder: Path) -> Iterator[Breach]:
             continue
         data = f"{row['entry']}-seed{row['seed']}"
         cell = folder / "cells" / f"{row['entry']}-{row['learner']}-seed{row['seed']}"
-        parts = [folder / "stores" / f"{data}.zarr", folder / "references" / f"{data}.json"]
-        for part in (*parts, cell / "cell.json", cell / "run"):
+        stores = {folder / "stores" / f"{data}.zarr": None} | dict.fromkeys(_seen(folder, cell))
+        beside = folder / "references" / f"{data}.json", cell / "cell.json", cell / "run"
+        for part in (*stores, *beside):
             if not part.exists():
                 yield Breach(part.relative_to(folder).as_posix(), "is missing")
         try:
@@ -245,6 +246,15 @@ def _row_breaches(folder: Path) -> Iterator[Breach]:
         if known is not None and known["row"] != row:
             found = "has other scores than results.json: the same bench command goes on"
             yield Breach((cell / "cell.json").relative_to(folder).as_posix(), found)
+
+
+def _seen(folder: Path, cell: Path) -> list[Path]:
+    """Return the stores that a cell's run has learned from; none where it does not say."""
+    try:
+        data = json.loads((cell / "run" / "config.json").read_bytes())["data"]
+        return [folder / "stores" / Path(one["path"]).name for one in data]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # the run itself is what is named
 
 
 def _breach(folder: Path, file: Path, read: Callable[[Path], Any]) -> Iterator[Breach]:

@@ -198,47 +198,49 @@ class Fitting:
         and where the choice is refused the other parts are tried; but not what the moments of the
         whole dictionary refute, nor a W in more dimensions, where it takes minutes.
         """
-        ladder = run.certificate.get("ladder")
-        if self.training is None or self.members > 1 or "between" in run.certificate:
-            return None
-        as_asked = getattr(self.settled, "model", None) == "network"
-        if not ladder or run.certificate.get("time_varying") or as_asked:
-            return None
-        chosen = tuple(run.certificate["learn"])
-        less = tuple(part for part in chosen if part != "interaction")
-        accepted: tuple[str, ...] = ("explained",)
-        if run.word == "unexplained":
-            accepted += ("undetermined",)
-            without = {"interaction"} if self.training.dim > FULL else set()
-            if getattr(self.options, "diffusivity", None) is not None:
-                without.add("diffusion")
-            others = [parts for parts in RUNGS if without.isdisjoint(parts)]
-        elif run.word == "undetermined" and less != chosen:
-            others = [less]
-        else:
-            return None
-        whole = [r for r in ladder if r["dictionary"] == "whole" and not r.get("time_varying")]
-        tried = (chosen, *(tuple(rung["learn"]) for rung in whole if refuted(rung)))
         before = self.settled
-        features = {"model": "features"} if hasattr(before, "model") else {}
-        for learn in others:
-            if learn in tried:
-                continue
+        for learn in self._other_parts(run):
             try:
-                self.settled = dataclasses.replace(before, learn=learn, **features)
+                self.settled = dataclasses.replace(before, learn=learn, **_of_features(before))
             except PopdynError:  # other options do not go with it
                 continue
             if self._refuted_by_some():
                 continue
-            found = self._tried(run, {"learn": list(learn), "ladder": ladder})
+            choice = {"learn": list(learn), "ladder": run.certificate["ladder"]}
+            found = self._tried(run, choice)
             if found is None:
                 continue
-            if found[0].word in accepted:
+            refused = run.word == "unexplained"
+            if found[0].word == "explained" or (refused and found[0].word == "undetermined"):
                 return found
             if (finer := self._finer(found[0])) is not None:
                 return finer
         self.settled = before
         return None
+
+    def _other_parts(self, run: Run) -> list[tuple[str, ...]]:
+        """Return the parts that are worth trying instead of those that the ladder chose."""
+        ladder = run.certificate.get("ladder")
+        alone = self.training is not None and self.members == 1 and ladder
+        moves = run.certificate.get("time_varying") or "between" in run.certificate
+        if not alone or moves or getattr(self.settled, "model", None) == "network":
+            return []
+        assert self.training is not None
+        assert ladder is not None
+        chosen = tuple(run.certificate["learn"])
+        if run.word == "undetermined":
+            less = tuple(part for part in chosen if part != "interaction")
+            others = [less] if less != chosen else []
+        elif run.word == "unexplained":
+            without = {"interaction"} if self.training.dim > FULL else set()
+            if getattr(self.options, "diffusivity", None) is not None:
+                without.add("diffusion")
+            others = [parts for parts in RUNGS if without.isdisjoint(parts)]
+        else:
+            return []
+        whole = [r for r in ladder if r["dictionary"] == "whole" and not r.get("time_varying")]
+        tried = {chosen, *(tuple(rung["learn"]) for rung in whole if refuted(rung))}
+        return [parts for parts in others if parts not in tried]
 
     def _refuted_by_some(self) -> bool:
         """Whether few particles refute what is settled: it is not worth a fit to all of them."""
@@ -351,6 +353,10 @@ class Judging:
         sibling = fitting.fit_one(less, fitting.settled, Workplace())
         _to_cpu(sibling.energy)
         return sibling.dynamics, training.sample(left_out)
+
+
+def _of_features(options: Any) -> dict[str, str]:
+    return {"model": "features"} if hasattr(options, "model") else {}
 
 
 def _still(run: Run) -> None:

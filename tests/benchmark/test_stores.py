@@ -1,10 +1,12 @@
 """Stores of a suite: made once, known again, and told apart by their content."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from popdyn.base.errors import PopdynError
-from popdyn.benchmark import Entry, Suite, bench, make_store, make_suite
+from popdyn.benchmark import Entry, Suite, bench, check_bench, make_store, make_suite
 from popdyn.benchmark.stores import definition, store_digest
 from popdyn.learners import load_run
 from popdyn.snapshots import counts, make_tree, open_snapshots, positions, validate
@@ -120,3 +122,6 @@ def test_a_learner_sees_every_start_of_an_entry(tmp_path):
     stores = [f"a-seed0{start}.zarr" for start in ("", ".start2")]
     config = load_run(out / "cells" / "a-weak_form-seed0" / "run").config
     assert all(name in str(config) for name in stores)
+    assert check_bench(out) == []
+    shutil.rmtree(out / "stores" / stores[1])
+    assert [str(b) for b in check_bench(out)] == [f"stores/{stores[1]} is missing"]

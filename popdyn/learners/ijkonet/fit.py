@@ -119,7 +119,7 @@ def find_structure(
         hidden=HIDDEN,
         batch=options.batch or BATCH,
         steps=options.steps or STEPS,
-        learning_rate=RATE,
+        learning_rate=options.learning_rate or RATE,
     )
     V = trained(data, asked, place, LARGEST).energy.V
     if not network:

@@ -14,6 +14,8 @@ from popdyn.estimation.parts import AUTO, Choice, check_choice
 
 __all__ = ["IJKOnetOptions"]
 
+RATE = 3e-3  # of AdamW, where none is named
+
 
 @dataclass(frozen=True)
 class IJKOnetOptions(Options):
@@ -35,7 +37,8 @@ class IJKOnetOptions(Options):
         steps: Training steps of a network; Newton's method stops by itself. None: 2000, and 1000
             where the network only stands in for features that do not explain the snapshots.
         batch: Particles of each snapshot in a step. None: 1000, and 500 there.
-        learning_rate: Peak rate of AdamW; warm-up and cosine.
+        learning_rate: Peak rate of AdamW; warm-up and cosine. None: 0.003, and 0.01 of a network
+            that only tells the structure of features.
         weight_decay: AdamW's weight decay.
         hidden: Widths of the potential's layers.
         inputs: How a network's inputs are standardised: each ``component`` by its own spread, or
@@ -65,7 +68,7 @@ class IJKOnetOptions(Options):
     hold_ends: bool = True
     steps: Annotated[int | None, Bounds(ge=1)] = None
     batch: Annotated[int | None, Bounds(ge=1)] = None
-    learning_rate: Annotated[float, Bounds(gt=0)] = 3e-3
+    learning_rate: Annotated[float | None, Bounds(gt=0)] = None
     weight_decay: Annotated[float, Bounds(ge=0)] = 1e-2
     hidden: Annotated[tuple[int, ...], Bounds(ge=1, what="widths")] = (64, 64)
     inputs: Literal["component", "common"] = "component"
@@ -132,6 +135,11 @@ class IJKOnetOptions(Options):
         """Steps of a network, and particles of each snapshot in one."""
         steps, batch = (1000, 500) if self.linear else (2000, 1000)
         return self.steps or steps, self.batch or batch
+
+    @property
+    def peak_rate(self) -> float:
+        """Peak rate of AdamW."""
+        return self.learning_rate or RATE
 
     @property
     def learns_diffusivity(self) -> bool:

@@ -136,9 +136,7 @@ class IJKOnetProblem(Problem):
         if self.drifting:
             self.log_beta.requires_grad_(True)
             groups.append({"params": [self.log_beta], "weight_decay": 0.0})
-        return torch.optim.AdamW(
-            groups, lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        return torch.optim.AdamW(groups, lr=options.peak_rate, weight_decay=options.weight_decay)
 
     @property
     def drifting(self) -> bool:
@@ -146,7 +144,7 @@ class IJKOnetProblem(Problem):
         return self.options.learns_diffusivity and self.options.entropy_gradient
 
     def step(self, step: int) -> float:
-        rate = self.pace * self.options.learning_rate * cosine_rate(step, self.steps)
+        rate = self.pace * self.options.peak_rate * cosine_rate(step, self.steps)
         if self.options.begins_seeded:
             rate *= SEEDED_RATE
             if step == 0 and isinstance(self.inner, Network):
