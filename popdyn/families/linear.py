@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import chdtrc
 from torch import Tensor, nn
 
 from popdyn.dynamics.fields import RadialKernel, Time, squared_norm
@@ -294,6 +295,7 @@ class LinearStream(LearnedTerm):
 
 
 OF_DISTANCE = "polynomials of distance"
+KNOWN = 1e-8  # of the largest variance, below which float32 leaves none
 
 
 class RadialFeatures(nn.Module):
@@ -440,6 +442,19 @@ class RadialInteraction(KnowsErrors, LearnedTerm, RadialKernel):
         # Most tiles have no pair beyond the reach.
         beyond = s.numel() > 0 and float(s.amax()) > reach**2
         return out.mul_(reach**2 / s.clamp_min(reach**2)) if beyond else out
+
+    def p_value(self) -> float:
+        """Return how often W would be as far from 0 by its errors alone (Wald's test).
+
+        A direction of the weights that is not known, as along the gauge, says nothing.
+        """
+        errors = self.errors.double()
+        variance, directions = torch.linalg.eigh(errors @ errors.T)
+        known = variance > KNOWN * variance[-1]
+        if not known.any():
+            return 1.0
+        z = (directions.T @ self.weights)[known].square() / variance[known]
+        return float(chdtrc(int(known.sum()), float(z.sum())))
 
     def _value_std(self, x: Tensor, reference: Tensor, t: Time = None) -> Tensor:
         """Return the standard error of W(z) less its mean over a reference, ``(n, d) → (n)``."""

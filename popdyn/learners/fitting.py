@@ -24,7 +24,7 @@ from popdyn.estimation.options import WeakFormOptions
 from popdyn.estimation.solution import REJECTED
 from popdyn.estimation.training_set import TrainingSet
 from popdyn.estimation.weak_form import solve_weak_form
-from popdyn.families.linear import LinearPotential
+from popdyn.families.linear import LinearPotential, RadialInteraction
 from popdyn.families.units import TermInUnits
 from popdyn.learners.auto import chosen
 from popdyn.learners.between import MEMBERS, NOT_PREDICTED, is_worse, words_of_choice
@@ -194,9 +194,10 @@ class Fitting:
 
         Moments ask for parts, and fresh particles judge them: V alone may meet its own moments
         where a W is missing, and what W's functions earned beside a coarse dictionary, narrow
-        functions of V may do as well. So a W that trades with V is not kept where none is needed,
-        and where the choice is refused the other parts are tried; but not what the moments of the
-        whole dictionary refute, nor a W in more dimensions, where it takes minutes.
+        functions of V may do as well. So a W that trades with V, and that its own errors do not
+        tell from 0, is not kept where none is needed, and where the choice is refused the other
+        parts are tried; but not what the moments of the whole dictionary refute, nor a W in more
+        dimensions, where it takes minutes.
         """
         before = self.settled
         for learn in self._other_parts(run):
@@ -210,8 +211,11 @@ class Fitting:
             found = self._tried(run, choice)
             if found is None:
                 continue
+            # Where the snapshots are explained, with fewer parts they have to be as well as with W.
             refused = run.word == "unexplained"
-            if found[0].word == "explained" or (refused and found[0].word == "undetermined"):
+            met = found[0].certificate.get("misfit_p_value", 1.0) >= REJECTED
+            explained = found[0].word == "explained" and (refused or met)
+            if explained or (refused and found[0].word == "undetermined"):
                 return found
             if (finer := self._finer(found[0])) is not None:
                 return finer
@@ -230,7 +234,7 @@ class Fitting:
         chosen = tuple(run.certificate["learn"])
         if run.word == "undetermined":
             less = tuple(part for part in chosen if part != "interaction")
-            others = [less] if less != chosen else []
+            others = [less] if less != chosen and not _is_certain(run.energy.W) else []
         elif run.word == "unexplained":
             without = {"interaction"} if self.training.dim > FULL else set()
             if getattr(self.options, "diffusivity", None) is not None:
@@ -353,6 +357,12 @@ class Judging:
         sibling = fitting.fit_one(less, fitting.settled, Workplace())
         _to_cpu(sibling.energy)
         return sibling.dynamics, training.sample(left_out)
+
+
+def _is_certain(W: Any) -> bool:
+    """Whether W is far from 0 by its own errors: none of V's functions can stand for it."""
+    kernel = getattr(W, "inner", W)
+    return isinstance(kernel, RadialInteraction) and kernel.p_value() < REFUTED
 
 
 def _of_features(options: Any) -> dict[str, str]:
