@@ -1,7 +1,7 @@
 """Draw how far the learned force is off where one joint system is seen less and less well.
 
-    popdyn bench robust --seeds 3 --out robust
-    scripts/picture_robust robust/results.json docs/notebook/figures/robust.png
+popdyn bench robust --seeds 3 --out robust
+scripts/picture_robust robust/results.json docs/notebook/figures/robust.png
 """
 
 import json
