@@ -40,7 +40,8 @@ class SimulationOptions(Options):
         noise: Standard deviation of the observation noise on each component; the dynamics do
             not see it.
         outliers: Share of the particles that are recorded anywhere within five standard deviations
-            of the mean of their block in each component, wherever they are.
+            of the mean of their block in each component, wherever they are. The test group, where
+            scores are taken, has none.
         growth_as: ``weights``: each particle carries its mass, exact to the scheme; ``births``:
             cells of equal weight divide and die, and each snapshot has as many as are alive.
         proportions: See proportions alone: the total mass is not measured.
