@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from popdyn.estimation.couplings import couple
@@ -206,7 +207,9 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     """
     if options not in data.solved:
         near = data.near.get(options)
-        solved = _solved(data, options) if near is None else _solved_again(data, options, near)
+        # Matrices are small and many: what two threads of BLAS share out costs twice the time.
+        with threadpool_limits(1, user_api="blas"):
+            solved = _solved(data, options) if near is None else _solved_again(data, options, near)
         data.solved[options] = solved
     return data.solved[options]  # type: ignore[no-any-return]
 
