@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
-__all__ = ["usual_torch"]
+__all__ = ["one_blas_thread", "usual_torch"]
 
 
 @contextlib.contextmanager
@@ -44,4 +46,23 @@ def usual_torch(threads: int | None = None) -> Iterator[None]:
         if threads is not None and threads != before:
             stack.callback(torch.set_num_threads, before)
             torch.set_num_threads(threads)
+        yield
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Give NumPy's and SciPy's products one thread, and the process its own number afterwards.
+
+    Many small matrices cost twice the time where two threads share them out. The number belongs to
+    the process, and two threads that each gave back what they found could leave it changed: only
+    the main thread sets it.
+
+    Example:
+        >>> with one_blas_thread():
+        ...     _ = np.eye(3) @ np.eye(3)
+    """
+    if threading.current_thread() is threading.main_thread():
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    else:
         yield

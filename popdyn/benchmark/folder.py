@@ -234,7 +234,7 @@ def _row_breaches(folder: Path) -> Iterator[Breach]:
             continue
         data = f"{row['entry']}-seed{row['seed']}"
         cell = folder / "cells" / f"{row['entry']}-{row['learner']}-seed{row['seed']}"
-        stores = {folder / "stores" / f"{data}.zarr": None} | dict.fromkeys(_seen(folder, cell))
+        stores = dict.fromkeys([folder / "stores" / f"{data}.zarr", *_seen(folder, cell)])
         beside = folder / "references" / f"{data}.json", cell / "cell.json", cell / "run"
         for part in (*stores, *beside):
             if not part.exists():

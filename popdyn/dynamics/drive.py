@@ -151,6 +151,8 @@ class Drive:
             # Each pair once, but for those within a block.
             rows, later = x[..., first : first + size, :], x[..., first + size :, :]
             for others, share in ((rows, 0.5), (later, 1.0)):
+                if others.shape[-2] == 0:  # a callable need not take no pairs
+                    continue
                 pairs = rows[..., :, None, :] - others[..., None, :, :]
                 total += share * self.W.value(pairs).sum((-2, -1))
         return total / (n - 1)

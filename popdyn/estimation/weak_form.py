@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from popdyn.base.host import one_blas_thread
 from popdyn.estimation.couplings import couple
 from popdyn.estimation.evidence import Posterior
 from popdyn.estimation.flow import Unknowns
@@ -207,8 +207,7 @@ def solve_weak_form(data: TrainingSet, options: WeakFormOptions) -> WeakFormSolu
     """
     if options not in data.solved:
         near = data.near.get(options)
-        # Matrices are small and many: what two threads of BLAS share out costs twice the time.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             solved = _solved(data, options) if near is None else _solved_again(data, options, near)
         data.solved[options] = solved
     return data.solved[options]  # type: ignore[no-any-return]

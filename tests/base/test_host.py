@@ -3,12 +3,15 @@
 import contextlib
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import popdyn
+from popdyn.base.host import one_blas_thread
 from popdyn.learners.jko import inner
 
 OPTIONS = {"particles": 60, "test_particles": 20, "snapshots": 3, "seed": 0}
@@ -71,3 +74,26 @@ def test_an_inner_solver_that_is_added_is_the_one_that_runs(monkeypatch):
     data = popdyn.simulate(popdyn.FreeEnergy("quadratic"), particles=100, seed=0)
     popdyn.fit(data, inner="mine", steps=5)
     assert solved
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_a_solve_in_a_thread_beside_another_leaves_the_number_of_blas_threads():
+    inside, go = threading.Event(), threading.Event()
+
+    def beside():
+        with one_blas_thread():
+            inside.set()
+            assert go.wait(10)
+
+    with threadpool_limits(2, user_api="blas"):
+        other = threading.Thread(target=beside)
+        with one_blas_thread():
+            assert blas_threads() == {1}
+            other.start()
+            assert inside.wait(10)
+        go.set()  # the other one leaves after the one that it has met
+        other.join()
+        assert blas_threads() == {2}

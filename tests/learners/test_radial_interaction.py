@@ -33,6 +33,22 @@ def test_the_value_has_the_gradient() -> None:
     torch.testing.assert_close(slope, W.gradient(z.detach()), rtol=0, atol=1e-4)
 
 
+def test_errors_alone_tell_a_kernel_from_zero() -> None:
+    W, generator = made(), torch.Generator().manual_seed(2)
+    # Errors of 0.1, and along the first function none worth the name: as along the gauge.
+    errors = 0.1 * torch.eye(22, dtype=torch.float64)
+    errors[0, 0] = 100.0
+    noise = errors @ torch.randn(22, dtype=torch.float64, generator=generator)
+    found = RadialInteraction(W.features, W.weights, errors)
+    nothing = RadialInteraction(W.features, noise, errors)
+    along = RadialInteraction(W.features, 50.0 * torch.eye(22)[0], errors)
+    # χ² of 22: the weights of `made` are ten standard errors each.
+    assert found.p_value() < 1e-100
+    assert nothing.p_value() > 0.01
+    assert along.p_value() > 0.99
+    assert made().p_value() == 1.0  # no error is known, so nothing is told
+
+
 def test_an_interaction_that_nobody_asks_for_is_zero_to_its_error():
     data = popdyn.simulate(FreeEnergy("double_well"), particles=500, snapshots=4, dt=0.1, seed=0)
     run = popdyn.fit(data, "weak_form", learn="potential,interaction")
